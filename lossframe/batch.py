@@ -1,0 +1,68 @@
+"""The inputs of one call of a loss: precision, ranks, and samples of weight 0. Pure functions."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from lossframe import distributed
+from lossframe.errors import InputError
+
+_HALF = (torch.float16, torch.bfloat16)
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Return half-precision tensors as float32, others as they are."""
+    return tensor.float() if tensor.dtype in _HALF else tensor
+
+
+def tensors(inputs: Any) -> list[Tensor]:
+    """Return the tensors with a batch dimension, in the order of the inputs."""
+    return [leaf for leaf in pytree.tree_leaves(inputs) if _is_batched(leaf)]
+
+
+def gather(inputs: dict[str, Any], weight: Tensor | float | None) -> tuple[dict[str, Any], Any]:
+    """Concatenate every batched tensor over the ranks."""
+    leaves, structure = pytree.tree_flatten((inputs, weight))
+    gathered = iter(distributed.gather([leaf for leaf in leaves if _is_batched(leaf)]))
+    result = pytree.tree_unflatten([next(gathered) if _is_batched(leaf) else leaf for leaf in leaves], structure)
+    return result[0], result[1]
+
+
+def weight_of_samples(inputs: dict[str, Any], weight: Tensor) -> Tensor:
+    """Return the weight as `[N]`; a relational loss knows no finer one."""
+    sizes = {len(tensor) for tensor in tensors(inputs)}
+    if weight.shape == (1,) and len(sizes) == 1:
+        return weight.expand(next(iter(sizes)))
+    if sizes != {len(weight)} or weight.numel() != len(weight):
+        found = " and ".join(str(list(tensor.shape)) for tensor in tensors(inputs))
+        raise InputError(f"wanted a scalar weight or one per sample, found {list(weight.shape)} for inputs {found}")
+    return weight.reshape(-1)
+
+
+def leave_out(inputs: dict[str, Any], weight: Tensor) -> tuple[dict[str, Any], Tensor]:
+    """Drop the samples whose weight is 0, so that they are no one's partner either."""
+    keep = weight != 0
+    kept: dict[str, Any] = pytree.tree_map(lambda leaf: leaf[keep] if _is_batched(leaf) else leaf, inputs)
+    return kept, weight[keep]
+
+
+def weight_of_values(values: Tensor, weight: Tensor) -> Tensor | None:
+    """Return the weights of the values; one value for the whole batch only knows samples in and out."""
+    if values.ndim and len(values) == len(weight):
+        return weight
+    if bool((weight == 1).all()):
+        return None
+    raise InputError("gives one value for the whole batch: a sample's weight can only be 0 or 1, found others")
+
+
+def product(weight: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """Multiply two weights, either of which may be missing."""
+    if weight is None or other is None:
+        return weight if other is None else other
+    return weight * other
+
+
+def _is_batched(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.ndim > 0

@@ -1,0 +1,146 @@
+"""Contracts on what a loss is given. Shapes and dtypes cost nothing; ranges read the values."""
+
+import torch
+from torch import Tensor
+
+from lossframe.errors import InputError, names, nearest
+
+
+def same_shape(**tensors: Tensor) -> None:
+    """Require equal shapes: nothing is ever broadcast."""
+    shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
+    if len({tuple(shape) for shape in shapes.values()}) > 1:
+        found = " and ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise InputError(f"wanted equal shapes, found {found}; nothing is broadcast: reshape or squeeze one of them")
+
+
+def same_length(**tensors: Tensor) -> None:
+    """Require the same number of samples, dim 0."""
+    if len({tensor.shape[:1] for tensor in tensors.values()}) > 1:
+        found = " and ".join(f"{name} {list(tensor.shape)}" for name, tensor in tensors.items())
+        raise InputError(f"wanted the same number of samples, found {found}")
+
+
+def dimensions(wanted: str, lowest: int, highest: int | None = None, **tensors: Tensor) -> None:
+    """Require a number of dimensions; `wanted` shows the shape, as `[N, D]`."""
+    for name, tensor in tensors.items():
+        if tensor.ndim < lowest or (highest is not None and tensor.ndim > highest):
+            raise InputError(f"wanted {name} {wanted}, found shape {list(tensor.shape)}")
+
+
+def floating(**tensors: Tensor) -> None:
+    """Require a floating dtype."""
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise InputError(f"wanted a floating {name}, found {tensor.dtype}; convert it with .float()")
+
+
+def integral(**tensors: Tensor) -> None:
+    """Require an integer dtype, as labels and class indices have."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
+            raise InputError(f"wanted integer {name}, found {tensor.dtype}; convert it with .long()")
+
+
+def within(low: float, high: float, **tensors: Tensor) -> None:
+    """Require every value in `[low, high]`, and no NaN. Reads the values."""
+    for name, tensor in tensors.items():
+        if not tensor.numel():
+            continue
+        smallest, largest = tensor.detach().aminmax()
+        if not (smallest >= low and largest <= high):  # NaN fails both
+            found = f"{smallest.item():g} to {largest.item():g}"
+            raise InputError(f"wanted {name} within [{low:g}, {high:g}], found {found}")
+
+
+def finite(**tensors: Tensor) -> None:
+    """Require finite values. Reads the values."""
+    for name, tensor in tensors.items():
+        bad = tensor.numel() - int(tensor.detach().isfinite().sum())
+        if bad:
+            raise InputError(f"wanted finite {name}, found {bad} of {tensor.numel()} values NaN or infinite")
+
+
+def class_indices(num_classes: int, ignore_index: int | None = None, **tensors: Tensor) -> None:
+    """Require every index in `[0, num_classes)`, or equal to `ignore_index`. Reads the values."""
+    for name, tensor in tensors.items():
+        indices = tensor.detach()
+        wrong = (indices < 0) | (indices >= num_classes)
+        if ignore_index is not None:
+            wrong &= indices != ignore_index
+        if wrong.any():
+            raise InputError(
+                f"wanted {name} from 0 to {num_classes - 1} ({num_classes} classes), found {indices[wrong][0].item()}"
+            )
+
+
+def positive(**parameters: float) -> float:
+    """Require a finite number above 0 for a loss's parameter, and return it."""
+    ((name, value),) = parameters.items()
+    if not 0 < value < float("inf"):
+        raise InputError(f"wanted {name} > 0, found {value}")
+    return value
+
+
+def fraction(**parameters: float) -> float:
+    """Require a number in `[0, 1]` for a loss's parameter, and return it."""
+    ((name, value),) = parameters.items()
+    if not 0 <= value <= 1:
+        raise InputError(f"wanted {name} within [0, 1], found {value}")
+    return value
+
+
+def one_of(name: str, value: str, known: tuple[str, ...]) -> str:
+    """Require one of the known strings for a loss's parameter, and return it."""
+    if value not in known:
+        raise InputError(f"{name} {value!r} is unknown; it is one of {names(known)}.{nearest(value, known)}")
+    return value
+
+
+def size(dim: int, wanted: int, **tensors: Tensor) -> None:
+    """Require the size of one dimension."""
+    for name, tensor in tensors.items():
+        if tensor.shape[dim] != wanted:
+            raise InputError(f"wanted {name} with size {wanted} in dim {dim}, found shape {list(tensor.shape)}")
+
+
+def labels(length: int, **tensors: Tensor) -> None:
+    """Require integer labels `[N]` or `[N, 1]`."""
+    for name, tensor in tensors.items():
+        integral(**{name: tensor})
+        if list(tensor.shape) not in ([length], [length, 1]):
+            raise InputError(f"wanted {name} [{length}] or [{length}, 1], found shape {list(tensor.shape)}")
+
+
+def class_scores(target: Tensor, **scores: Tensor) -> None:
+    """Require floating scores `[N, C, ...]`, and as target indices `[N, ...]` or probabilities `[N, C, ...]`."""
+    ((name, given),) = scores.items()
+    dimensions("[N, C, ...]", 2, None, **scores)
+    floating(**scores)
+    if target.is_floating_point():
+        wanted, fits = "probabilities", [list(given.shape)]
+    else:
+        integral(target=target)
+        wanted, fits = "indices", [[len(given), *given.shape[2:]]]
+        if given.ndim == 2:
+            fits.append([len(given), 1])
+    if list(target.shape) not in fits:
+        shapes = " or ".join(map(str, fits))
+        found = f"{list(target.shape)} of {target.dtype}"
+        raise InputError(f"{name} {list(given.shape)} want a target of {wanted} {shapes}, found {found}")
+
+
+def class_target(num_classes: int, ignore_index: int | None, target: Tensor) -> None:
+    """Require class indices in range, or probabilities within [0, 1]. Reads the values."""
+    if target.is_floating_point():
+        within(0, 1, target=target)
+    else:
+        class_indices(num_classes, ignore_index, target=target)
+
+
+def not_negative(**parameters: float) -> float:
+    """Require a finite number of at least 0 for a loss's parameter, and return it."""
+    ((name, value),) = parameters.items()
+    if not 0 <= value < float("inf"):
+        raise InputError(f"wanted {name} >= 0, found {value}")
+    return value

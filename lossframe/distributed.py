@@ -1,0 +1,170 @@
+"""Ranks: exact sums and gathers over uneven shards. The only file that knows `torch.distributed`."""
+
+import pickle
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from lossframe.errors import InputError
+
+_MAX_DIMS = 8
+
+
+def world_size() -> int:
+    """Return the number of ranks; 1 where no process group is running."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Return this process' rank; 0 where no process group is running."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+class _Total(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, local: Tensor) -> Tensor:
+        result = local.detach().clone()
+        dist.all_reduce(result)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad * world_size()
+
+
+def total(local: Tensor) -> Tensor:
+    """Sum a tensor over all ranks; the gradient reaches the local part, times the number of ranks.
+
+    Data parallelism averages the ranks' gradients; the factor turns that average back into the sum, which is
+    the gradient that one process would compute on the concatenated batch.
+    """
+    if world_size() == 1:
+        return local
+    result: Tensor = _Total.apply(local)
+    return result
+
+
+class _Gather(torch.autograd.Function):
+    """Concatenates the ranks' rows; the gradient of the local rows comes back, times the number of ranks."""
+
+    @staticmethod
+    def forward(ctx: Any, local: Tensor, pieces: list[Tensor]) -> Tensor:
+        ctx.start = sum(piece.shape[0] for piece in pieces[: rank()])
+        ctx.length = local.shape[0]
+        return torch.cat(pieces)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad.narrow(0, ctx.start, ctx.length) * world_size(), None
+
+
+def gather(tensors: list[Tensor]) -> list[Tensor]:
+    """Concatenate every tensor along dim 0 over all ranks, in rank order; shards may be uneven or empty.
+
+    Every rank gets the same result; gradient flows to the local rows only, times the number of ranks (see
+    `total`). Two collectives whatever the number of tensors: their shapes, then all of them in one buffer.
+    An `InputError` on every rank if dtypes or trailing shapes differ between ranks.
+    """
+    if world_size() == 1 or not tensors:
+        return tensors
+    shapes = _exchange_shapes(tensors)
+    local = torch.cat([_as_bytes(tensor.detach()) for tensor in tensors])
+    sizes = [sum(_byte_size(s, t) for s, t in zip(row, tensors, strict=True)) for row in shapes]
+    buffers = _all_gather_uneven(local, sizes)
+    pieces = [_split(buffer, row, tensors) for buffer, row in zip(buffers, shapes, strict=True)]
+    return [
+        _Gather.apply(tensor, list(parts)) if tensor.requires_grad else torch.cat(parts)
+        for tensor, parts in zip(tensors, zip(*pieces, strict=True), strict=True)
+    ]
+
+
+def _exchange_shapes(tensors: list[Tensor]) -> list[list[tuple[int, ...]]]:
+    header = torch.full((len(tensors), _MAX_DIMS + 2), -1, dtype=torch.int64)
+    for row, tensor in zip(header, tensors, strict=True):
+        row[0], row[1] = tensor.ndim, _DTYPES.index(tensor.dtype)
+        row[2 : 2 + tensor.ndim] = torch.tensor(tensor.shape)
+    header = header.to(tensors[0].device)
+    everyone = [torch.empty_like(header) for _ in range(world_size())]
+    dist.all_gather(everyone, header)
+    rows: list[list[list[int]]] = torch.stack(everyone).tolist()
+    layouts = {tuple((r[0], r[1], *r[3 : 2 + r[0]]) for r in per_rank) for per_rank in rows}
+    if len(layouts) > 1:
+        raise InputError(
+            "the ranks disagree about what to gather (rank, dtype, trailing shape): "
+            + "; ".join(f"rank {k}: {[tuple(r[2 : 2 + r[0]]) for r in per]}" for k, per in enumerate(rows))
+        )
+    return [[tuple(r[2 : 2 + r[0]]) for r in per_rank] for per_rank in rows]
+
+
+_DTYPES = [
+    torch.float64, torch.float32, torch.float16, torch.bfloat16,
+    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
+]  # fmt: skip
+
+
+def _as_bytes(tensor: Tensor) -> Tensor:
+    return tensor.contiguous().reshape(-1).view(torch.uint8)
+
+
+def _byte_size(shape: tuple[int, ...], like: Tensor) -> int:
+    return torch.Size(shape).numel() * like.element_size()
+
+
+def _all_gather_uneven(local: Tensor, sizes: list[int]) -> list[Tensor]:
+    """Gather byte vectors of known, different lengths, padded to the longest."""
+    padded = torch.zeros(max(*sizes, 1), dtype=torch.uint8, device=local.device)
+    padded[: local.numel()] = local
+    everyone = [torch.empty_like(padded) for _ in sizes]
+    dist.all_gather(everyone, padded)
+    return [buffer[:size] for buffer, size in zip(everyone, sizes, strict=True)]
+
+
+def _split(buffer: Tensor, shapes: list[tuple[int, ...]], like: list[Tensor]) -> list[Tensor]:
+    lengths = [_byte_size(shape, tensor) for shape, tensor in zip(shapes, like, strict=True)]
+    parts = buffer.split(lengths)
+    return [
+        # a copy per tensor: its bytes may start anywhere in the buffer, and a wider dtype must be aligned
+        part.clone().view(tensor.dtype).reshape(shape)
+        for part, shape, tensor in zip(parts, shapes, like, strict=True)
+    ]
+
+
+def exchange(message: object, capacity: int, device: torch.device) -> list[Any]:
+    """Give every rank the messages of all ranks, in rank order, in one collective.
+
+    Every rank sends `capacity` bytes whatever its message is, so that the shape of the collective never depends
+    on what a rank saw. A message that does not fit is noticed by all ranks alike, and costs a second collective.
+    `capacity` must be the same on all ranks.
+    """
+    if world_size() == 1:
+        return [message]
+    content = torch.frombuffer(bytearray(pickle.dumps(message)), dtype=torch.uint8)
+    everyone = _send(content, capacity, device)
+    sizes = [_size(buffer) for buffer in everyone]
+    if max(sizes) > capacity:
+        everyone = _send(content, max(sizes), device)
+    return [pickle.loads(buffer[8 : 8 + size].numpy().tobytes()) for buffer, size in zip(everyone, sizes, strict=True)]
+
+
+def _send(content: Tensor, capacity: int, device: torch.device) -> list[Tensor]:
+    buffer = torch.zeros(8 + capacity, dtype=torch.uint8)
+    buffer[:8] = torch.tensor([content.numel()], dtype=torch.int64).view(torch.uint8)
+    fitting = content[:capacity]
+    buffer[8 : 8 + fitting.numel()] = fitting
+    buffer = buffer.to(device)
+    everyone = torch.empty(world_size() * buffer.numel(), dtype=torch.uint8, device=device)
+    dist.all_gather_into_tensor(everyone, buffer)
+    return list(everyone.cpu().view(world_size(), -1))
+
+
+def _size(buffer: Tensor) -> int:
+    return int(buffer[:8].clone().view(torch.int64).item())
+
+
+def collective_device() -> torch.device:
+    """Return the device on which this process group's collectives run."""
+    if world_size() > 1 and "nccl" in dist.get_backend():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")

@@ -1,0 +1,1 @@
+"""Algorithms that deserve a name of their own: pure functions of tensors."""

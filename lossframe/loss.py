@@ -1,0 +1,245 @@
+"""The `Loss` contract: a formula that gives one value per thing penalised, a reduction, and a memory."""
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Protocol, TypedDict, Unpack, get_type_hints
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from lossframe import batch, distributed
+from lossframe.errors import InputError, names, nearest
+from lossframe.reduction import Reduction, check_reduction, divide, fraction, weigh
+from lossframe.statistics import Memory, Moments, require_finite
+
+_CAREFUL_CALLS = 3
+
+
+class LossOptions(TypedDict, total=False):
+    """What every loss takes besides the parameters of its formula.
+
+    `reduction`: "mean" (default), "sum", "none", "weighted_mean" or "batch_mean", see `lossframe.reduction.reduce`.
+    `log_std`, `log_min`, `log_max`: whether `summary` and `LossMonitor` show these beside the mean (default False).
+    """
+
+    reduction: Reduction
+    log_std: bool
+    log_min: bool
+    log_max: bool
+
+
+class SummaryWriter(Protocol):
+    """Anything with TensorBoard's `add_scalar`."""
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> Any:
+        """Write one point of one curve."""
+
+
+class Loss(nn.Module, ABC):
+    """Abstract base: subclasses write `loss(...)`, which returns unreduced values; the base does the rest.
+
+    The names of `loss`'s parameters are the entries that it reads. Calling the loss checks them, evaluates the
+    values in float32 or better, weighs and reduces them, and remembers them, with the same value and gradient on
+    1 or N ranks. An `InputError` names the class, what was wanted and what was found.
+
+    Concrete losses are final: to change one, wrap it.
+    """
+
+    reads: ClassVar[tuple[str, ...]] = ()
+    optional: ClassVar[frozenset[str]] = frozenset()
+    relational: bool = False
+    """Whether a value depends on other samples of the batch: then ranks gather their inputs first."""
+    debug: bool = False
+    """Whether to check ranges at every call also where that waits for a GPU."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for base in cls.__mro__[1:]:
+            if issubclass(base, Loss) and base is not Loss and not inspect.isabstract(base):
+                raise TypeError(f"{base.__name__} is final: wrap it instead of deriving {cls.__name__} from it")
+        if "loss" in cls.__dict__:
+            parameters = list(inspect.signature(cls.loss).parameters.values())[1:]
+            cls.reads = tuple(parameter.name for parameter in parameters)
+            cls.optional = frozenset(p.name for p in parameters if p.default is not p.empty)
+            if "weight" in cls.reads:
+                raise TypeError(f"{cls.__name__}.loss must not read 'weight': the base class applies weights")
+
+    def __init__(self, **options: Unpack[LossOptions]) -> None:
+        super().__init__()
+        for name in options:
+            if name not in get_type_hints(LossOptions):
+                known = [*positional_parameters(type(self).__init__), *get_type_hints(LossOptions)]
+                raise InputError(
+                    f"{type(self).__name__} has no option {name!r}; it has {names(known)}.{nearest(name, known)}"
+                )
+        self.reduction = options.get("reduction", "mean")
+        check_reduction(self.reduction)
+        self.log_std = options.get("log_std", False)
+        self.log_min = options.get("log_min", False)
+        self.log_max = options.get("log_max", False)
+        self.memory = Memory()
+        self._calls = 0
+
+    @abstractmethod
+    def loss(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Return unreduced values, one per thing penalised: a pure function of tensors."""
+
+    def check(self, *args: Any, **inputs: Any) -> None:
+        """Raise an `InputError` unless shapes and dtypes fit; costs no synchronisation."""
+
+    def check_values(self, *args: Any, **inputs: Any) -> None:
+        """Raise an `InputError` unless the values fit; called on a CPU, and at the first calls on a GPU."""
+
+    def counts(self, *args: Any, **inputs: Any) -> Tensor | None:
+        """Return how many elementary penalties each value stands for; 0 leaves a value out (default: 1 each)."""
+
+    def carried_weight(self, *args: Any, **inputs: Any) -> Tensor | None:
+        """Return the weight that each value carries already; "weighted_mean" divides by it too (default: 1 each)."""
+
+    def update(self, *args: Any, **inputs: Any) -> None:
+        """Update the loss's own state from the whole batch; called after `loss`, in training mode only."""
+
+    def forward(self, *args: Any, weight: Tensor | float | None = None, **kwargs: Any) -> Tensor:
+        """Return the reduced loss of the whole batch of all ranks, and remember its values."""
+        try:
+            inputs = pytree.tree_map_only(Tensor, batch.at_least_float32, self._bind(args, kwargs))
+            device = next((leaf.device.type for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, Tensor)), "cpu")
+            if not torch.is_autocast_enabled(device):
+                return self._evaluate(inputs, weight)
+            with torch.autocast(device, enabled=False):
+                return self._evaluate(inputs, weight)
+        except InputError as error:
+            prefix = f"{type(self).__name__}: "
+            message = str(error)
+            raise type(error)(message if message.startswith(prefix[:-2]) else prefix + message) from None
+
+    def log(self, name: str, value: Tensor | float) -> None:
+        """Remember any value, of any shape, under a name of its own."""
+        if torch.compiler.is_compiling():
+            return
+        value = torch.as_tensor(value)
+        self.memory.push(name, value, replicated=self._replicated())
+
+    @property
+    def avg(self) -> dict[str, float]:
+        """The mean of everything remembered on this rank: the loss's own values under "loss", logged ones by name.
+
+        An average weighs elements, not calls. A non-finite value is a `NonFiniteError`.
+        """
+        return {name: moments.mean for name, moments in self._read().items()}
+
+    def reset_avg(self) -> None:
+        """Forget everything remembered."""
+        self.memory.reset()
+
+    def summary(self, samples_seen: int, summary_writer: SummaryWriter) -> None:
+        """Write what is remembered on this rank as curves over samples seen; nothing is reset.
+
+        Tags are `k`, and `k_std`, `k_min`, `k_max` where `log_std`, `log_min`, `log_max` ask for them.
+        """
+        for name, moments in self._read().items():
+            for tag, value in self.series(name, moments).items():
+                summary_writer.add_scalar(tag, value, samples_seen)
+
+    def series(self, tag: str, moments: Moments) -> dict[str, float]:
+        """Return the curves to show for one name: its mean and, where asked for, population std, min and max."""
+        shown = {tag: moments.mean}
+        if self.log_std:
+            shown[f"{tag}_std"] = moments.std
+        if self.log_min:
+            shown[f"{tag}_min"] = moments.min
+        if self.log_max:
+            shown[f"{tag}_max"] = moments.max
+        return shown
+
+    def extra_repr(self) -> str:
+        """Show the constructor's arguments that are kept under their own names."""
+        shown = [*positional_parameters(type(self).__init__), "reduction"]
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in shown if _is_plain(getattr(self, name, None)))
+
+    def get_extra_state(self) -> dict[str, Tensor]:
+        """Put the statistics into the `state_dict`."""
+        return self.memory.state()
+
+    def set_extra_state(self, state: dict[str, Tensor]) -> None:
+        """Take the statistics from a `state_dict`."""
+        self.memory.load_state(state)
+
+    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        if len(args) > len(self.reads):
+            raise InputError(f"reads {names(self.reads)}, but {len(args)} positional inputs were given")
+        inputs = dict(zip(self.reads, args, strict=False)) | kwargs
+        missing = [name for name in self.reads if name not in inputs and name not in self.optional]
+        unknown = [name for name in inputs if name not in self.reads]
+        if missing or unknown or len(inputs) < len(args) + len(kwargs):
+            raise InputError(f"reads {names(self.reads)}; it was given {names([*self.reads[: len(args)], *kwargs])}")
+        return inputs
+
+    def _evaluate(self, inputs: dict[str, Any], weight: Tensor | float | None) -> Tensor:
+        if self.relational and isinstance(weight, Tensor) and weight.ndim:
+            weight = batch.weight_of_samples(inputs, weight)
+        if self._replicated():
+            inputs, weight = batch.gather(inputs, weight)
+        self.check(**inputs)
+        if self._may_read_values(inputs):
+            self.check_values(**inputs)
+        if self.relational and isinstance(weight, Tensor) and weight.ndim:
+            inputs, weight = batch.leave_out(inputs, weight)
+            values = self.loss(**inputs)
+            weight = batch.weight_of_values(values, weight)
+        else:
+            values = self.loss(**inputs)
+        if self.training:
+            self.update(**inputs)
+        weighted, aligned = weigh(values, weight)
+        counts = self.counts(**inputs)
+        self._remember(weighted.detach(), aligned, counts)
+        if self.reduction == "none":
+            return weighted
+        if self.reduction == "weighted_mean":
+            aligned = batch.product(aligned, self.carried_weight(**inputs))
+        return self._reduce(weighted, aligned, counts)
+
+    def _reduce(self, weighted: Tensor, weight: Tensor | None, counts: Tensor | None) -> Tensor:
+        numerator, denominator = fraction(weighted, weight, self.reduction, counts)
+        if not self.relational and distributed.world_size() > 1:
+            numerator, denominator = distributed.total(torch.stack([numerator, denominator])).unbind()
+            if self.reduction == "sum":
+                denominator = torch.ones_like(denominator)
+        return divide(numerator, denominator)
+
+    def _remember(self, weighted: Tensor, weight: Tensor | None, counts: Tensor | None) -> None:
+        mask = None if weight is None else (weight != 0)
+        if counts is not None:
+            counted = counts != 0
+            weighted = weighted / counts.clamp_min(1)
+            mask = counted if mask is None else mask & counted
+        self.memory.push("loss", weighted, mask, self._replicated())
+
+    def _replicated(self) -> bool:
+        return self.relational and distributed.world_size() > 1
+
+    def _may_read_values(self, inputs: Mapping[str, Any]) -> bool:
+        leaves = [leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, Tensor)]
+        if self.debug or all(leaf.device.type == "cpu" for leaf in leaves):
+            return True
+        self._calls += 1
+        return self._calls <= _CAREFUL_CALLS
+
+    def _read(self) -> dict[str, Moments]:
+        read = self.memory.read()
+        for name, moments in read.items():
+            require_finite(type(self).__name__, name, moments)
+        return read
+
+
+def positional_parameters(function: Callable[..., Any]) -> list[str]:
+    """Return the names of the required and optional parameters that can be given by position."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [p.name for p in inspect.signature(function).parameters.values() if p.kind in kinds and p.name != "self"]
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, int | float | str | bool)

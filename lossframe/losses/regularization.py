@@ -1,0 +1,35 @@
+"""Regularisation: penalties on a model's parameters."""
+
+from collections.abc import Sequence
+from typing import Unpack
+
+from torch import Tensor
+
+from lossframe import checks
+from lossframe.loss import LossOptions
+from lossframe.penalty import Penalty, total
+
+
+class L1L2Penalty(Penalty):
+    r"""Weight decay as a loss: $l_1 \sum |w| + \frac{l_2}{2} \sum w^2$.
+
+    Penalises the parameters named `weight` outside normalisations, or those whose name matches the glob `pattern`.
+    Source: tefla `l1_l2_regularizer`.
+
+    >>> from torch import nn
+    >>> model = nn.Linear(2, 1, bias=False)
+    >>> _ = nn.init.constant_(model.weight, 2.0)
+    >>> L1L2Penalty(l1=1.0, l2=0.5)(model)
+    tensor(6., grad_fn=<WhereBackward0>)
+    """
+
+    def __init__(
+        self, l1: float = 0.0, l2: float = 1e-4, pattern: str | None = None, **options: Unpack[LossOptions]
+    ) -> None:
+        super().__init__(pattern, **options)
+        self.l1 = checks.not_negative(l1=l1)
+        self.l2 = checks.not_negative(l2=l2)
+
+    def penalty(self, parameters: Sequence[Tensor]) -> Tensor:
+        """Return the weighted sum of both norms, as a scalar."""
+        return total([self.l1 * p.abs().sum() + self.l2 / 2 * p.square().sum() for p in parameters])

@@ -1,0 +1,44 @@
+"""Other people's losses, made ours."""
+
+import copy
+from collections.abc import Callable
+from typing import Any, Unpack
+
+from torch import Tensor, nn
+
+from lossframe.loss import Loss, LossOptions, positional_parameters
+
+_ELEMENTWISE = (
+    nn.L1Loss, nn.MSELoss, nn.SmoothL1Loss, nn.HuberLoss, nn.BCELoss, nn.BCEWithLogitsLoss, nn.SoftMarginLoss,
+    nn.PoissonNLLLoss, nn.MultiLabelSoftMarginLoss,
+)  # fmt: skip
+
+
+class NativeLoss(Loss):
+    """Makes any other loss one of ours: a callable or module `(prediction, target)`, or `(y_pred, y_true, log_val)`.
+
+    It may return a scalar or values of any shape; inputs may be tensors, or tuples, dicts and named tuples of
+    tensors. `relational=True` (the default) makes no assumption: on N ranks the callable sees the whole batch.
+    Elementwise criteria of `torch.nn` are recognised, and evaluated unreduced on each rank's own samples.
+
+    >>> import torch
+    >>> criterion = NativeLoss(nn.MSELoss())
+    >>> criterion(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0]))
+    tensor(2.)
+    >>> criterion.avg
+    {'loss': 2.0}
+    """
+
+    def __init__(self, loss: Callable[..., Tensor], relational: bool = True, **options: Unpack[LossOptions]) -> None:
+        super().__init__(**options)
+        self.native = loss
+        self.relational = relational
+        self.takes_log = len(positional_parameters(loss.forward if isinstance(loss, nn.Module) else loss)) >= 3
+        if isinstance(loss, _ELEMENTWISE) and loss.reduction == "mean":
+            self.native = copy.copy(loss)
+            self.native.reduction = "none"
+            self.relational = False
+
+    def loss(self, prediction: Any, target: Any) -> Tensor:
+        """Return whatever the callable returns."""
+        return self.native(prediction, target, self.log) if self.takes_log else self.native(prediction, target)

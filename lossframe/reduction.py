@@ -1,0 +1,99 @@
+"""Weights and reductions, as pure functions: the semantics of `tf.contrib.losses.compute_weighted_loss`."""
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from lossframe.errors import InputError, names, nearest
+
+Reduction = Literal["mean", "sum", "none", "weighted_mean", "batch_mean"]
+REDUCTIONS: tuple[str, ...] = get_args(Reduction)
+
+
+def check_reduction(reduction: str) -> None:
+    """Raise an `InputError` unless `reduction` is one of the five."""
+    if reduction not in REDUCTIONS:
+        raise InputError(
+            f"reduction {reduction!r} is unknown; it is one of {names(REDUCTIONS)}.{nearest(reduction, REDUCTIONS)}"
+        )
+
+
+def align(weight: Tensor | float, values: Tensor) -> Tensor:
+    """Reshape a weight so that it broadcasts against `values` from the left.
+
+    A scalar or `[1]` weighs everything alike; `[N]` weighs the rows of `[N, ...]`; `[N, d1]` weighs
+    `[N, d1, ...]`; a dimension of size 1 broadcasts; a trailing 1 beyond the rank of the values is dropped.
+    Anything else is an `InputError`.
+
+    >>> align(torch.ones(4), torch.zeros(4, 3)).shape
+    torch.Size([4, 1])
+    """
+    dtype = values.dtype if values.is_floating_point() else torch.get_default_dtype()
+    aligned = torch.as_tensor(weight, dtype=dtype, device=values.device)
+    if aligned.shape == (1,):
+        aligned = aligned.reshape(())
+    while aligned.ndim > values.ndim and aligned.shape[-1] == 1:
+        aligned = aligned.squeeze(-1)
+    fits = aligned.ndim <= values.ndim and all(w in (1, v) for w, v in zip(aligned.shape, values.shape, strict=False))
+    if not fits:
+        raise InputError(
+            f"weight {list(torch.as_tensor(weight).shape)} does not fit values {list(values.shape)}; give a scalar, "
+            "one weight per sample, or one per value (dimensions are matched from the left)"
+        )
+    return aligned.reshape(*aligned.shape, *([1] * (values.ndim - aligned.ndim))) if aligned.ndim else aligned
+
+
+def weigh(values: Tensor, weight: Tensor | float | None) -> tuple[Tensor, Tensor | None]:
+    """Return `w v`, exactly zero wherever `w` is zero, and the aligned weight (`None` if there is none)."""
+    if weight is None:
+        return values, None
+    aligned = align(weight, values)
+    return torch.where(aligned != 0, aligned * values, torch.zeros_like(values)), aligned
+
+
+def fraction(
+    weighted: Tensor, weight: Tensor | None, reduction: Reduction, counts: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return numerator and denominator of a reduction over `weighted = w v`, each a scalar tensor.
+
+    The numerator is always the sum. The denominator is the number of values whose weight is not 0 ("mean"),
+    the sum of the weights ("weighted_mean"), the batch size ("batch_mean") or 1 ("sum"). `counts` says how many
+    elementary penalties each value stands for (default 1 each; 0 excludes a value).
+    Sums over ranks of both parts give the same fraction as one process would.
+    """
+    numerator = weighted.sum()
+    if reduction == "sum":
+        return numerator, torch.ones_like(numerator)
+    if reduction == "batch_mean":
+        return numerator, torch.full_like(numerator, weighted.shape[0] if weighted.ndim else 1)
+    if weight is None and counts is None:
+        return numerator, torch.full_like(numerator, weighted.numel())
+    share = torch.ones_like(weighted) if counts is None else counts.to(weighted.dtype).expand_as(weighted)
+    if weight is not None:
+        share = share * (weight if reduction == "weighted_mean" else weight != 0)
+    return numerator, share.sum()
+
+
+def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Divide, giving a zero that still carries (zero) gradient where the denominator is 0."""
+    empty = denominator == 0
+    return torch.where(empty, numerator * 0, numerator / torch.where(empty, 1, denominator))
+
+
+def reduce(values: Tensor, weight: Tensor | float | None = None, reduction: Reduction = "mean") -> Tensor:
+    """Reduce unreduced losses under weights that are aligned from the left.
+
+    "mean" is `sum(w v) / #(w != 0)`, "weighted_mean" `sum(w v) / sum(w)`, "batch_mean" `sum(w v) / N`, "sum"
+    `sum(w v)`, and "none" gives `w v`. Negative weights count as any other; with no value left the result is a
+    zero that still carries gradient. `values` is `[N, ...]` or a scalar, which is one value.
+    Source: `tf.contrib.losses.compute_weighted_loss`.
+
+    >>> reduce(torch.tensor([4.0, 1.0, 2.0, 3.0]), torch.tensor([1.0, 0.5, 3.0, 0.0]))
+    tensor(3.5000)
+    """
+    check_reduction(reduction)
+    weighted, aligned = weigh(values, weight)
+    if reduction == "none":
+        return weighted
+    return divide(*fraction(weighted, aligned, reduction))
