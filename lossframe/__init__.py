@@ -1,18 +1,41 @@
 """Logging losses: stateful, composable, the same numbers on 1 or N ranks."""
 
-from lossframe.errors import InputError, NonFiniteError
-from lossframe.loss import Loss, LossOptions
-from lossframe.native import NativeLoss
-from lossframe.objective import Frame, Objective
-from lossframe.penalty import Penalty
-from lossframe.statistics import Memory, Moments, Statistics, drain
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lossframe.errors import InputError, NonFiniteError
+    from lossframe.learner import Learner
+    from lossframe.loss import Loss, LossOptions
+    from lossframe.monitor import LossMonitor
+    from lossframe.native import NativeLoss
+    from lossframe.objective import Frame, Objective
+    from lossframe.penalty import Penalty
+    from lossframe.statistics import Moments, Statistics, drain
+
+_MODULES = {
+    "InputError": "errors",
+    "NonFiniteError": "errors",
+    "Learner": "learner",
+    "Loss": "loss",
+    "LossOptions": "loss",
+    "LossMonitor": "monitor",
+    "NativeLoss": "native",
+    "Frame": "objective",
+    "Objective": "objective",
+    "Penalty": "penalty",
+    "Moments": "statistics",
+    "Statistics": "statistics",
+    "drain": "statistics",
+}
 
 __all__ = [
     "Frame",
     "InputError",
+    "Learner",
     "Loss",
+    "LossMonitor",
     "LossOptions",
-    "Memory",
     "Moments",
     "NativeLoss",
     "NonFiniteError",
@@ -21,3 +44,10 @@ __all__ = [
     "Statistics",
     "drain",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a noun when it is first asked for: a misspelt option is told without waiting for torch."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

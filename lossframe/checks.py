@@ -1,9 +1,14 @@
 """Contracts on what a loss is given. Shapes and dtypes cost nothing; ranges read the values."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from lossframe.errors import InputError, names, nearest
+
+_ROUNDING = 1e-5
+"""How far beyond [0, 1] a probability may be: an average of probabilities is rounded."""
 
 
 def same_shape(**tensors: Tensor) -> None:
@@ -130,10 +135,24 @@ def class_scores(target: Tensor, **scores: Tensor) -> None:
         raise InputError(f"{name} {list(given.shape)} want a target of {wanted} {shapes}, found {found}")
 
 
+def elementwise(target: Tensor, **scores: Tensor) -> None:
+    """Require floating scores, and a target of their shape."""
+    floating(**scores)
+    same_shape(**scores, target=target)
+
+
+def probabilities(**tensors: Tensor) -> None:
+    """Require values within [0, 1], but for rounding. Reads the values."""
+    for name, tensor in tensors.items():
+        near = (tensor.detach() > -_ROUNDING) & (tensor.detach() < 1 + _ROUNDING)
+        if not near.all():
+            within(0, 1, **{name: tensor})
+
+
 def class_target(num_classes: int, ignore_index: int | None, target: Tensor) -> None:
     """Require class indices in range, or probabilities within [0, 1]. Reads the values."""
     if target.is_floating_point():
-        within(0, 1, target=target)
+        probabilities(target=target)
     else:
         class_indices(num_classes, ignore_index, target=target)
 
@@ -144,3 +163,29 @@ def not_negative(**parameters: float) -> float:
     if not 0 <= value < float("inf"):
         raise InputError(f"wanted {name} >= 0, found {value}")
     return value
+
+
+def at_least(lowest: int, **parameters: int) -> int:
+    """Require a whole number, not too small, for a loss's parameter, and return it."""
+    ((name, value),) = parameters.items()
+    if not (isinstance(value, int) and value >= lowest):
+        raise InputError(f"wanted a whole number {name} >= {lowest}, found {value!r}")
+    return value
+
+
+def class_numbers(**parameters: float | Sequence[float] | Tensor | None) -> Tensor | None:
+    """Require a finite number >= 0, or one per class, for a loss's parameter; return it in float64."""
+    ((name, value),) = parameters.items()
+    if value is None:
+        return None
+    numbers = torch.as_tensor(value, dtype=torch.float64)
+    if numbers.ndim > 1 or not bool(((numbers >= 0) & numbers.isfinite()).all()):
+        raise InputError(f"wanted {name} a number or one per class, finite and >= 0, found {value!r}")
+    return numbers
+
+
+def class_size(num_classes: int, **parameters: Tensor | None) -> None:
+    """Require that a parameter is one number, or one per class."""
+    for name, value in parameters.items():
+        if value is not None and value.ndim and len(value) != num_classes:
+            raise InputError(f"wanted {num_classes} numbers in {name}, one per class, found {len(value)}")

@@ -1,0 +1,42 @@
+"""Writing curves of several stages into any of Lightning's loggers."""
+
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+
+class Board:
+    """Writes scalars: into one TensorBoard run per stage, so that stages share a chart; elsewhere as `stage/tag`."""
+
+    def __init__(self) -> None:
+        self.written: dict[str, int] = {}
+        self.resumed = False
+        self._writers: dict[tuple[int, str], SummaryWriter] = {}
+
+    def write(self, loggers: list[Any], stage: str, scalars: dict[str, float], step: int) -> None:
+        """Write one point of each curve."""
+        for logger in loggers:
+            if isinstance(logger.experiment, SummaryWriter):
+                writer = self._writer(logger, stage)
+                for tag, value in scalars.items():
+                    writer.add_scalar(tag, value, step)
+                writer.flush()
+            else:
+                logger.log_metrics({f"{stage}/{tag}": value for tag, value in scalars.items()}, step=step)
+                logger.save()
+        self.written[stage] = step
+
+    def close(self) -> None:
+        """Close the event files."""
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()
+
+    def _writer(self, logger: Any, stage: str) -> SummaryWriter:
+        """Open a stage's run; after a resume, what an earlier process wrote beyond the checkpoint is purged."""
+        key = (id(logger), stage)
+        if key not in self._writers:
+            purge = self.written.get(stage, -1) + 1 if self.resumed else None
+            self._writers[key] = SummaryWriter(str(Path(logger.log_dir) / stage), purge_step=purge)
+        return self._writers[key]

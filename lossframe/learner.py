@@ -1,0 +1,99 @@
+"""The `LightningModule`: a model, an objective on its frames, an optimiser."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypedDict
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import Metric
+
+from lossframe.errors import InputError, names
+from lossframe.objective import Frame, Objective
+
+
+class FrameMetric(TypedDict):
+    """A metric, and the entries of the frame that its `update` takes, in order."""
+
+    reads: list[str]
+    metric: Metric
+
+
+class Learner(pl.LightningModule):
+    """Trains `model` on `objective`: batch -> model -> frame -> objective.
+
+    `model` maps a batch (name -> tensor) to its own entries of the frame. `optimizer` makes an optimiser of an
+    iterable of parameters, `scheduler` a learning-rate scheduler of an optimiser, stepped once an epoch. `metrics` are
+    evaluated on the validation and test splits; what they compute is logged as `val/NAME` and `test/NAME`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        metrics: Mapping[str, FrameMetric] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.metrics = dict(metrics or {})
+        self.metric_modules = nn.ModuleList([metric["metric"] for metric in self.metrics.values()])
+        self.objective.bind(model)
+
+    def forward(self, batch: Frame) -> dict[str, Any]:
+        """Return the frame: the batch and what the model made of it."""
+        return {**batch, **self.model(batch)}
+
+    def training_step(self, batch: Frame, batch_idx: int) -> Tensor:
+        """Return the objective."""
+        total: Tensor = self.objective(self(batch))
+        return total
+
+    def validation_step(self, batch: Frame, batch_idx: int) -> None:
+        """Evaluate the objective and the metrics."""
+        self._evaluate(batch)
+
+    def test_step(self, batch: Frame, batch_idx: int) -> None:
+        """Evaluate the objective and the metrics."""
+        self._evaluate(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of the validation split."""
+        self._log_metrics("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the metrics of the test split."""
+        self._log_metrics("test")
+
+    def configure_optimizers(self) -> Any:
+        """Make the optimiser, and the scheduler if there is one."""
+        optimizer = self.optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
+        if self.scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": self.scheduler(optimizer)}
+
+    def _evaluate(self, batch: Frame) -> None:
+        frame = self(batch)
+        self.objective(frame)
+        for name, metric in self.metrics.items():
+            reads = metric["reads"]
+            missing = [entry for entry in reads if entry not in frame]
+            if missing:
+                raise InputError(
+                    f"metric {name!r} reads {names(missing)}, but the frame holds only {names(sorted(frame))}"
+                )
+            metric["metric"].update(*[frame[entry] for entry in reads])
+
+    def _log_metrics(self, stage: str) -> None:
+        for name, metric in self.metrics.items():
+            result = metric["metric"].compute()
+            metric["metric"].reset()
+            scalars = result if isinstance(result, dict) else {name: result}
+            for key, value in scalars.items():
+                self.log(f"{stage}/{key}", torch.as_tensor(value, dtype=torch.float32), logger=False, prog_bar=True)

@@ -1,0 +1,80 @@
+"""Finding what remembers, inside anyone's module, and naming its curves."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+from torch import nn
+
+from lossframe.loss import Loss
+from lossframe.objective import Objective
+from lossframe.statistics import Memory, Moments, require_finite
+
+
+class Source(NamedTuple):
+    """A memory, and what turns one of its names and moments into curves: tag -> value."""
+
+    memory: Memory
+    curves: Callable[[str, Moments], dict[str, float]]
+
+
+def find_sources(module: nn.Module) -> dict[str, Source]:
+    """Return every objective, its terms, and every loss outside objectives, by unique name.
+
+    A term is named by its objective; a loss outside by its class, as `cross_entropy` for `CrossEntropyLoss`, or by
+    its attribute's path where two are of one class.
+    """
+    sources: dict[str, Source] = {}
+    for path, objective in _objectives(module):
+        prefix = f"{path}." if len(list(_objectives(module))) > 1 else ""
+        sources[f"objective {path}"] = Source(objective.memory, partial(_objective_curves, objective, prefix))
+        for name, loss in objective.named_losses():
+            sources[prefix + name] = Source(loss.memory, partial(_loss_curves, loss, prefix + name))
+    for name, loss in _free_losses(module).items():
+        sources[name] = Source(loss.memory, partial(_loss_curves, loss, name))
+    return sources
+
+
+def weights(module: nn.Module) -> dict[str, float]:
+    """Return the current weight of every term of every objective."""
+    found = list(_objectives(module))
+    return {
+        f"weight/{path}.{name}" if len(found) > 1 else f"weight/{name}": weight
+        for path, objective in found
+        for name, weight in objective.weights.items()
+    }
+
+
+def snake_case(name: str) -> str:
+    """Return a loss's class name as its configuration is called.
+
+    >>> snake_case("CrossEntropyLoss"), snake_case("ROCAUCLoss"), snake_case("L1L2Penalty")
+    ('cross_entropy', 'rocauc', 'l1_l2_penalty')
+    """
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name.removesuffix("Loss"))
+    return words.lower()
+
+
+def _objectives(module: nn.Module) -> Iterator[tuple[str, Objective]]:
+    yield from ((path, child) for path, child in module.named_modules() if isinstance(child, Objective))
+
+
+def _free_losses(module: nn.Module) -> dict[str, Loss]:
+    inside = {id(loss) for _, objective in _objectives(module) for _, loss in objective.named_losses()}
+    free = {p: m for p, m in module.named_modules() if isinstance(m, Loss) and id(m) not in inside}
+    classes = Counter(type(loss) for loss in free.values())
+    return {snake_case(type(m).__name__) if classes[type(m)] == 1 else path: m for path, m in free.items()}
+
+
+def _loss_curves(loss: Loss, term: str, name: str, moments: Moments) -> dict[str, float]:
+    require_finite(f"{term} ({type(loss).__name__})", name, moments)
+    return loss.series(f"loss/{term}" if name == "loss" else f"loss/{term}/{name}", moments)
+
+
+def _objective_curves(objective: Objective, prefix: str, name: str, moments: Moments) -> dict[str, float]:
+    if name == "total":
+        return objective.series(f"loss/{prefix}total", moments)
+    kind, _, term = name.partition("/")
+    return {f"{kind}/{prefix}{term}": moments.mean}

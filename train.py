@@ -1,0 +1,125 @@
+"""Train a model on losses composed from conf/: `python train.py loss=triplet`; `python train.py --help` lists more."""
+
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lossframe.errors import InputError, names, nearest
+
+OmegaConf.register_new_resolver("terms", "+".join, replace=True)
+OmegaConf.register_new_resolver(
+    "run_folder", lambda ckpt, fresh: str(Path(ckpt).absolute().parent.parent) if ckpt else fresh, replace=True
+)
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def train(config: DictConfig) -> float | None:
+    """Fit, test the best checkpoint, and return the validation score that chose it."""
+    config.run_dir = HydraConfig.get().runtime.output_dir
+    return run(config)
+
+
+def run(config: DictConfig) -> float | None:
+    """Do what `config` says, in the folder `config.run_dir`."""
+    import pytorch_lightning as pl  # not before the configuration is known to be good: torch takes seconds
+
+    from lossframe import Learner, Objective
+
+    refuse_used_folder(Path(config.run_dir), config.ckpt)
+    for noise in (".*does not have many workers.*", ".*treespec, LeafSpec.*", ".*srun.*"):
+        warnings.filterwarnings("ignore", message=noise)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    part = {name: instantiate(config[name], _convert_="all") for name in ("loss", "metrics", "logger", "callbacks")}
+    objective = Objective(part["loss"], config.weights, config.inputs)
+    heads = objective.reads.union(*[metric["reads"] for metric in part["metrics"].values()])
+    learner = Learner(
+        model=instantiate(config.model, heads=sorted(heads)),
+        objective=objective,
+        optimizer=instantiate(config.optimizer),
+        scheduler=instantiate(config.scheduler),
+        metrics=part["metrics"],
+    )
+    data = instantiate(config.data)
+    loggers, callbacks = list(part["logger"].values()), list(part["callbacks"].values())
+    trainer: pl.Trainer = instantiate(config.trainer, logger=loggers, callbacks=callbacks)
+    trainer.fit(learner, data, ckpt_path=config.ckpt)
+    best: Any = trainer.checkpoint_callback
+    score = None if best is None or best.best_model_score is None else float(best.best_model_score)
+    trainer.test(learner, data, ckpt_path="best" if best else None, verbose=False)
+    if trainer.is_global_zero:
+        report(Path(config.run_dir), trainer.callback_metrics, str(best.best_model_path) if best else None)
+    return score
+
+
+def refuse_used_folder(folder: Path, ckpt: str | None) -> None:
+    """Never write a second run over a first."""
+    if ckpt is None and (folder / "checkpoints").exists() and "LOCAL_RANK" not in os.environ:
+        raise InputError(f"{folder} holds a run already; choose another hydra.run.dir, or go on with ckpt=CHECKPOINT")
+
+
+def report(folder: Path, tested: Mapping[str, Any], checkpoint: str | None) -> None:
+    """Print what came out and where it is, and keep it as metrics.json."""
+    from rich.console import Console
+
+    numbers = {name: float(value) for name, value in tested.items() if name.startswith("test/")}
+    (folder / "metrics.json").write_text(json.dumps({**numbers, "checkpoint": checkpoint}, indent=2) + "\n")
+    console = Console(soft_wrap=True, highlight=False)
+    for name, value in numbers.items():
+        if not name.endswith(("_std", "_min", "_max")):
+            console.print(f"{name:<32} {value:.4f}")
+    console.print(f"best checkpoint  {checkpoint}")
+    console.print(f"curves           tensorboard --logdir {folder}")
+
+
+def explain(error: BaseException) -> str | None:
+    """Return in one line what is wrong with what was given; None for a defect of the program."""
+    chain = [error]
+    while (cause := chain[-1].__cause__) is not None:
+        chain.append(cause)
+    message = None if not isinstance(error, HydraException | OmegaConfBaseException) else str(error)
+    for link in chain:
+        if isinstance(link, InputError):
+            message = str(link)
+        elif isinstance(link, MissingConfigException) and link.options:
+            group, _, choice = str(link.missing_cfg_file).rpartition("/")
+            message = f"{group}={choice}: wanted one of {names(link.options)}.{nearest(choice, link.options)}"
+        elif (
+            isinstance(link, OmegaConfBaseException)
+            and link.parent_node
+            and str(link.key) not in map(str, link.parent_node)
+        ):
+            known = [str(key) for key in link.parent_node]
+            message = f"{link.full_key}: wanted one of {names(known)}.{nearest(str(link.key), known)}"
+        elif isinstance(link, InstantiationException):
+            message = f"{message} ({str(link).rpartition('full_key: ')[2]})"
+    return None if message is None else " ".join(message.split())
+
+
+def main() -> None:
+    """Run; end what is wrong with the input in one line, and anything else (or HYDRA_FULL_ERROR=1) in a traceback."""
+    whole = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        train()
+    except Exception as error:
+        message = explain(error)
+        if whole or message is None:
+            raise
+        sys.exit(f"error: {message}")
+
+
+if __name__ == "__main__":
+    main()
