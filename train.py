@@ -54,6 +54,8 @@ def run(config: DictConfig) -> float | None:
     )
     data = instantiate(config.data)
     loggers, callbacks = list(part["logger"].values()), list(part["callbacks"].values())
+    if not config.trainer.enable_progress_bar:
+        callbacks = [callback for callback in callbacks if not isinstance(callback, pl.callbacks.ProgressBar)]
     trainer: pl.Trainer = instantiate(config.trainer, logger=loggers, callbacks=callbacks)
     trainer.fit(learner, data, ckpt_path=config.ckpt)
     best: Any = trainer.checkpoint_callback

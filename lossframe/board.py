@@ -17,7 +17,7 @@ class Board:
     def write(self, loggers: list[Any], stage: str, scalars: dict[str, float], step: int) -> None:
         """Write one point of each curve."""
         for logger in loggers:
-            if isinstance(logger.experiment, SummaryWriter):
+            if is_tensorboard(logger):
                 writer = self._writer(logger, stage)
                 for tag, value in scalars.items():
                     writer.add_scalar(tag, value, step)
@@ -40,3 +40,8 @@ class Board:
             purge = self.written.get(stage, -1) + 1 if self.resumed else None
             self._writers[key] = SummaryWriter(str(Path(logger.log_dir) / stage), purge_step=purge)
         return self._writers[key]
+
+
+def is_tensorboard(logger: Any) -> bool:
+    """Recognise TensorBoard's logger of either Lightning package, without opening a run for nothing."""
+    return any(kind.__name__ == "TensorBoardLogger" for kind in type(logger).__mro__)

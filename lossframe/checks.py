@@ -109,6 +109,13 @@ def size(dim: int, wanted: int, **tensors: Tensor) -> None:
             raise InputError(f"wanted {name} with size {wanted} in dim {dim}, found shape {list(tensor.shape)}")
 
 
+def inner_dim(dim: int, **tensors: Tensor) -> None:
+    """Require that a dimension exists, and is not dim 0, along which samples lie."""
+    for name, tensor in tensors.items():
+        if not -tensor.ndim < dim < tensor.ndim or dim == 0:
+            raise InputError(f"wanted {name} with a dim {dim} beside the samples in dim 0, found {list(tensor.shape)}")
+
+
 def labels(length: int, **tensors: Tensor) -> None:
     """Require integer labels `[N]` or `[N, 1]`."""
     for name, tensor in tensors.items():
@@ -165,11 +172,19 @@ def not_negative(**parameters: float) -> float:
     return value
 
 
+def whole(**parameters: int) -> int:
+    """Require a whole number for a loss's parameter, and return it."""
+    ((name, value),) = parameters.items()
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InputError(f"wanted a whole number {name}, found {value!r}")
+    return value
+
+
 def at_least(lowest: int, **parameters: int) -> int:
     """Require a whole number, not too small, for a loss's parameter, and return it."""
-    ((name, value),) = parameters.items()
-    if not (isinstance(value, int) and value >= lowest):
-        raise InputError(f"wanted a whole number {name} >= {lowest}, found {value!r}")
+    value = whole(**parameters)
+    if value < lowest:
+        raise InputError(f"wanted {next(iter(parameters))} >= {lowest}, found {value}")
     return value
 
 

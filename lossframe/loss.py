@@ -51,6 +51,8 @@ class Loss(nn.Module, ABC):
     optional: ClassVar[frozenset[str]] = frozenset()
     relational: bool = False
     """Whether a value depends on other samples of the batch: then ranks gather their inputs first."""
+    default_weight: ClassVar[float] = 1.0
+    """The weight in an objective that gives none."""
     debug: bool = False
     """Whether to check ranges at every call also where that waits for a GPU."""
 

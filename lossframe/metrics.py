@@ -5,8 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torchmetrics import Metric
-from torchmetrics.functional.retrieval import retrieval_average_precision, retrieval_precision
 from torchmetrics.utilities import dim_zero_cat
+
+from lossframe.errors import InputError
 
 _QUERIES_AT_ONCE = 256
 
@@ -39,21 +40,23 @@ class RetrievalMetrics(Metric):
 
     def update(self, embeddings: Tensor, labels: Tensor, index: Tensor) -> None:
         """Add samples: `embeddings` [N, D], `labels` [N], and `index` [N], their ids in the whole data set."""
+        if embeddings.ndim != 2 or not labels.shape == index.shape == embeddings.shape[:1]:
+            raise InputError(
+                f"{type(self).__name__} reads embeddings [N, D], labels [N] and index [N], but was given "
+                f"{list(embeddings.shape)}, {list(labels.shape)} and {list(index.shape)}"
+            )
         self._append(embeddings.detach().float().flatten(), labels, index)
 
     def compute(self) -> dict[str, Tensor]:
         """Return both values over all samples of all ranks."""
         self._append_nothing_to_nothing()
         embeddings, labels = self._samples()
-        ranked = [_right_answers(embeddings, labels, queries) for queries in _chunks(labels)]
-        answers = [row for rows in ranked for row in rows[rows.any(dim=1)].cpu()]
-        places = torch.arange(len(labels) - 1, 0, -1, dtype=torch.float32)
-        broken = not embeddings.isfinite().all()
-        values = {
-            "precision_at_1": [retrieval_precision(places, row, top_k=1) for row in answers],
-            "mean_average_precision": [retrieval_average_precision(places, row) for row in answers],
-        }
-        return {name: _mean(value, broken).to(labels.device) for name, value in values.items()}
+        hits = [_precisions(_right_answers(embeddings, labels, queries)) for queries in _chunks(labels)]
+        answered = torch.cat([embeddings.new_zeros(0, 2), *hits])
+        means = answered.sum(dim=0) / max(1, len(answered))
+        if not embeddings.isfinite().all():
+            means = torch.full_like(means, torch.nan)
+        return {"precision_at_1": means[0], "mean_average_precision": means[1]}
 
     def sync(self, *args: Any, **options: Any) -> None:
         """Gather the samples of all ranks, also of one that saw none: there torchmetrics would gather wrong dtypes."""
@@ -91,7 +94,8 @@ def _right_answers(embeddings: Tensor, labels: Tensor, queries: Tensor) -> Tenso
     return labels[others] == labels[queries, None]
 
 
-def _mean(values: list[Tensor], broken: bool) -> Tensor:
-    if broken:
-        return torch.tensor(torch.nan)
-    return torch.stack(values).mean() if values else torch.tensor(0.0)
+def _precisions(right: Tensor) -> Tensor:
+    right = right[right.any(dim=1)].float()
+    places = torch.arange(1, right.shape[1] + 1, device=right.device)
+    average = (right * right.cumsum(dim=1) / places).sum(dim=1) / right.sum(dim=1)
+    return torch.stack([right[:, :1].sum(dim=1), average], dim=1)

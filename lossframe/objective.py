@@ -20,9 +20,9 @@ Frame = Mapping[str, Any]
 class Objective(nn.Module):
     """`sum_k weights[k] * losses[k]`, each loss reading the frame's entries that its parameters name.
 
-    `weights` default to 1. `inputs[term][parameter]` renames: the frame's entry to read instead of the one named
-    like the parameter; `inputs[term]["weight"]` names an entry with per-sample weights. It remembers the `total`
-    and every weighted term, one value a call.
+    `weights` default to 1, that of an accuracy to 0. `inputs[term][parameter]` renames: the frame's entry to read
+    instead of the one named like the parameter; `inputs[term]["weight"]` names an entry with per-sample weights. It
+    remembers the `total` and every weighted term, one value a call.
 
     >>> from lossframe.losses import HuberLoss, MSELoss
     >>> objective = Objective({"mse": MSELoss(), "huber": HuberLoss()}, weights={"huber": 0.1})
@@ -41,7 +41,7 @@ class Objective(nn.Module):
         weights, inputs = weights or {}, inputs or {}
         _check_terms(losses, weights, inputs)
         self.losses = nn.ModuleDict(dict(losses))
-        self.weights = {name: float(weights.get(name, 1.0)) for name in losses}
+        self.weights = {name: float(weights.get(name, loss.default_weight)) for name, loss in losses.items()}
         self.inputs = {name: _wiring(name, loss, inputs.get(name) or {}) for name, loss in losses.items()}
         self.memory = Memory()
 

@@ -92,7 +92,9 @@ class Statistics(Metric):
     def push(self, values: Tensor, mask: Tensor | None = None) -> None:
         """Remember values of any shape, those under the mask if there is one; nothing is computed yet."""
         pending = self.pending
-        if pending and pending[-1][0].device != values.device:
+        if not pending:
+            self._computed, self._update_count = None, self._update_count + 1  # torchmetrics' cache of `compute`
+        elif pending[-1][0].device != values.device:
             self.fold()
         pending.append((values.detach(), mask))
         if len(pending) >= _BUFFERED_CALLS or values.numel() > _BUFFERED_VALUES:

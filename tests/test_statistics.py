@@ -1,0 +1,117 @@
+"""What is remembered equals numpy, however the values were split into steps, chunks and ranks."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torchmetrics import MetricCollection
+
+from lossframe import InputError, Moments, NonFiniteError, Statistics, drain
+from lossframe.losses import MSELoss
+from lossframe.statistics import Memory, merge, moments
+
+finite = st.floats(-1e6, 1e6, allow_subnormal=False)
+chunks = st.lists(st.lists(finite, max_size=5), min_size=1, max_size=6)
+
+
+def expected(values: np.ndarray) -> dict[str, float]:
+    return {"count": len(values), "mean": values.mean(), "std": values.std(), "min": values.min(), "max": values.max()}
+
+
+@given(chunks)
+def test_any_split_gives_what_one_pass_gives(split: list[list[float]]) -> None:
+    states = torch.stack([moments(torch.tensor(chunk, dtype=torch.float64)) for chunk in split])
+    values = np.array([value for chunk in split for value in chunk])
+    merged = Moments(*merge(states).tolist())
+    if not len(values):
+        assert merged == Moments()
+        return
+    scale = np.abs(values).max() + 1e-300
+    assert merged.count == len(values)
+    assert merged.mean == pytest.approx(values.mean(), rel=1e-9, abs=1e-9 * scale)
+    assert merged.std == pytest.approx(values.std(), rel=1e-7, abs=1e-7 * scale)
+    assert (merged.min, merged.max) == (values.min(), values.max())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64])
+def test_statistics_equal_numpy(dtype: torch.dtype) -> None:
+    statistics, seen = Statistics(), []
+    for step in range(150):  # more than one buffer
+        values = (torch.randn(step % 7, 3) * 10).to(dtype)
+        statistics.push(values)
+        seen.append(values.double().numpy().reshape(-1))
+    for name, value in expected(np.concatenate(seen)).items():
+        assert statistics.compute()[name].item() == pytest.approx(value, rel=1e-9)
+
+
+def test_a_small_spread_around_a_large_mean_survives_float32() -> None:
+    values = (10_000 + 0.1 * torch.randn(10_000, generator=torch.Generator().manual_seed(0))).float()
+    statistics = Statistics()
+    for chunk in values.split(100):
+        statistics.push(chunk)
+    assert statistics.compute()["std"].item() == pytest.approx(values.double().numpy().std(), rel=1e-9)
+
+
+def test_masked_values_are_never_seen() -> None:
+    statistics = Statistics()
+    statistics.push(torch.tensor([1.0, torch.nan, 3.0]), torch.tensor([True, False, True]))
+    statistics.push(torch.tensor([5.0]))
+    assert statistics.compute()["mean"].item() == 3
+    assert statistics.fold()[-1] == 0
+
+
+def test_no_model_precision_touches_the_moments() -> None:
+    statistics = Statistics()
+    statistics.update(torch.full((300,), 1.0))
+    statistics.to(torch.bfloat16).update(torch.full((300,), 1.0))
+    assert statistics.compute()["count"].dtype == torch.float64
+    assert statistics.compute()["count"].item() == 600
+
+
+def test_is_a_torchmetric() -> None:
+    collection = MetricCollection({"loss": Statistics()})
+    collection.update(torch.tensor([1.0, 2.0]))
+    restored = MetricCollection({"loss": Statistics()})
+    restored.load_state_dict(collection.state_dict())
+    assert restored["loss"].moments.tolist() == collection["loss"].moments.tolist()
+    for twin in (copy.deepcopy(collection["loss"]), pickle.loads(pickle.dumps(collection["loss"]))):
+        assert twin.compute() == collection["loss"].compute()
+    collection.reset()
+    assert collection["loss"].moments[0].item() == 0
+
+
+def test_a_drain_reads_all_terms_and_forgets() -> None:
+    memories = {"a": Memory(), "b": Memory()}
+    memories["a"].push("loss", torch.tensor([1.0, 3.0]))
+    memories["a"].push("other", torch.tensor(7.0))
+    first, samples = drain(memories, 5)
+    assert samples == 5
+    assert first["a"]["loss"] == Moments(2, 2.0, 2.0, 1.0, 3.0, 0)
+    assert first["a"]["other"].mean == 7
+    assert first["b"] == {}
+    assert drain(memories) == ({"a": {}, "b": {}}, 0)
+
+
+def test_statistics_of_a_loss_survive_its_state_dict_and_nothing_else_changes_them() -> None:
+    criterion, other = MSELoss(), MSELoss()
+    criterion(torch.ones(3), torch.zeros(3))
+    other.load_state_dict(criterion.state_dict())
+    assert other.avg == criterion.avg == {"loss": 1.0}
+    nn.Sequential(other).half()
+    assert other.avg == {"loss": 1.0}
+
+
+def test_a_non_finite_value_is_named_when_read() -> None:
+    criterion = MSELoss()
+    criterion(torch.tensor([1.0, torch.nan]), torch.zeros(2))
+    with pytest.raises(NonFiniteError, match="MSELoss: 1 of 2 values"):
+        _ = criterion.avg
+    with pytest.raises(InputError):
+        criterion.summary(1, None)  # type: ignore[arg-type]
+    criterion.reset_avg()
+    assert criterion.avg == {}

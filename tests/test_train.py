@@ -1,0 +1,190 @@
+"""The main job, end to end: what train.py trains, writes and says."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from curves import read
+from omegaconf import DictConfig
+
+from lossframe import Objective
+from lossframe.losses import BatchAllTripletLoss, CenterLoss
+from train import run
+
+Configure = Callable[..., DictConfig]
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+class Recorder:
+    """Keeps every value that `method` returns, and after which training batch it did."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: type, method: str) -> None:
+        self.train: list[tuple[int, np.ndarray]] = []
+        self.val: list[tuple[int, np.ndarray]] = []
+        original = getattr(owner, method)
+
+        def recorded(module: torch.nn.Module, *args: Any, **kwargs: Any) -> torch.Tensor:
+            values: torch.Tensor = original(module, *args, **kwargs)
+            record = (len(self.train) + module.training, values.detach().double().numpy().reshape(-1).copy())
+            (self.train if module.training else self.val).append(record)
+            return values
+
+        monkeypatch.setattr(owner, method, recorded)
+
+
+def windows(records: list[tuple[int, np.ndarray]], ends: list[int]) -> list[np.ndarray]:
+    """Concatenate the values recorded after one batch count of `ends` and up to the next."""
+    return [
+        np.concatenate([values for batch, values in records if start < batch <= end])
+        for start, end in zip([0, *ends], ends, strict=False)
+    ]
+
+
+def test_curves_equal_numpy_on_the_values_that_the_losses_returned(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    recorders = {
+        "triplet": Recorder(monkeypatch, BatchAllTripletLoss, "loss"),
+        "center": Recorder(monkeypatch, CenterLoss, "loss"),
+        "total": Recorder(monkeypatch, Objective, "forward"),
+    }
+    run(
+        configure(
+            "loss=[triplet,center]", "weights.center=0.01", "trainer.max_epochs=2", "trainer.num_sanity_val_steps=0"
+        )
+    )
+    batches = len(recorders["total"].train) // 2
+    samples = 80 * batches  # the default batch
+    curves = {stage: read(tmp_path / stage) for stage in ("train", "val")}
+    statistics = {"": np.mean, "_std": np.std, "_min": np.min, "_max": np.max}
+    for term, recorder in recorders.items():
+        for suffix, statistic in statistics.items():
+            written = curves["train"][f"loss/{term}{suffix}"]
+            ends = [step // 80 for step, _ in written]
+            expected = [statistic(window) for window in windows(recorder.train, ends)]
+            np.testing.assert_allclose([value for _, value in written], expected, rtol=1e-6, atol=1e-9)
+            assert written[-1][0] == 2 * samples
+            validated = curves["val"][f"loss/{term}{suffix}"]
+            steps = sum(batch == batches for batch, _ in recorder.val)  # of one validation; the test split comes after
+            expected = [
+                statistic(np.concatenate([values for _, values in recorder.val[start : start + steps]]))
+                for start in (0, steps)
+            ]
+            np.testing.assert_allclose([value for _, value in validated], expected, rtol=1e-6, atol=1e-9)
+            assert [step for step, _ in validated] == [samples, 2 * samples]
+    assert curves["train"]["weight/center"][-1][1] == pytest.approx(0.01)
+    assert {"lr", "samples_per_second", "weighted/center", "weighted/triplet"} <= curves["train"].keys()
+
+
+def test_csv_holds_the_same_numbers(configure: Configure, tmp_path: Path) -> None:
+    import pandas as pd
+
+    run(configure("trainer.max_epochs=1"))
+    rows = pd.read_csv(tmp_path / "csv" / "metrics.csv")
+    for stage in ("train", "val", "test"):
+        for tag, points in read(tmp_path / stage).items():
+            written = rows[["step", f"{stage}/{tag}"]].dropna().to_numpy()
+            np.testing.assert_allclose(written, points, rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_default_run_separates_the_digits(configure: Configure, tmp_path: Path) -> None:
+    run(configure("loss=triplet"))
+    report = json.loads((tmp_path / "metrics.json").read_text())
+    assert report["test/precision_at_1"] >= 0.97
+    assert Path(report["checkpoint"]).exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted", "found"),
+    [
+        (["loss=tripplet"], "'triplet'", "loss=tripplet"),
+        (["loss.triplet.margn=1"], "'margin'", "loss.triplet.margn"),
+        (["weights.nope=1"], "'triplet'", "weights.nope"),
+        (["loss=[]"], "at least one loss", "found none"),
+        (["inputs.triplet.labels=nope"], "reads 'nope'", "'labels'"),
+        (["inputs.triplet.lables=labels"], "'labels'", "inputs.triplet.lables"),
+        (["loss=cross_entropy", "model.num_classes=5"], "from 0 to 4", "found"),
+        (["data=folder", "data.root=empty", "data.num_classes=2"], "CLASS", "empty"),
+        (["loss=mse", "inputs.mse.prediction=logits", "inputs.mse.target=labels"], "equal shapes", "[80, 10]"),
+        (["trainer.devices=1", "log_every=0"], "log_every >= 1", "found 0"),
+    ],
+)
+def test_bad_input_ends_in_one_line(
+    command: Command, tmp_path: Path, arguments: list[str], wanted: str, found: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    result = command(*arguments, "trainer.max_epochs=1", "trainer.num_sanity_val_steps=0")
+    *_, last = result.stderr.strip().splitlines()
+    assert result.returncode != 0
+    assert last.startswith("error: ")
+    assert wanted in last
+    assert found in last
+
+
+def test_composing_needs_no_torch(command: Command) -> None:
+    spy = "import sys, runpy; sys.argv[:] = sys.argv[1:]\ntry: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    spy += "finally: assert 'torch' not in sys.modules"
+    for arguments in (["--cfg", "job", "--resolve"], ["--help"], ["loss=nope"]):
+        result = subprocess.run(
+            [sys.executable, "-c", spy, str(ROOT / "train.py"), *arguments],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert "AssertionError" not in result.stderr
+        assert result.returncode == (1 if arguments == ["loss=nope"] else 0), result.stderr
+
+
+@pytest.mark.slow
+def test_a_run_can_be_repeated_from_its_folder(command: Command, tmp_path: Path) -> None:
+    first = command("loss=[triplet,center]", "weights.center=0.01", "trainer.max_epochs=1", "hydra.run.dir=first")
+    assert first.returncode == 0, first.stderr
+    config = str(tmp_path / "first" / ".hydra")
+    again = command("--config-path", config, "--config-name", "config", "hydra.run.dir=second")
+    assert again.returncode == 0, again.stderr
+    numbers = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("first", "second")]
+    assert {**numbers[0], "checkpoint": None} == {**numbers[1], "checkpoint": None}
+
+
+@pytest.mark.slow
+def test_a_sweep_has_one_folder_a_run(command: Command, tmp_path: Path) -> None:
+    result = command("-m", "loss=triplet,contrastive", "trainer.max_epochs=1", "hydra.sweep.dir=sweep")
+    assert result.returncode == 0, result.stderr
+    assert {path.parent.name for path in (tmp_path / "sweep").glob("*/metrics.json")} == {"0_triplet", "1_contrastive"}
+
+
+@pytest.mark.slow
+def test_a_second_run_never_writes_over_a_first(command: Command) -> None:
+    assert command("trainer.max_epochs=1", "hydra.run.dir=same").returncode == 0
+    result = command("trainer.max_epochs=1", "hydra.run.dir=same")
+    assert result.returncode != 0
+    assert "holds a run already" in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_a_checkpoint_that_goes_on(tmp_path: Path, command: Command) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-u", str(ROOT / "train.py"), "trainer.max_epochs=500", "hydra.run.dir=stopped"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    last = tmp_path / "stopped" / "checkpoints" / "last.ckpt"
+    deadline = time.monotonic() + 120
+    while not last.exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert "Stopped. To go on: python train.py ckpt=" in output
+    stopped = torch.load(last, weights_only=False)
+    result = command(f"ckpt={last}", f"trainer.max_epochs={stopped['epoch'] + 2}")
+    assert result.returncode == 0, result.stderr
+    steps = [step for step, _ in read(tmp_path / "stopped" / "train")["loss/triplet"]]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == (stopped["epoch"] + 2) * 13 * 80
