@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -16,7 +16,11 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lossframe import ranks
 from lossframe.errors import InputError, names, nearest
+
+RANK_CONFIG = "LOSSFRAME_RANK_CONFIG"
+"""Where rank 0 says to the other ranks of its machine what to run."""
 
 OmegaConf.register_new_resolver("terms", "+".join, replace=True)
 OmegaConf.register_new_resolver(
@@ -28,17 +32,23 @@ OmegaConf.register_new_resolver(
 def train(config: DictConfig) -> float | None:
     """Fit, test the best checkpoint, and return the validation score that chose it."""
     config.run_dir = HydraConfig.get().runtime.output_dir
-    return run(config)
+    resolved = Path(config.run_dir) / "resolved.yaml"
+    if not ranks.launched_elsewhere():
+        refuse_used_folder(Path(config.run_dir), config.ckpt)
+        OmegaConf.save(config, resolved, resolve=True)
+    number = ranks.number_of_devices(config.trainer.accelerator, config.trainer.devices)
+    with ranks.local_ranks(number, [sys.executable, __file__], {RANK_CONFIG: str(resolved)}):
+        return run(config)
 
 
 def run(config: DictConfig) -> float | None:
     """Do what `config` says, in the folder `config.run_dir`."""
     import pytorch_lightning as pl  # not before the configuration is known to be good: torch takes seconds
 
-    from lossframe import Learner, Objective
+    from lossframe import Learner, Objective, distributed
+    from lossframe.agreement import Agreement
 
-    refuse_used_folder(Path(config.run_dir), config.ckpt)
-    for noise in (".*does not have many workers.*", ".*treespec, LeafSpec.*", ".*srun.*"):
+    for noise in (".*does not have many workers.*", ".*treespec, LeafSpec.*", ".*srun.*", ".*sync_dist=True.*"):
         warnings.filterwarnings("ignore", message=noise)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     pl.seed_everything(config.seed, workers=True, verbose=False)
@@ -56,6 +66,7 @@ def run(config: DictConfig) -> float | None:
     loggers, callbacks = list(part["logger"].values()), list(part["callbacks"].values())
     if not config.trainer.enable_progress_bar:
         callbacks = [callback for callback in callbacks if not isinstance(callback, pl.callbacks.ProgressBar)]
+    callbacks.append(Agreement(cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))))
     trainer: pl.Trainer = instantiate(config.trainer, logger=loggers, callbacks=callbacks)
     trainer.fit(learner, data, ckpt_path=config.ckpt)
     best: Any = trainer.checkpoint_callback
@@ -63,12 +74,13 @@ def run(config: DictConfig) -> float | None:
     trainer.test(learner, data, ckpt_path="best" if best else None, verbose=False)
     if trainer.is_global_zero:
         report(Path(config.run_dir), trainer.callback_metrics, str(best.best_model_path) if best else None)
+    distributed.close()
     return score
 
 
 def refuse_used_folder(folder: Path, ckpt: str | None) -> None:
     """Never write a second run over a first."""
-    if ckpt is None and (folder / "checkpoints").exists() and "LOCAL_RANK" not in os.environ:
+    if ckpt is None and (folder / "checkpoints").exists():
         raise InputError(f"{folder} holds a run already; choose another hydra.run.dir, or go on with ckpt=CHECKPOINT")
 
 
@@ -115,7 +127,10 @@ def main() -> None:
     whole = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        train()
+        if RANK_CONFIG in os.environ:
+            run(cast(DictConfig, OmegaConf.load(os.environ[RANK_CONFIG])))
+        else:
+            train()
     except Exception as error:
         message = explain(error)
         if whole or message is None:

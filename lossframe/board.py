@@ -5,6 +5,8 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
+from lossframe.csv_logger import ResumableCSVLogger
+
 
 class Board:
     """Writes scalars: into one TensorBoard run per stage, so that stages share a chart; elsewhere as `stage/tag`."""
@@ -12,10 +14,16 @@ class Board:
     def __init__(self) -> None:
         self.written: dict[str, int] = {}
         self.resumed = False
+        self._kept = False
         self._writers: dict[tuple[int, str], SummaryWriter] = {}
 
     def write(self, loggers: list[Any], stage: str, scalars: dict[str, float], step: int) -> None:
         """Write one point of each curve."""
+        if self.resumed and not self._kept:
+            self._kept = True
+            for logger in loggers:
+                if isinstance(logger, ResumableCSVLogger):
+                    logger.keep(self.written)
         for logger in loggers:
             if is_tensorboard(logger):
                 writer = self._writer(logger, stage)

@@ -5,7 +5,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import fully_shard
 
 from lossframe.errors import InputError
 
@@ -154,9 +156,9 @@ def _send(content: Tensor, capacity: int, device: torch.device) -> list[Tensor]:
     fitting = content[:capacity]
     buffer[8 : 8 + fitting.numel()] = fitting
     buffer = buffer.to(device)
-    everyone = torch.empty(world_size() * buffer.numel(), dtype=torch.uint8, device=device)
-    dist.all_gather_into_tensor(everyone, buffer)
-    return list(everyone.cpu().view(world_size(), -1))
+    everyone = [torch.empty_like(buffer) for _ in range(world_size())]
+    dist.all_gather(everyone, buffer)
+    return list(torch.stack(everyone).cpu())
 
 
 def _size(buffer: Tensor) -> int:
@@ -168,3 +170,17 @@ def collective_device() -> torch.device:
     if world_size() > 1 and "nccl" in dist.get_backend():
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")
+
+
+def shard(module: nn.Module, mesh: DeviceMesh) -> None:
+    """Spread a module's parameters over the ranks of a mesh, child by child (FSDP2)."""
+    for child in module.children():
+        if next(child.parameters(), None) is not None:
+            fully_shard(child, mesh=mesh)
+    fully_shard(module, mesh=mesh)
+
+
+def close() -> None:
+    """Leave the process group, so that another one can be started."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric
 
+from lossframe import distributed
 from lossframe.errors import InputError, names
 from lossframe.objective import Frame, Objective
 
@@ -45,6 +46,18 @@ class Learner(pl.LightningModule):
         self.metrics = dict(metrics or {})
         self.metric_modules = nn.ModuleList([metric["metric"] for metric in self.metrics.values()])
         self.objective.bind(model)
+        self._sharded = False
+
+    def setup(self, stage: str) -> None:
+        """Be float64 before a checkpoint is read: Lightning converts only afterwards, and would round what it reads."""
+        if self.trainer.precision == "64-true":
+            self.double()
+
+    def configure_model(self) -> None:
+        """Shard the model where the strategy is FSDP2."""
+        if self.device_mesh is not None and not self._sharded:
+            distributed.shard(self.model, self.device_mesh["data_parallel"])
+            self._sharded = True
 
     def forward(self, batch: Frame) -> dict[str, Any]:
         """Return the frame: the batch and what the model made of it."""
@@ -88,7 +101,8 @@ class Learner(pl.LightningModule):
                 raise InputError(
                     f"metric {name!r} reads {names(missing)}, but the frame holds only {names(sorted(frame))}"
                 )
-            metric["metric"].update(*[frame[entry] for entry in reads])
+            if len(frame[reads[0]]):  # a rank may be left without samples, which torchmetrics does not expect
+                metric["metric"].update(*[frame[entry] for entry in reads])
 
     def _log_metrics(self, stage: str) -> None:
         for name, metric in self.metrics.items():

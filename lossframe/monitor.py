@@ -2,6 +2,7 @@
 
 import re
 import time
+import warnings
 from dataclasses import astuple
 from typing import Any
 
@@ -15,6 +16,9 @@ from lossframe.sources import Source, find_sources, weights
 from lossframe.statistics import Moments, drain
 
 Window = dict[str, dict[str, Moments]]
+
+GLOBAL_ALREADY = r"It is recommended to use `self.log\('(train|val|test)/(loss|weighted)/.*sync_dist"
+"""Lightning's advice to reduce over ranks what a drain has made global."""
 
 
 class LossMonitor(pl.Callback):
@@ -49,6 +53,7 @@ class LossMonitor(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Find the losses."""
         self._sources = find_sources(pl_module)
+        warnings.filterwarnings("ignore", message=GLOBAL_ALREADY)
 
     def on_sanity_check_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget what the sanity check showed."""

@@ -42,17 +42,19 @@ def rowwise(x: Tensor, y: Tensor, distance: Distance) -> Tensor:
 
 
 def _squared_euclidean(x: Tensor, y: Tensor) -> Tensor:
-    squares = x.square().sum(-1)[:, None] + y.square().sum(-1)[None, :]
-    return torch.addmm(squares, x, y.T, alpha=-2).clamp_min(0)
+    # |x|^2 + |y|^2 - 2 x y in one matrix product: rows are [x, |x|^2, 1]
+    return torch.cat([-2 * x[:, :-2], x[:, -1:], x[:, -2:-1]], 1) @ y.T
 
 
 def _euclidean(x: Tensor, y: Tensor) -> Tensor:
-    # without a matrix product: its rounding, 1e-4 in float32, would be the distance of a row to itself
-    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+    if x.dtype == torch.float64:
+        return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+    # the square root magnifies rounding: in float32 a row would have a distance of 1e-4 to itself
+    return root(_squared_euclidean(_with_squares(x.double()), _with_squares(y.double()))).to(x.dtype)
 
 
 def _cosine(x: Tensor, y: Tensor) -> Tensor:
-    return 1 - normalize(x) @ normalize(y).T
+    return 1 - x @ y.T
 
 
 PAIRWISE: dict[Distance, Callable[[Tensor, Tensor], Tensor]] = {
@@ -60,9 +62,29 @@ PAIRWISE: dict[Distance, Callable[[Tensor, Tensor], Tensor]] = {
     "euclidean": _euclidean,
     "cosine": _cosine,
 }
-"""Distances of every row `[N, D]` to every row `[M, D]`, as `[N, M]`."""
+"""Distances of every prepared row to every prepared row, `[N, M]`; near 0 they may be negative by rounding."""
+
+
+def prepared(x: Tensor, distance: Distance) -> Tensor:
+    """Return the rows `[N, D]` as `PAIRWISE` wants them, what can be done once for all pairs being done."""
+    if distance == "cosine":
+        return normalize(x)
+    return _with_squares(centered(x)) if distance == "squared_euclidean" else centered(x)
 
 
 def centered(x: Tensor) -> Tensor:
-    """Move the rows' mean to the origin: differences stay, and squared distances lose less to rounding."""
-    return x - x.detach().mean(0, keepdim=True) if len(x) else x
+    """Move the rows' mean near the origin, so that squared distances lose less to rounding.
+
+    The shift is a multiple of a power of two as large as the spread, so that differences stay exact, and with them
+    ties.
+    """
+    if not x.numel():
+        return x
+    rows = x.detach()
+    mean = rows.mean(0)
+    step = (rows - mean).abs().amax().log2().floor().exp2()
+    return x - torch.where(step > 0, (mean / step).round() * step, rows[0])
+
+
+def _with_squares(x: Tensor) -> Tensor:
+    return torch.cat([x, x.square().sum(1, keepdim=True), torch.ones_like(x[:, :1])], 1)

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lossframe import checks
+from lossframe.functional import classes
 from lossframe.loss import Loss, LossOptions
 
 
@@ -48,14 +49,12 @@ class CrossEntropyLoss(Classification):
         super().__init__(**options)
         self.label_smoothing = checks.fraction(label_smoothing=label_smoothing)
         self.ignore_index = ignore_index
-        weight = None if class_weight is None else torch.as_tensor(class_weight, dtype=torch.get_default_dtype())
-        self.register_buffer("class_weight", weight)
+        self.register_buffer("class_weight", checks.class_numbers(class_weight=class_weight))
 
     def check(self, logits: Tensor, target: Tensor) -> None:
         """Require fitting shapes, and one class weight per class."""
         super().check(logits, target)
-        if self.class_weight is not None:
-            checks.size(0, logits.shape[1], class_weight=self.class_weight)
+        checks.class_size(logits.shape[1], class_weight=self.class_weight)
 
     def check_values(self, logits: Tensor, target: Tensor) -> None:
         """Require indices below the number of classes or ignored, or probabilities within [0, 1]."""
@@ -65,8 +64,8 @@ class CrossEntropyLoss(Classification):
         """Return one value per target."""
         return F.cross_entropy(
             logits,
-            class_form(logits, target),
-            weight=None if self.class_weight is None else self.class_weight.to(logits.dtype),
+            target.to(logits.dtype) if target.is_floating_point() else classes.indices(logits, target),
+            weight=None if self.class_weight is None else self.class_weight.to(logits.dtype).expand(logits.shape[1]),
             ignore_index=self.ignore_index,
             label_smoothing=self.label_smoothing,
             reduction="none",
@@ -74,20 +73,98 @@ class CrossEntropyLoss(Classification):
 
     def counts(self, logits: Tensor, target: Tensor) -> Tensor | None:
         """Count the targets that are not ignored."""
-        return None if target.is_floating_point() else class_form(logits, target).ne(self.ignore_index)
+        return None if target.is_floating_point() else classes.indices(logits, target).ne(self.ignore_index)
 
     def carried_weight(self, logits: Tensor, target: Tensor) -> Tensor | None:
         """Return the weight of each target's class."""
         if self.class_weight is None:
             return None
-        target = class_form(logits, target)
-        if target.is_floating_point():
-            return torch.einsum("nc...,c->n...", target, self.class_weight.to(target.dtype))
-        return self.class_weight[target.clamp(0, len(self.class_weight) - 1)]
+        weights = classes.along(self.class_weight, logits).expand_as(logits)
+        counted = target if target.is_floating_point() else target.clamp(0, logits.shape[1] - 1)
+        return classes.expected(weights, counted)
 
 
-def class_form(logits: Tensor, target: Tensor) -> Tensor:
-    """Return a target in the form that torch takes: int64 indices `[N, ...]`, or probabilities like the logits."""
-    if target.is_floating_point():
-        return target.to(logits.dtype)
-    return (target.squeeze(1) if target.ndim == logits.ndim else target).long()
+class CategoricalCrossEntropyLoss(Loss):
+    r"""Cross-entropy of probabilities, $-\sum_c y_c \log \mathrm{clip}(p_c, \epsilon, 1 - \epsilon)$.
+
+    Reads `probabilities` `[N, C, ...]` and `target`: class indices `[N, ...]` or probabilities `[N, C, ...]`.
+    `normalize` first divides scores of any size by their sum over the classes; where that is 0, all are $\epsilon$.
+    Source: `tflearn.objectives.categorical_crossentropy` (`normalize`, `eps=1e-10`), tefla `log_loss_custom`.
+
+    >>> probabilities = torch.tensor([[0.8, 0.2], [0.5, 0.5]])
+    >>> CategoricalCrossEntropyLoss()(probabilities, torch.tensor([0, 1]))
+    tensor(0.4581)
+    """
+
+    def __init__(self, eps: float = 1e-7, normalize: bool = False, **options: Unpack[LossOptions]) -> None:
+        super().__init__(**options)
+        self.eps = checks.positive(eps=eps)
+        self.normalize = normalize
+
+    def check(self, probabilities: Tensor, target: Tensor) -> None:
+        """Require floating probabilities `[N, C, ...]`; indices `[N, ...]` or probabilities `[N, C, ...]` as target."""
+        checks.class_scores(target, probabilities=probabilities)
+
+    def check_values(self, probabilities: Tensor, target: Tensor) -> None:
+        """Require probabilities within [0, 1] unless they are normalised, and a target that fits the classes."""
+        if not self.normalize:
+            checks.probabilities(probabilities=probabilities)
+        checks.class_target(probabilities.shape[1], None, target=target)
+
+    def loss(self, probabilities: Tensor, target: Tensor) -> Tensor:
+        """Return one value per target."""
+        if self.normalize:
+            total = probabilities.sum(1, keepdim=True)
+            probabilities = torch.where(total == 0, 0, probabilities / torch.where(total == 0, 1, total))
+        return classes.expected(-probabilities.clamp(self.eps, 1 - self.eps).log(), target)
+
+
+class FocalLoss(Classification):
+    r"""Softmax cross-entropy that fades for what is already right: $-\sum_c \alpha_c\, y_c (1 - p_c)^\gamma \log p_c$.
+
+    $p = \mathrm{softmax}(z)$. Reads `logits` `[N, C, ...]` and `target`: class indices `[N, ...]` or probabilities
+    `[N, C, ...]`. `alpha` is a number, or one per class. Source: Lin (2017), https://arxiv.org/abs/1708.02002.
+
+    >>> logits = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
+    >>> FocalLoss(gamma=2.0)(logits, torch.tensor([0, 0]))
+    tensor(0.8259)
+    """
+
+    alpha: Tensor | None
+
+    def __init__(
+        self, gamma: float = 2.0, alpha: float | Sequence[float] | Tensor | None = None, **options: Unpack[LossOptions]
+    ) -> None:
+        super().__init__(**options)
+        self.gamma = checks.not_negative(gamma=gamma)
+        self.register_buffer("alpha", checks.class_numbers(alpha=alpha))
+
+    def check(self, logits: Tensor, target: Tensor) -> None:
+        """Require fitting shapes, and an alpha for all classes or one each."""
+        super().check(logits, target)
+        checks.class_size(logits.shape[1], alpha=self.alpha)
+
+    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return one value per target."""
+        log_p = F.log_softmax(logits, 1)
+        values = -classes.fading(-log_p.expm1(), self.gamma) * log_p
+        return classes.expected(values if self.alpha is None else classes.along(self.alpha, values) * values, target)
+
+
+class CategoricalAccuracy(Classification):
+    r"""Share of right answers, $[\arg\max_c z_c = y]$: to be remembered, never differentiated.
+
+    Reads `logits` `[N, C, ...]` (or probabilities) and `target`: class indices `[N, ...]`, `[N, 1]` for logits
+    `[N, C]`, or probabilities `[N, C, ...]`. In an objective its weight is 0 unless it is given.
+    Source: babilim `SparseCategoricalAccuracy`.
+
+    >>> CategoricalAccuracy()(torch.tensor([[2.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 0]))
+    tensor(0.5000)
+    """
+
+    default_weight = 0.0
+
+    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return 1 or 0 per target."""
+        wanted = target.argmax(1) if target.is_floating_point() else classes.indices(logits, target)
+        return (logits.argmax(1) == wanted).to(logits.dtype)

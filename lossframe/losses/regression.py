@@ -1,11 +1,13 @@
-"""Regression: elementwise penalties on `prediction - target`, of any shape, one value per element."""
+"""Regression: penalties on a `prediction` and a `target` of the same shape, most of them elementwise."""
 
+import math
 from typing import Unpack
 
 from torch import Tensor
 from torch.nn import functional as F
 
 from lossframe import checks
+from lossframe.functional.distances import normalize
 from lossframe.loss import Loss, LossOptions
 
 
@@ -14,12 +16,26 @@ class Regression(Loss):
 
     def check(self, prediction: Tensor, target: Tensor) -> None:
         """Require a floating prediction, and a target of its shape."""
-        checks.floating(prediction=prediction)
-        checks.same_shape(prediction=prediction, target=target)
+        checks.elementwise(target, prediction=prediction)
 
     def check_values(self, prediction: Tensor, target: Tensor) -> None:
         """Require finite targets."""
         checks.finite(target=target)
+
+
+class L1Loss(Regression):
+    r"""Absolute difference, $|p - t|$.
+
+    Source: `tf.contrib.losses.absolute_difference`.
+
+    >>> import torch
+    >>> L1Loss()(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0]))
+    tensor(1.)
+    """
+
+    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return one value per element."""
+        return F.l1_loss(prediction, target.to(prediction.dtype), reduction="none")
 
 
 class MSELoss(Regression):
@@ -54,3 +70,106 @@ class HuberLoss(Regression):
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return one value per element."""
         return F.huber_loss(prediction, target.to(prediction.dtype), reduction="none", delta=self.delta)
+
+
+class MeanPairwiseSquaredErrorLoss(Regression):
+    r"""Are differences between elements right: $\frac{2}{n (n - 1)} \sum_{i < j} (d_i - d_j)^2$, one value per sample.
+
+    $d = p - t$ are the $n$ elements of a sample, so that a constant offset costs nothing; one element gives 0. It is
+    $\frac{2}{n - 1} \sum_i (d_i - \bar d)^2$, in linear time. Source: the documentation of
+    `tf.contrib.losses.mean_pairwise_squared_error`, whose code gives $(n - 1) / n$ times its "sum".
+
+    >>> import torch
+    >>> MeanPairwiseSquaredErrorLoss()(torch.tensor([[4.0, 8.0, 12.0]]), torch.tensor([[1.0, 9.0, 2.0]]))
+    tensor(62.)
+    """
+
+    def check(self, prediction: Tensor, target: Tensor) -> None:
+        """Require a floating prediction `[N, ...]`, and a target of its shape."""
+        checks.dimensions("[N, ...]", 1, None, prediction=prediction)
+        super().check(prediction, target)
+
+    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return one value per sample."""
+        elements = math.prod(prediction.shape[1:])
+        d = (prediction - target.to(prediction.dtype)).reshape(len(prediction), elements)
+        return 2 / max(elements - 1, 1) * (d - d.mean(1, keepdim=True)).square().sum(1)
+
+
+class CosineDistanceLoss(Regression):
+    r"""One minus the inner product along `dim`, $1 - \sum_k p_k t_k$, one value per vector.
+
+    The vectors are taken as they are; `normalize` divides them by their lengths first, and a zero vector has distance
+    1. Source: `tf.contrib.losses.cosine_distance`.
+
+    >>> import torch
+    >>> CosineDistanceLoss(normalize=True)(torch.tensor([[3.0, 4.0]]), torch.tensor([[1.0, 0.0]]))
+    tensor(0.4000)
+    """
+
+    def __init__(self, dim: int = -1, normalize: bool = False, **options: Unpack[LossOptions]) -> None:
+        super().__init__(**options)
+        self.dim = checks.whole(dim=dim)
+        self.normalize = normalize
+
+    def check(self, prediction: Tensor, target: Tensor) -> None:
+        """Require a floating prediction with vectors along `dim`, and a target of its shape."""
+        super().check(prediction, target)
+        checks.inner_dim(self.dim, prediction=prediction)
+
+    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return one value per vector."""
+        p, t = prediction.movedim(self.dim, -1), target.to(prediction.dtype).movedim(self.dim, -1)
+        if self.normalize:
+            p, t = normalize(p), normalize(t)
+        return 1 - (p * t).sum(-1)
+
+
+class QuantileLoss(Regression):
+    r"""The pinball loss, whose minimum is a quantile: $\max(q\, e, (q - 1)\, e)$ with $e = t - p$.
+
+    Source: Koenker & Bassett (1978), https://doi.org/10.2307/1913643.
+
+    >>> import torch
+    >>> QuantileLoss(quantile=0.9)(torch.tensor([0.0, 0.0]), torch.tensor([1.0, -1.0]))
+    tensor(0.5000)
+    """
+
+    def __init__(self, quantile: float, **options: Unpack[LossOptions]) -> None:
+        super().__init__(**options)
+        self.quantile = checks.fraction(quantile=quantile)
+
+    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return one value per element."""
+        error = target.to(prediction.dtype) - prediction
+        return error.relu() * self.quantile + (-error).relu() * (1 - self.quantile)
+
+
+class GaussianNLLLoss(Loss):
+    r"""Negative log-likelihood of a Gaussian, without its constant: $\frac12 (\log v + (p - t)^2 / v)$.
+
+    Reads `prediction` $p$, `target` $t$ and `variance` $v$, all of one shape; a variance below `eps` counts as `eps`.
+    Source: Nix & Weigend (1994), https://doi.org/10.1109/ICNN.1994.374138.
+
+    >>> import torch
+    >>> GaussianNLLLoss()(torch.tensor([1.0]), torch.tensor([3.0]), torch.tensor([2.0]))
+    tensor(1.3466)
+    """
+
+    def __init__(self, eps: float = 1e-6, **options: Unpack[LossOptions]) -> None:
+        super().__init__(**options)
+        self.eps = checks.positive(eps=eps)
+
+    def check(self, prediction: Tensor, target: Tensor, variance: Tensor) -> None:
+        """Require a floating prediction and variance, and a target, all of one shape."""
+        checks.elementwise(target, prediction=prediction, variance=variance)
+
+    def check_values(self, prediction: Tensor, target: Tensor, variance: Tensor) -> None:
+        """Require finite targets, and no negative variance."""
+        checks.finite(target=target)
+        checks.within(0, float("inf"), variance=variance)
+
+    def loss(self, prediction: Tensor, target: Tensor, variance: Tensor) -> Tensor:
+        """Return one value per element."""
+        variance = variance.clamp_min(self.eps)
+        return (variance.log() + (prediction - target.to(prediction.dtype)).square() / variance) / 2

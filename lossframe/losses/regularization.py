@@ -1,4 +1,4 @@
-"""Regularisation: penalties on a model's parameters."""
+"""Regularisation: penalties on a model's parameters, and those that a model gives itself."""
 
 from collections.abc import Sequence
 from typing import Unpack
@@ -6,7 +6,7 @@ from typing import Unpack
 from torch import Tensor
 
 from lossframe import checks
-from lossframe.loss import LossOptions
+from lossframe.loss import Loss, LossOptions
 from lossframe.penalty import Penalty, total
 
 
@@ -33,3 +33,22 @@ class L1L2Penalty(Penalty):
     def penalty(self, parameters: Sequence[Tensor]) -> Tensor:
         """Return the weighted sum of both norms, as a scalar."""
         return total([self.l1 * p.abs().sum() + self.l2 / 2 * p.square().sum() for p in parameters])
+
+
+class AuxiliaryLoss(Loss):
+    """An entry that the model itself put into its frame, as a load-balancing or a commitment loss.
+
+    Reads `value`, of any shape; it is reduced as the values of any loss. Source: `tf.contrib.losses.add_loss`.
+
+    >>> import torch
+    >>> AuxiliaryLoss()(torch.tensor([1.0, 2.0]))
+    tensor(1.5000)
+    """
+
+    def check(self, value: Tensor) -> None:
+        """Require a floating value."""
+        checks.floating(value=value)
+
+    def loss(self, value: Tensor) -> Tensor:
+        """Return the value."""
+        return value

@@ -1,0 +1,37 @@
+"""Small real data sets that work offline, in exact global batches on any number of ranks."""
+
+from lossframe.data.images import Digits, ImageData, ImageFolder, Mnist5k
+from lossframe.data.loader import BatchLoader
+from lossframe.data.module import DataOptions, InMemoryData
+from lossframe.data.samplers import (
+    ClassBalancedBatchSampler,
+    GlobalBatchSampler,
+    OrderedBatchSampler,
+    SamplerFactory,
+    ShardedBatchSampler,
+    ShuffledBatchSampler,
+    balanced,
+    shuffled,
+)
+from lossframe.data.tabular import BreastCancer, Diabetes, TabularData
+
+__all__ = [
+    "BatchLoader",
+    "BreastCancer",
+    "ClassBalancedBatchSampler",
+    "DataOptions",
+    "Diabetes",
+    "Digits",
+    "GlobalBatchSampler",
+    "ImageData",
+    "ImageFolder",
+    "InMemoryData",
+    "Mnist5k",
+    "OrderedBatchSampler",
+    "SamplerFactory",
+    "ShardedBatchSampler",
+    "ShuffledBatchSampler",
+    "TabularData",
+    "balanced",
+    "shuffled",
+]

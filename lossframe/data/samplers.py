@@ -1,0 +1,178 @@
+"""Sequences of global batches, the same on every rank, and the share of each batch that one rank takes.
+
+Everything here is a function of the seed and the epoch alone: not of the rank, nor of what was drawn before. So any
+number of ranks sees the same batches, and a run that resumes sees the batches that it would have seen.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Sampler
+
+from lossframe.errors import InputError, names
+
+Positions = NDArray[np.int64]
+
+
+class GlobalBatchSampler(Sampler[list[int]], ABC):
+    """Abstract: the batches of one epoch over all ranks, each a list of positions in the data set."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+        self.epoch = 0
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[list[int]]: ...
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration gives."""
+        self.epoch = epoch
+
+    def _generator(self) -> np.random.Generator:
+        return np.random.default_rng([self.seed, self.epoch])
+
+
+class OrderedBatchSampler(GlobalBatchSampler):
+    """Every position once, in order; the last batch may be smaller."""
+
+    def __init__(self, size: int, batch_size: int, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.size = size
+        self.batch_size = batch_size
+        if batch_size < 1:
+            raise InputError(f"batch_size must be at least 1, but is {batch_size}")
+
+    def __len__(self) -> int:
+        return len(range(0, self.size, self.batch_size))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = self._order()
+        for start in range(0, self.size, self.batch_size):
+            yield order[start : start + self.batch_size].tolist()
+
+    def _order(self) -> Positions:
+        return np.arange(self.size)
+
+
+class ShuffledBatchSampler(OrderedBatchSampler):
+    """Every position once, in an order of its own for each epoch; the last batch may be smaller."""
+
+    def _order(self) -> Positions:
+        return self._generator().permutation(self.size)
+
+
+class ClassBalancedBatchSampler(GlobalBatchSampler):
+    """`classes_per_batch` classes with `samples_per_class` samples each, class after class, in every batch.
+
+    An epoch has `len(labels) // (classes_per_batch * samples_per_class)` batches, and at least one. Within an epoch
+    no class and no sample of a class is drawn again before all others were; a sample is twice in one batch only if
+    its class has fewer than `samples_per_class` samples. Fewer than `classes_per_batch` classes is an `InputError`.
+    """
+
+    def __init__(self, labels: Tensor, classes_per_batch: int, samples_per_class: int, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.labels = labels.cpu().numpy()
+        self.classes_per_batch = classes_per_batch
+        self.samples_per_class = samples_per_class
+        found = len(np.unique(self.labels))
+        if min(classes_per_batch, samples_per_class) < 1 or found < classes_per_batch:
+            raise InputError(
+                f"a batch of {classes_per_batch} classes with {samples_per_class} samples each was asked for, "
+                f"but the labels hold {found} classes: ask for 1 to {found} classes and at least 1 sample of each"
+            )
+
+    def __len__(self) -> int:
+        return max(1, len(self.labels) // (self.classes_per_batch * self.samples_per_class))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        generator = self._generator()
+        members = [np.flatnonzero(self.labels == label) for label in np.unique(self.labels)]
+        classes = _Deck(np.arange(len(members)), generator)
+        samples = [_Deck(positions, generator) for positions in members]
+        for _ in range(len(self)):
+            drawn = [samples[chosen].deal(self.samples_per_class) for chosen in classes.deal(self.classes_per_batch)]
+            yield np.concatenate(drawn).tolist()
+
+
+class ShardedBatchSampler(Sampler[list[int]]):
+    """Rank r of W takes every W-th sample of each global batch, from the r-th on.
+
+    Nothing is padded, dropped or repeated: every rank has as many batches as there are global ones, of sizes that
+    differ by one at most, and empty where a global batch has fewer samples than there are ranks.
+    """
+
+    def __init__(self, sampler: GlobalBatchSampler, rank: int = 0, world_size: int = 1) -> None:
+        self.sampler = sampler  # under this name Lightning finds its `set_epoch`
+        self.rank = rank
+        self.world_size = world_size
+        if not 0 <= rank < world_size:
+            raise InputError(f"rank must be 0 to {world_size - 1} for world_size={world_size}, but is {rank}")
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in self.sampler:
+            yield batch[self.rank :: self.world_size]
+
+
+class SamplerFactory(Protocol):
+    """Makes the training batches: `balanced`, `shuffled`, or a partial of these."""
+
+    def __call__(self, frame: Mapping[str, Tensor], batch_size: int, seed: int) -> GlobalBatchSampler:
+        """Return batches of `batch_size` positions in `frame`."""
+
+
+def shuffled(frame: Mapping[str, Tensor], batch_size: int, seed: int) -> GlobalBatchSampler:
+    """Sample by sample in random order."""
+    return ShuffledBatchSampler(len(next(iter(frame.values()))), batch_size, seed)
+
+
+def balanced(frame: Mapping[str, Tensor], batch_size: int, seed: int, samples_per_class: int = 8) -> GlobalBatchSampler:
+    """As many classes as make up the batch with `samples_per_class` samples of each.
+
+    Data without `labels`, and a batch that cannot be made up of the classes there are, are an `InputError`.
+    """
+    if "labels" not in frame:
+        raise InputError(f"balanced batches need 'labels', but the data gives {names(frame)}: use the sampler shuffled")
+    classes = len(np.unique(frame["labels"].numpy()))
+    if samples_per_class < 1 or batch_size % samples_per_class or not 0 < batch_size // samples_per_class <= classes:
+        raise InputError(
+            f"batch_size={batch_size} is not a number of classes, 1 to {classes} here, times samples_per_class="
+            f"{samples_per_class}: use {_what_fits(batch_size, samples_per_class, classes)}"
+        )
+    return ClassBalancedBatchSampler(frame["labels"], batch_size // samples_per_class, samples_per_class, seed)
+
+
+def _what_fits(batch_size: int, samples_per_class: int, classes: int) -> str:
+    per_class = max(1, samples_per_class)
+    fitting = [per_class * max(1, min(classes, batch_size // per_class))]
+    others = [size for size in range(1, batch_size + 1) if batch_size % size == 0 and batch_size // size <= classes]
+    nearest = min(others, key=lambda size: abs(size - per_class), default=per_class)
+    return f"batch_size={fitting[0]} or samples_per_class={nearest}"
+
+
+class _Deck:
+    """Deals cards at random: each once before any again, and none twice in a hand that can do without."""
+
+    def __init__(self, cards: Positions, generator: np.random.Generator) -> None:
+        self.cards = cards
+        self.generator = generator
+        self.rest = cards[:0]
+
+    def deal(self, count: int) -> Positions:
+        hand, self.rest = self.rest[:count], self.rest[count:]
+        while len(hand) < count:
+            fresh = self.generator.permutation(self.cards)
+            in_hand = np.isin(fresh, hand)
+            fresh = np.concatenate([fresh[~in_hand], fresh[in_hand]])
+            missing = count - len(hand)
+            hand, self.rest = np.concatenate([hand, fresh[:missing]]), fresh[missing:]
+        return hand

@@ -1,0 +1,70 @@
+"""Which samples train, validate and test: each sample is in exactly one split, decided by the seed alone."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lossframe.data.samplers import Positions
+from lossframe.errors import InputError, names, nearest
+
+Splits = dict[str, Tensor]
+
+
+def split_samples(labels: Tensor, val_fraction: float, test_fraction: float, seed: int) -> Splits:
+    """Return the ids of "train", "val" and "test", with the same share of every class in each."""
+    strata = labels.numpy()
+    return _cut(np.arange(len(strata)), strata, {"val": val_fraction, "test": test_fraction}, seed)
+
+
+def split_classes(labels: Tensor, val_fraction: float, test_fraction: float, seed: int) -> Splits:
+    """Return the ids of "train", "val" and "test", the last `test_fraction` of the classes in "test" only.
+
+    At least two classes are held out, and "val" has `val_fraction` of each other class.
+    """
+    strata = labels.numpy()
+    classes = np.unique(strata)
+    held_out = max(2, round(test_fraction * len(classes)))
+    if len(classes) - held_out < 2:
+        raise InputError(
+            f"split=classes with test_fraction={test_fraction} holds {held_out} of {len(classes)} classes out for "
+            "test and needs at least 2 others to train on: lower test_fraction, or use split=samples"
+        )
+    unseen = np.isin(strata, classes[-held_out:])
+    splits = _cut(np.flatnonzero(~unseen), strata, {"val": val_fraction}, seed)
+    return splits | {"test": torch.from_numpy(np.flatnonzero(unseen))}
+
+
+SPLITS: dict[str, Callable[[Tensor, float, float, int], Splits]] = {
+    "samples": split_samples,
+    "classes": split_classes,
+}
+
+
+def split_by(kind: str, labels: Tensor, val_fraction: float, test_fraction: float, seed: int) -> Splits:
+    """Split by one of `SPLITS`; another kind, or fractions that leave nothing, are an `InputError`."""
+    if kind not in SPLITS:
+        raise InputError(f"split must be one of {names(SPLITS)}, but is {kind!r}.{nearest(kind, SPLITS)}")
+    if min(val_fraction, test_fraction) <= 0 or val_fraction + test_fraction >= 1:
+        raise InputError(
+            "val_fraction and test_fraction must be above 0 and leave something to train on, "
+            f"but are {val_fraction} and {test_fraction}"
+        )
+    return SPLITS[kind](labels, val_fraction, test_fraction, seed)
+
+
+def _cut(ids: Positions, strata: Positions, fractions: dict[str, float], seed: int) -> Splits:
+    generator = np.random.default_rng(seed)
+    parts: dict[str, list[Positions]] = {"train": [], **{name: [] for name in fractions}}
+    for label in np.unique(strata[ids]):
+        rest = generator.permutation(ids[strata[ids] == label])
+        size = len(rest)
+        for name, fraction in fractions.items():
+            count = max(1, round(fraction * size))
+            parts[name].append(rest[:count])
+            rest = rest[count:]
+        if not len(rest):
+            raise InputError(f"class {label} has {size} samples, too few for one in each of {names(parts)}")
+        parts["train"].append(rest)
+    return {name: torch.from_numpy(np.sort(np.concatenate(part))) for name, part in parts.items()}

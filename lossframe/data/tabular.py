@@ -1,0 +1,73 @@
+"""Tables of numbers from scikit-learn, one regression and one binary classification; neither needs a download."""
+
+from abc import ABC
+from collections.abc import Mapping
+from typing import Any, Unpack
+
+import numpy as np
+import torch
+from sklearn.datasets import load_breast_cancer, load_diabetes
+from torch import Tensor
+
+from lossframe.data.module import DataOptions, InMemoryData
+from lossframe.data.samplers import shuffled
+
+
+class TabularData(InMemoryData, ABC):
+    """Abstract: `inputs` float32 [B, F], standardised by the training samples, `target` float32 [B], and `index`."""
+
+    def __init__(self, num_inputs: int, num_outputs: int, **options: Unpack[DataOptions]) -> None:
+        options.setdefault("sampler", shuffled)
+        super().__init__(**options)
+        self.num_inputs = num_inputs
+        self.num_outputs = num_outputs
+
+    def facts(self, frame: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Return the number of columns, and of outputs that predict the target."""
+        return {"num_inputs": frame["inputs"].shape[1], "num_outputs": 1}
+
+    def prepare(self, frame: dict[str, Tensor], train: Tensor) -> dict[str, Tensor]:
+        """Give the columns mean 0 and standard deviation 1 over the training samples."""
+        return frame | {"inputs": _standardise(frame["inputs"], train)}
+
+
+class Diabetes(TabularData):
+    """442 patients, 10 measurements, and the progression of the disease a year later, standardised too."""
+
+    def __init__(self, num_inputs: int = 10, num_outputs: int = 1, **options: Unpack[DataOptions]) -> None:
+        super().__init__(num_inputs, num_outputs, **options)
+
+    def load(self) -> dict[str, Tensor]:
+        """Return the measurements in their own units, and the progression."""
+        inputs, target = load_diabetes(return_X_y=True, scaled=False)
+        return {"inputs": torch.from_numpy(inputs).float(), "target": torch.from_numpy(target).float()}
+
+    def prepare(self, frame: dict[str, Tensor], train: Tensor) -> dict[str, Tensor]:
+        """Give columns and target mean 0 and standard deviation 1 over the training samples."""
+        return super().prepare(frame, train) | {"target": _standardise(frame["target"], train)}
+
+
+class BreastCancer(TabularData):
+    """569 tumours with 30 measurements; `labels` int64 [B] is 0 malignant, 1 benign, and `target` the same as float."""
+
+    def __init__(
+        self, num_inputs: int = 30, num_outputs: int = 2, num_classes: int = 2, **options: Unpack[DataOptions]
+    ) -> None:
+        super().__init__(num_inputs, num_outputs, **options)
+        self.num_classes = num_classes
+
+    def load(self) -> dict[str, Tensor]:
+        """Return the measurements in their own units, and the labels."""
+        inputs, labels = load_breast_cancer(return_X_y=True)
+        labels = torch.from_numpy(labels).long()
+        return {"inputs": torch.from_numpy(inputs).float(), "labels": labels, "target": labels.float()}
+
+    def facts(self, frame: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Return the number of columns, and of classes, each with an output."""
+        classes = len(np.unique(frame["labels"].numpy()))
+        return super().facts(frame) | {"num_outputs": classes, "num_classes": classes}
+
+
+def _standardise(values: Tensor, train: Tensor) -> Tensor:
+    mean, std = values[train].mean(dim=0), values[train].std(dim=0, correction=0)
+    return (values - mean) / torch.where(std > 0, std, torch.ones_like(std))

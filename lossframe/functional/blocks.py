@@ -1,0 +1,81 @@
+"""Losses over all pairs of a batch, in O(N) memory: some anchors at a time, against everyone.
+
+The gradient is computed along with the values, block by block, for the sum of all values. Where the reduction turns
+out to want just that, backward is a multiplication; where it weighs the anchors, the blocks are computed again.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+OfAnchors = Callable[[Tensor, Tensor, slice], tuple[Tensor, Tensor]]
+"""Embeddings of some anchors `[B, D]`, of everyone `[N, D]`, and which rows the anchors are -> sums `[B]`, numbers."""
+
+_BLOCK = 1 << 19
+"""How many pairs are held at a time."""
+
+
+def blocks(n: int) -> list[slice]:
+    """Split `n` anchors so that a block of pairs `[B, n]` stays small; at least one block."""
+    size = max(1, _BLOCK // max(n, 1))
+    return [slice(start, min(start + size, n)) for start in range(0, max(n, 1), size)]
+
+
+def anchorwise(of_anchors: OfAnchors, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+    """Return one value per anchor, scaled so that their mean is the sum of all sums over that of all numbers.
+
+    `of_anchors` gives the sums `[B]` of some anchors, and without gradient the numbers `[B]` of what was summed, or
+    `[B, k]`, of which the first column counts. Also returned: the numbers of all anchors. No gradient of the gradient
+    where the batch takes more than one block.
+    """
+    if len(blocks(len(embeddings))) == 1 or torch.compiler.is_compiling():
+        sums, numbers = of_anchors(embeddings, embeddings, slice(0, len(embeddings)))
+        return (sums * _scale(numbers)).to(embeddings.dtype), numbers
+    values, numbers = _Anchorwise.apply(embeddings, of_anchors)
+    return values, numbers
+
+
+class _Anchorwise(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, embeddings: Tensor, of_anchors: OfAnchors) -> tuple[Tensor, Tensor]:
+        sums, numbers, gradient = _evaluate(of_anchors, embeddings, ctx.needs_input_grad[0])
+        ctx.of_anchors, scale = of_anchors, _scale(numbers)
+        ctx.save_for_backward(embeddings, gradient, scale)
+        ctx.mark_non_differentiable(numbers)
+        return (sums * scale).to(embeddings.dtype), numbers
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None]:
+        embeddings, gradient, scale = ctx.saved_tensors
+        if grad.stride() == (0,):  # one number for all anchors, as the gradient of a sum is
+            return gradient * (grad[0] * scale).to(gradient.dtype), None
+        return _evaluate(ctx.of_anchors, embeddings, True, grad * scale)[2], None
+
+
+def _evaluate(
+    of_anchors: OfAnchors, embeddings: Tensor, with_gradient: bool, weight: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    sums, numbers, gradient = [], [], torch.zeros_like(embeddings)
+    for rows in blocks(len(embeddings)):
+        anchors, others = embeddings[rows].detach(), embeddings.detach()
+        with torch.set_grad_enabled(with_gradient):
+            block, number = of_anchors(
+                anchors.requires_grad_(with_gradient), others.requires_grad_(with_gradient), rows
+            )
+        sums.append(block.detach())
+        numbers.append(number)
+        if with_gradient:
+            upstream = torch.ones_like(block) if weight is None else weight[rows].to(block.dtype)
+            of_rows, of_everyone = torch.autograd.grad(block, (anchors, others), upstream)
+            gradient += of_everyone
+            gradient[rows] += of_rows
+    return torch.cat(sums), torch.cat(numbers), gradient
+
+
+def _scale(numbers: Tensor) -> Tensor:
+    """Return what to multiply the sums by; where nothing was summed, the sums are 0."""
+    counted = numbers[:, 0] if numbers.ndim > 1 else numbers
+    return len(numbers) / counted.double().sum().clamp_min(1)

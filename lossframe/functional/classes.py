@@ -1,0 +1,36 @@
+"""Targets and parameters that belong to the classes on dim 1."""
+
+import torch
+from torch import Tensor
+
+_TINY = 1e-15
+
+
+def indices(scores: Tensor, target: Tensor) -> Tensor:
+    """Return integer targets as int64 `[N, ...]`; `[N, 1]` is squeezed where scores are `[N, C]`."""
+    return (target.squeeze(1) if target.ndim == scores.ndim else target).long()
+
+
+def probabilities(scores: Tensor, target: Tensor) -> Tensor:
+    """Return the target as probabilities of the shape and dtype of the scores: indices become one-hot."""
+    if target.is_floating_point():
+        return target.to(scores.dtype)
+    return torch.zeros_like(scores).scatter(1, indices(scores, target).unsqueeze(1), 1.0)
+
+
+def expected(values: Tensor, target: Tensor) -> Tensor:
+    r"""Return $\sum_c y_c v_c$ of values `[N, C, ...]`, as `[N, ...]`: for indices, the value of the target's class."""
+    if target.is_floating_point():
+        return (target.to(values.dtype) * values).sum(1)
+    return values.gather(1, indices(values, target).unsqueeze(1)).squeeze(1)
+
+
+def along(numbers: Tensor, like: Tensor) -> Tensor:
+    """Return one number, or one per class, so that it multiplies `[N, C, ...]`."""
+    numbers = numbers.to(like.dtype)
+    return numbers.reshape(-1, *[1] * (like.ndim - 2)) if numbers.ndim else numbers
+
+
+def fading(wrong: Tensor, gamma: float) -> Tensor:
+    r"""Return $(1 - p)^\gamma$ of $1 - p$, with a finite slope at 0 for every $\gamma \ge 0$."""
+    return wrong.clamp_min(_TINY).pow(gamma)

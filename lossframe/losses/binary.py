@@ -1,0 +1,144 @@
+"""Yes or no, for any number of independent questions: elementwise losses on scores and targets of one shape."""
+
+from collections.abc import Sequence
+from typing import Unpack
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from lossframe import checks
+from lossframe.functional import classes
+from lossframe.loss import Loss, LossOptions
+
+
+class BinaryClassification(Loss):
+    """Abstract base of the losses on one logit per yes or no, of any shape; soft targets are allowed."""
+
+    def check(self, logits: Tensor, target: Tensor) -> None:
+        """Require floating logits, and a target of their shape."""
+        checks.elementwise(target, logits=logits)
+
+    def check_values(self, logits: Tensor, target: Tensor) -> None:
+        """Require targets within [0, 1]."""
+        checks.probabilities(target=target)
+
+
+class BinaryCrossEntropyLoss(BinaryClassification):
+    r"""Sigmoid cross-entropy, $-w\, y \log \sigma(z) - (1 - y) \log(1 - \sigma(z))$, one value per element.
+
+    `label_smoothing` $s$ turns $y$ into $y (1 - s) + s / 2$. `pos_weight` $w$ is a number, or one per class of logits
+    `[N, C, ...]`. Source: `tf.contrib.losses.sigmoid_cross_entropy`, `tflearn.objectives.weighted_crossentropy`.
+
+    >>> import torch
+    >>> BinaryCrossEntropyLoss()(torch.tensor([0.0, 2.0]), torch.tensor([1, 1]))
+    tensor(0.4100)
+    """
+
+    pos_weight: Tensor | None
+
+    def __init__(
+        self,
+        label_smoothing: float = 0.0,
+        pos_weight: float | Sequence[float] | Tensor | None = None,
+        **options: Unpack[LossOptions],
+    ) -> None:
+        super().__init__(**options)
+        self.label_smoothing = checks.fraction(label_smoothing=label_smoothing)
+        self.register_buffer("pos_weight", checks.class_numbers(pos_weight=pos_weight))
+
+    def check(self, logits: Tensor, target: Tensor) -> None:
+        """Require fitting shapes, and one positive weight, or one per class."""
+        super().check(logits, target)
+        if self.pos_weight is not None and self.pos_weight.ndim:
+            checks.dimensions("[N, C, ...]", 2, None, logits=logits)
+            checks.class_size(logits.shape[1], pos_weight=self.pos_weight)
+
+    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return one value per element."""
+        smooth = target.to(logits.dtype) * (1 - self.label_smoothing) + self.label_smoothing / 2
+        weight = None if self.pos_weight is None else classes.along(self.pos_weight, logits)
+        return F.binary_cross_entropy_with_logits(logits, smooth, pos_weight=weight, reduction="none")
+
+
+class LogLoss(Loss):
+    r"""Cross-entropy of probabilities, $-y \log(p + \epsilon) - (1 - y) \log(1 - p + \epsilon)$, one value per element.
+
+    Source: `tf.contrib.losses.log_loss`.
+
+    >>> import torch
+    >>> LogLoss()(torch.tensor([0.5, 0.9]), torch.tensor([1, 0]))
+    tensor(1.4979)
+    """
+
+    def __init__(self, eps: float = 1e-7, **options: Unpack[LossOptions]) -> None:
+        super().__init__(**options)
+        self.eps = checks.positive(eps=eps)
+
+    def check(self, probabilities: Tensor, target: Tensor) -> None:
+        """Require floating probabilities, and a target of their shape."""
+        checks.elementwise(target, probabilities=probabilities)
+
+    def check_values(self, probabilities: Tensor, target: Tensor) -> None:
+        """Require probabilities and targets within [0, 1]."""
+        checks.probabilities(probabilities=probabilities, target=target)
+
+    def loss(self, probabilities: Tensor, target: Tensor) -> Tensor:
+        """Return one value per element."""
+        p, y = probabilities.clamp(0, 1), target.to(probabilities.dtype)
+        return -y * (p + self.eps).log() - (1 - y) * (1 - p + self.eps).log()
+
+
+class BinaryFocalLoss(BinaryClassification):
+    r"""Sigmoid cross-entropy that fades for what is already right: $-\alpha_t (1 - p_t)^\gamma \log p_t$, per element.
+
+    For $y = 1$, $p_t = \sigma(z)$ and $\alpha_t = \alpha$; for $y = 0$, $1 - \sigma(z)$ and $1 - \alpha$; for a soft
+    target both are mixed. `alpha=None` leaves $\alpha_t$ out.
+    Source: Lin (2017), https://arxiv.org/abs/1708.02002.
+
+    >>> import torch
+    >>> BinaryFocalLoss(gamma=2.0, alpha=0.25)(torch.tensor([0.0, 2.0]), torch.tensor([1, 0]))
+    tensor(0.6404)
+    """
+
+    def __init__(self, gamma: float = 2.0, alpha: float | None = 0.25, **options: Unpack[LossOptions]) -> None:
+        super().__init__(**options)
+        self.gamma = checks.not_negative(gamma=gamma)
+        self.alpha = None if alpha is None else checks.fraction(alpha=alpha)
+
+    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return one value per element."""
+        y = target.to(logits.dtype)
+        wrong = y * (-logits).sigmoid() + (1 - y) * logits.sigmoid()
+        fading = classes.fading(wrong, self.gamma)
+        values = fading * F.binary_cross_entropy_with_logits(logits, y, reduction="none")
+        return values if self.alpha is None else (self.alpha * y + (1 - self.alpha) * (1 - y)) * values
+
+
+class HingeLoss(Loss):
+    r"""Linear below a margin of 1, $\max(0, 1 - t z)$, one value per element.
+
+    `labels` says how the target is written: "binary", 0 or 1, $t = 2 y - 1$; or "signed", -1 or 1, $t = y$. Values in
+    between are allowed. Source: `tf.contrib.losses.hinge_loss` (binary), `tflearn.objectives.hinge_loss` (signed).
+
+    >>> import torch
+    >>> HingeLoss()(torch.tensor([0.5, 0.5]), torch.tensor([1, 0]))
+    tensor(1.)
+    """
+
+    def __init__(self, labels: str = "binary", **options: Unpack[LossOptions]) -> None:
+        super().__init__(**options)
+        self.labels = checks.one_of("labels", labels, ("binary", "signed"))
+
+    def check(self, logits: Tensor, target: Tensor) -> None:
+        """Require floating logits, and a target of their shape."""
+        checks.elementwise(target, logits=logits)
+
+    def check_values(self, logits: Tensor, target: Tensor) -> None:
+        """Require targets in the range of the convention."""
+        checks.within(0 if self.labels == "binary" else -1, 1, target=target)
+
+    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return one value per element."""
+        y = target.to(logits.dtype)
+        sign = 2 * y - 1 if self.labels == "binary" else y
+        return (1 - sign * logits).relu()

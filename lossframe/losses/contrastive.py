@@ -1,0 +1,151 @@
+"""Contrast: samples of a class, or views of one image, should be more alike than others."""
+
+from typing import Unpack
+
+import torch
+from torch import Tensor
+
+from lossframe import checks
+from lossframe.errors import InputError
+from lossframe.functional.blocks import anchorwise
+from lossframe.functional.contrast import softmax_sums
+from lossframe.functional.distances import PAIRWISE, normalize, prepared
+from lossframe.functional.partners import Partners
+from lossframe.loss import Loss, LossOptions
+from lossframe.losses.metric_learning import MetricLearning
+
+
+class ContrastiveLoss(MetricLearning):
+    r"""Pairs of the batch: $\frac12 d^2$ for a pair of one class, $\frac12 \max(0, m - d)^2$ for two classes.
+
+    $d$ is the Euclidean distance; the average is over the pairs.
+    Source: Hadsell (2006), http://yann.lecun.com/exdb/publis/pdf/hadsell-chopra-lecun-06.pdf.
+
+    >>> embeddings = torch.tensor([[0.0], [1.0], [1.5]])
+    >>> ContrastiveLoss(margin=1.0)(embeddings, torch.tensor([0, 0, 1]))
+    tensor(0.2083)
+    """
+
+    def __init__(self, margin: float = 1.0, **options: Unpack[LossOptions]) -> None:
+        super().__init__(**options)
+        self.margin = checks.positive(margin=margin)
+
+    def loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Return one value per anchor."""
+        labels = labels.reshape(-1)
+
+        def of_anchors(anchors: Tensor, everyone: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+            same = labels[rows, None] == labels[None, :]
+            sums = pair_penalty(PAIRWISE["euclidean"](anchors, everyone), same, self.margin).sum(1)
+            return sums, torch.full_like(sums.detach(), len(labels) - 1)
+
+        return anchorwise(of_anchors, prepared(embeddings, "euclidean"))[0]
+
+
+class PairContrastiveLoss(Loss):
+    r"""Pairs given by their distance: $\frac12 (y\, d^2 + (1 - y) \max(0, m - d)^2)$.
+
+    Reads `distance`, of any shape, and `target` of that shape: 1 for a pair of one class, 0 for two classes.
+    Source: Hadsell (2006), http://yann.lecun.com/exdb/publis/pdf/hadsell-chopra-lecun-06.pdf; "sum" is
+    `tflearn.objectives.contrastive_loss`.
+
+    >>> PairContrastiveLoss(margin=1.0)(torch.tensor([0.5, 0.5]), torch.tensor([1, 0]))
+    tensor(0.1250)
+    """
+
+    def __init__(self, margin: float = 1.0, **options: Unpack[LossOptions]) -> None:
+        super().__init__(**options)
+        self.margin = checks.positive(margin=margin)
+
+    def check(self, distance: Tensor, target: Tensor) -> None:
+        """Require floating distances, and a target of their shape."""
+        checks.elementwise(target, distance=distance)
+
+    def check_values(self, distance: Tensor, target: Tensor) -> None:
+        """Require targets within [0, 1]."""
+        checks.probabilities(target=target)
+
+    def loss(self, distance: Tensor, target: Tensor) -> Tensor:
+        """Return one value per pair."""
+        return pair_penalty(distance, target, self.margin)
+
+
+class SoftmaxContrast(MetricLearning):
+    """Abstract base of the losses on the softmax over everyone else, of cosine similarity over a temperature.
+
+    Reads `embeddings` `[N, D]`, and optionally `views` `[N, D]`: a second view of each sample, row by row, which takes
+    part as a sample of its own. Samples without a positive are no anchors.
+    """
+
+    def __init__(self, temperature: float = 0.1, **options: Unpack[LossOptions]) -> None:
+        super().__init__(**options)
+        self.temperature = checks.positive(temperature=temperature)
+
+    def check(self, embeddings: Tensor, labels: Tensor | None = None, views: Tensor | None = None) -> None:
+        """Require `[N, D]` floating embeddings, and views of that shape, integer labels `[N]` or `[N, 1]`, or both."""
+        if labels is None and views is None:
+            raise InputError("wanted 'labels' or 'views' beside 'embeddings', found neither")
+        super().check(embeddings, torch.arange(len(embeddings)) if labels is None else labels)
+        if views is not None:
+            checks.floating(views=views)
+            checks.same_shape(embeddings=embeddings, views=views)
+
+    def check_values(self, embeddings: Tensor, labels: Tensor | None = None, views: Tensor | None = None) -> None:
+        """Require nothing of the values: any label is a class."""
+
+    def contrast(self, embeddings: Tensor, labels: Tensor, views: Tensor | None, over_pairs: bool) -> Tensor:
+        """Return one value per sample, averaged over the pairs of an anchor and a positive, or over the anchors."""
+        samples = embeddings if views is None else torch.cat([embeddings, views])
+        partners = Partners(labels if views is None else torch.cat([labels, labels]))
+
+        def of_anchors(anchors: Tensor, everyone: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+            sums, number = softmax_sums(anchors @ everyone.T / self.temperature, partners, rows)
+            return (sums, number) if over_pairs else (sums / number.clamp_min(1), number > 0)
+
+        values, _ = anchorwise(of_anchors, normalize(samples))
+        return values if views is None else values.reshape(2, -1).mean(0)
+
+
+class NTXentLoss(SoftmaxContrast):
+    r"""Two views of a sample against all others, $-\log \frac{\exp(s_{ij} / \tau)}{\sum_{k \ne i} \exp(s_{ik} / \tau)}$
+
+    $s$ is the cosine, and the average is over the pairs $i, j$ of views of one sample. Reads `embeddings` `[N, D]` and
+    either `views` `[N, D]`, the second views row by row, which then decide alone, or integer `labels` `[N]` or
+    `[N, 1]`: rows of one label are views of one sample. Of more than two views all others are in the denominator;
+    pytorch-metric-learning leaves out the other positives.
+    Source: Chen (2020), https://arxiv.org/abs/2002.05709.
+
+    >>> embeddings = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    >>> NTXentLoss(temperature=0.5)(embeddings, views=embeddings)
+    tensor(0.2395)
+    """
+
+    def loss(self, embeddings: Tensor, labels: Tensor | None = None, views: Tensor | None = None) -> Tensor:
+        """Return one value per sample."""
+        if labels is None or views is not None:
+            labels = torch.arange(len(embeddings), device=embeddings.device)
+        return self.contrast(embeddings, labels, views, over_pairs=True)
+
+
+class SupConLoss(SoftmaxContrast):
+    r"""Samples of a class against all: $-\frac1{|P_i|} \sum_{p \in P_i} \log \frac{\exp(s_{ip} / \tau)}{\sum_{k \ne i}
+    \exp(s_{ik} / \tau)}$.
+
+    $s$ is the cosine, $P_i$ the other samples of the class of $i$ ($L^{sup}_{out}$); the average is over the samples
+    that have any. Reads `embeddings` `[N, D]`, integer `labels` `[N]` or `[N, 1]`, and optionally `views` `[N, D]`.
+    Source: Khosla (2020), https://arxiv.org/abs/2004.11362.
+
+    >>> embeddings = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    >>> SupConLoss(temperature=0.5)(embeddings, torch.tensor([0, 0, 1]))
+    tensor(0.1269)
+    """
+
+    def loss(self, embeddings: Tensor, labels: Tensor, views: Tensor | None = None) -> Tensor:
+        """Return one value per sample."""
+        return self.contrast(embeddings, labels.reshape(-1), views, over_pairs=False)
+
+
+def pair_penalty(distance: Tensor, same: Tensor, margin: float) -> Tensor:
+    """Return half the squared distance of pairs that are the same, half the squared lack of margin of others."""
+    same = same.to(distance.dtype)
+    return 0.5 * (same * distance.square() + (1 - same) * (margin - distance).relu().square())

@@ -1,0 +1,167 @@
+"""Triplets: an anchor should be nearer to a positive, of its class, than to a negative, by a margin.
+
+`distance` is "squared_euclidean", "euclidean" or "cosine", which is one minus the cosine. A triplet exactly at the
+margin costs nothing, and does not count as active.
+"""
+
+from typing import Unpack
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lossframe import checks
+from lossframe.functional import triplets
+from lossframe.functional.blocks import anchorwise
+from lossframe.functional.distances import PAIRWISE, Distance, check_distance, prepared, rowwise
+from lossframe.functional.partners import Partners
+from lossframe.loss import Loss, LossOptions
+from lossframe.losses.metric_learning import MetricLearning
+from lossframe.reduction import divide
+
+
+class TripletMarginLoss(Loss):
+    r"""Triplets given row by row: $\max(0, d(a, p) - d(a, n) + m)$.
+
+    Reads `anchor`, `positive`, `negative`, each `[N, D]`. `distance` is "squared_euclidean", "euclidean" or "cosine".
+    Source: Schroff (2015), https://arxiv.org/abs/1503.03832; tefla `triplet_loss`.
+
+    >>> a, p, n = torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 0.0]])
+    >>> TripletMarginLoss(margin=0.5)(a, p, n)
+    tensor(0.5000)
+    """
+
+    def __init__(
+        self, margin: float = 0.2, distance: Distance = "squared_euclidean", **options: Unpack[LossOptions]
+    ) -> None:
+        super().__init__(**options)
+        self.margin = margin
+        self.distance = check_distance(distance)
+
+    def check(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> None:
+        """Require three floating `[N, D]` of one shape."""
+        checks.dimensions("[N, D]", 2, 2, anchor=anchor, positive=positive, negative=negative)
+        checks.floating(anchor=anchor, positive=positive, negative=negative)
+        checks.same_shape(anchor=anchor, positive=positive, negative=negative)
+
+    def loss(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+        """Return one value per row."""
+        gap = rowwise(anchor, positive, self.distance) - rowwise(anchor, negative, self.distance)
+        return (gap + self.margin).relu()
+
+
+class BatchAllTripletLoss(MetricLearning):
+    r"""All triplets of the batch: the mean of $\max(0, d(a, p) - d(a, n) + m)$ where $y_a = y_p \ne y_n$.
+
+    Exact, in $O(N^2 \log N)$ time. `average` is over the triplets with a positive loss ("nonzero"), or over all
+    ("all"). The values are the anchors' sums of hinges, scaled so that their mean is that average. Remembers
+    `active_triplets`, the share of triplets with a positive loss. A batch without triplets is a zero with gradient.
+    Source: Hermans (2017), https://arxiv.org/abs/1703.07737.
+
+    >>> embeddings = torch.tensor([[0.0], [1.0], [1.0]])
+    >>> BatchAllTripletLoss(margin=0.5)(embeddings, torch.tensor([0, 0, 1]))
+    tensor(1.)
+    """
+
+    def __init__(
+        self,
+        margin: float = 0.2,
+        distance: Distance = "squared_euclidean",
+        average: str = "nonzero",
+        **options: Unpack[LossOptions],
+    ) -> None:
+        super().__init__(**options)
+        self.margin = margin
+        self.distance = check_distance(distance)
+        self.average = checks.one_of("average", average, ("nonzero", "all"))
+
+    def loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Return one value per anchor."""
+        partners = Partners(labels)
+
+        def of_anchors(anchors: Tensor, everyone: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+            distances = PAIRWISE[self.distance](anchors, everyone)
+            sums, active = triplets.hinges(distances, partners, rows, self.margin)
+            averaged = active if self.average == "nonzero" else partners.triplets[rows]
+            return sums, torch.stack([averaged, active], 1)
+
+        values, numbers = anchorwise(of_anchors, prepared(embeddings, self.distance))
+        self.log("active_triplets", divide(numbers[:, 1].sum(), partners.triplets.sum()))
+        return values
+
+
+class BatchHardTripletLoss(MetricLearning):
+    r"""The hardest triplet of each anchor: $\max(0, \max_p d(a, p) - \min_n d(a, n) + m)$.
+
+    `soft_margin=True` replaces the hinge by $\log(1 + \exp(\cdot))$, without a margin. Anchors that lack a positive or
+    a negative do not count. Source: Hermans (2017), https://arxiv.org/abs/1703.07737.
+
+    >>> embeddings = torch.tensor([[0.0], [1.0], [3.0], [3.5]])
+    >>> BatchHardTripletLoss(margin=4.0)(embeddings, torch.tensor([0, 0, 1, 1]))
+    tensor(0.3125)
+    """
+
+    def __init__(
+        self,
+        margin: float = 0.2,
+        distance: Distance = "squared_euclidean",
+        soft_margin: bool = False,
+        **options: Unpack[LossOptions],
+    ) -> None:
+        super().__init__(**options)
+        self.margin = margin
+        self.distance = check_distance(distance)
+        self.soft_margin = soft_margin
+
+    def loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Return one value per anchor."""
+        if not len(embeddings):
+            return embeddings.sum(1)
+        rows = prepared(embeddings.detach(), self.distance)
+        positive, negative = triplets.hardest(rows, Partners(labels), PAIRWISE[self.distance])
+        gap = rowwise(embeddings, embeddings[positive], self.distance) - rowwise(
+            embeddings, embeddings[negative], self.distance
+        )
+        return F.softplus(gap) if self.soft_margin else (gap + self.margin).relu()
+
+    def counts(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Count the anchors that have both a positive and a negative."""
+        return Partners(labels).triplets > 0
+
+
+class BatchSemiHardTripletLoss(MetricLearning):
+    r"""For each anchor and positive the semi-hard negative $n$: $\max(0, d(a, p) - d(a, n) + m)$, averaged over pairs.
+
+    $n$ is the nearest negative with $d(a, n) > d(a, p)$; where there is none, the farthest negative (the reading of
+    TensorFlow Addons' `TripletSemiHardLoss`). `soft_margin=True` replaces the hinge by $\log(1 + \exp(\cdot))$, without
+    a margin. Pairs whose anchor has no negative do not count.
+    Source: Schroff (2015), https://arxiv.org/abs/1503.03832, section 3.2.
+
+    >>> embeddings = torch.tensor([[0.0], [1.0], [1.5], [3.0]])
+    >>> BatchSemiHardTripletLoss(margin=2.0)(embeddings, torch.tensor([0, 0, 1, 1]))
+    tensor(0.7500)
+    """
+
+    def __init__(
+        self,
+        margin: float = 0.2,
+        distance: Distance = "squared_euclidean",
+        soft_margin: bool = False,
+        **options: Unpack[LossOptions],
+    ) -> None:
+        super().__init__(**options)
+        self.margin = margin
+        self.distance = check_distance(distance)
+        self.soft_margin = soft_margin
+
+    def loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Return one value per anchor."""
+        partners = Partners(labels)
+
+        def of_anchors(anchors: Tensor, everyone: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+            distances = PAIRWISE[self.distance](anchors, everyone)
+            gap, valid = triplets.semi_hard(distances, partners, rows)
+            values = F.softplus(gap) if self.soft_margin else (gap + self.margin).relu()
+            return torch.where(valid, values, 0).sum(1), valid.sum(1)
+
+        return anchorwise(of_anchors, prepared(embeddings, self.distance))[0]

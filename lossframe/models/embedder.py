@@ -1,0 +1,69 @@
+"""A small convolutional network that embeds images."""
+
+from collections.abc import Collection, Mapping, Sequence
+from math import gcd, prod
+from typing import ClassVar
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lossframe.models.entries import read
+
+_SMALL = 16  # pixels a side
+
+
+class ConvEmbedder(nn.Module):
+    """Three convolutions that halve the image (the first only if it is above 16 pixels), a mean, a linear layer.
+
+    Reads `image` [N, C, H, W]. Always gives `features` [N, D] and `embeddings` [N, D], the features with length 1.
+    Of the other heads it builds those named in `heads`: `logits` and `probabilities` [N, K], and `reconstruction`
+    [N, C, H, W] in [0, 1], linear in the features but for its sigmoid. Samples do not see each other (no batch
+    normalisation), so any split of a batch over ranks gives the same numbers, and a batch may be empty.
+    """
+
+    provides: ClassVar[frozenset[str]] = frozenset(
+        {"embeddings", "features", "logits", "probabilities", "reconstruction"}
+    )
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        num_classes: int,
+        embedding_size: int = 64,
+        width: int = 32,
+        heads: Collection[str] = (),
+    ) -> None:
+        super().__init__()
+        self.image_shape = tuple(image_shape)
+        self.heads = frozenset(heads)
+        self.trunk = nn.Sequential(
+            _block(self.image_shape[0], width, stride=1 if max(self.image_shape[1:]) <= _SMALL else 2),
+            _block(width, 2 * width, stride=2),
+            _block(2 * width, 2 * width, stride=2),
+        )
+        self.project = nn.Linear(2 * width, embedding_size)
+        if self.heads & {"logits", "probabilities"}:
+            self.classify = nn.Linear(embedding_size, num_classes)
+        if "reconstruction" in self.heads:
+            self.decode = nn.Linear(embedding_size, prod(self.image_shape))
+
+    def forward(self, frame: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the entries that the model adds to the frame."""
+        image = read(self, frame, "image", self.image_shape)
+        features = self.project(self.trunk(image).mean(dim=(2, 3)))
+        entries = {"features": features, "embeddings": F.normalize(features, dim=1, eps=1e-6)}
+        if self.heads & {"logits", "probabilities"}:
+            entries["logits"] = self.classify(features)
+        if "probabilities" in self.heads:
+            entries["probabilities"] = entries["logits"].softmax(dim=1)
+        if "reconstruction" in self.heads:
+            entries["reconstruction"] = self.decode(features).sigmoid().unflatten(1, self.image_shape)
+        return entries
+
+
+def _block(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1),
+        nn.GroupNorm(gcd(8, outputs), outputs),
+        nn.ReLU(),
+    )

@@ -1,0 +1,87 @@
+"""Starting the other ranks of one machine, each with the configuration of the first."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+EXTERNAL = ("LOCAL_RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK")
+"""Set by torchrun, SLURM and mpirun: they have started the ranks already."""
+
+
+def launched_elsewhere() -> bool:
+    """Return whether a launcher has started this process as one of several ranks."""
+    return any(name in os.environ for name in EXTERNAL)
+
+
+def number_of_devices(accelerator: str, devices: Any) -> int:
+    """Return how many ranks `trainer.accelerator` and `trainer.devices` ask for on this machine."""
+    if isinstance(devices, int | str) and str(devices).isdigit():
+        return int(devices)
+    if isinstance(devices, str | int):  # "auto", -1, "0,2"
+        if "," in str(devices):
+            return len(str(devices).split(","))
+        import torch  # noqa: PLC0415 - only where a GPU has to be counted
+
+        return max(1, torch.cuda.device_count()) if accelerator in ("gpu", "cuda", "auto") else 1
+    return len(devices)
+
+
+@contextmanager
+def local_ranks(number: int, command: list[str], environment: dict[str, str]) -> Iterator[None]:
+    """Make this process rank 0, run `command` as ranks 1 to `number - 1`, and end them with the block.
+
+    If one of them fails, this process is interrupted instead of waiting for it for ever.
+    """
+    if number == 1 or launched_elsewhere():
+        yield
+        return
+    address = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(_free_port()),
+        "WORLD_SIZE": str(number),
+        "NODE_RANK": "0",
+    }
+    saved = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // number)), **os.environ}
+    os.environ.update(address, LOCAL_RANK="0")
+    children = [
+        subprocess.Popen(command, env={**saved, **address, **environment, "LOCAL_RANK": str(rank)})
+        for rank in range(1, number)
+    ]
+    finished = threading.Event()
+    threading.Thread(target=_watch, args=(children, finished), daemon=True).start()
+    try:
+        yield
+        for child in children:
+            child.wait(60)
+    finally:
+        finished.set()
+        for child in children:
+            child.kill()
+            child.wait()
+        for name in (*address, "LOCAL_RANK"):
+            os.environ.pop(name, None)
+
+
+def _watch(children: list[subprocess.Popen[bytes]], finished: threading.Event) -> None:
+    """Interrupt this process once a child has failed and rank 0 has not noticed it by itself."""
+    while not finished.wait(0.5):
+        failed = [child for child in children if child.poll()]
+        if failed and not finished.wait(10):
+            print(f"rank {1 + children.index(failed[0])} ended with {failed[0].returncode}; stopping", file=sys.stderr)
+            for child in children:
+                child.kill()
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
