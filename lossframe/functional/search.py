@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-_CELLS = 4
+_CELLS = 8
 """How many cells there are for each value that is searched."""
 
 
@@ -31,7 +31,7 @@ def count_not_above(ordered: Tensor, queries: Tensor) -> Tensor:
     step = 1 << int(held.max()).bit_length() - 1
     padded = torch.nn.functional.pad(ordered, (0, step), value=torch.inf)
     while step:
-        counts += torch.gather(padded[:, step - 1 :], 1, counts, out=found).le_(queries).long().mul_(step)
+        counts.add_(torch.gather(padded[:, step - 1 :], 1, counts, out=found) <= queries, alpha=step)
         step //= 2
     return counts
 

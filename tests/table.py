@@ -1,0 +1,125 @@
+"""One row for every loss of the catalogue: how to make it, and what to give it. Every property test runs over them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lossframe import Loss
+from lossframe import losses as catalogue
+
+Inputs = dict[str, Tensor]
+CLASSES, FEATURES = 4, 5
+
+
+@dataclass(frozen=True)
+class Row:
+    """`inputs(n, generator)` gives `n` valid samples in float64; `options` are the constructor's arguments."""
+
+    inputs: Callable[[int, torch.Generator], Inputs]
+    options: dict[str, Any] = field(default_factory=dict)
+    per_sample: bool = True  # a weight other than 0 and 1 for each sample
+    smooth: bool = True  # twice differentiable at random inputs
+
+    def make(self, loss: type[Loss], **options: Any) -> Loss:
+        """Build the loss in float64."""
+        return loss(**self.options, **options).double()
+
+
+def normal(n: int, g: torch.Generator, *shape: int) -> Tensor:
+    return torch.randn(n, *shape, generator=g, dtype=torch.float64)
+
+
+def uniform(n: int, g: torch.Generator, *shape: int) -> Tensor:
+    return torch.rand(n, *shape, generator=g, dtype=torch.float64)
+
+
+def labels(n: int, g: torch.Generator) -> Tensor:
+    return torch.randint(0, CLASSES, (n,), generator=g)
+
+
+def bits(n: int, g: torch.Generator, *shape: int) -> Tensor:
+    return torch.randint(0, 2, (n, *shape), generator=g).double()
+
+
+def regression(n: int, g: torch.Generator) -> Inputs:
+    return {"prediction": normal(n, g, 3), "target": normal(n, g, 3)}
+
+
+def scored(n: int, g: torch.Generator) -> Inputs:
+    return {"logits": normal(n, g, CLASSES), "target": labels(n, g)}
+
+
+def probable(n: int, g: torch.Generator) -> Inputs:
+    return {"probabilities": normal(n, g, CLASSES).softmax(1), "target": labels(n, g)}
+
+
+def binary(n: int, g: torch.Generator) -> Inputs:
+    return {"logits": normal(n, g, 3), "target": bits(n, g, 3)}
+
+
+def embedded(n: int, g: torch.Generator) -> Inputs:
+    return {"embeddings": normal(n, g, FEATURES), "labels": labels(n, g)}
+
+
+KAPPA = {"num_classes": CLASSES}
+TABLE: dict[type[Loss], Row] = {
+    catalogue.AuxiliaryLoss: Row(lambda n, g: {"value": normal(n, g)}),
+    catalogue.BatchAllTripletLoss: Row(embedded, smooth=False),
+    catalogue.BatchHardTripletLoss: Row(embedded, smooth=False),
+    catalogue.BatchSemiHardTripletLoss: Row(embedded, smooth=False),
+    catalogue.BinaryCrossEntropyLoss: Row(binary, {"label_smoothing": 0.1}),
+    catalogue.BinaryFocalLoss: Row(binary),
+    catalogue.CategoricalAccuracy: Row(scored, smooth=False),
+    catalogue.CategoricalCrossEntropyLoss: Row(probable),
+    catalogue.CenterLoss: Row(
+        lambda n, g: {"features": normal(n, g, FEATURES), "labels": labels(n, g)},
+        {"num_classes": CLASSES, "num_features": FEATURES},
+    ),
+    catalogue.ClippedKappaLogLoss: Row(probable, KAPPA, per_sample=False),
+    catalogue.ContrastiveLoss: Row(embedded, smooth=False),
+    catalogue.CosineDistanceLoss: Row(regression, {"normalize": True}),
+    catalogue.CrossEntropyLoss: Row(scored, {"label_smoothing": 0.1, "class_weight": [1.0, 2.0, 0.5, 0.0]}),
+    catalogue.DeCovLoss: Row(lambda n, g: {"features": normal(n, g, FEATURES)}, per_sample=False),
+    catalogue.DiceLoss: Row(
+        lambda n, g: {"logits": normal(n, g, CLASSES, 3), "target": torch.randint(0, CLASSES, (n, 3), generator=g)}
+    ),
+    catalogue.DiscretizedLogisticMixtureLoss: Row(
+        lambda n, g: {"parameters": normal(n, g, 20, 2, 2), "image": 2 * uniform(n, g, 3, 2, 2) - 1},
+        {"num_mixtures": 2},
+        smooth=False,
+    ),
+    catalogue.FocalLoss: Row(scored),
+    catalogue.GaussianNLLLoss: Row(lambda n, g: {**regression(n, g), "variance": 0.1 + uniform(n, g, 3)}),
+    catalogue.HingeLoss: Row(binary, smooth=False),
+    catalogue.HuberLoss: Row(regression, smooth=False),
+    catalogue.KappaLogLoss: Row(probable, KAPPA, per_sample=False),
+    catalogue.L1L2Penalty: Row(lambda n, g: {}, {"l1": 0.1, "l2": 0.5}, per_sample=False, smooth=False),
+    catalogue.L1Loss: Row(regression, smooth=False),
+    catalogue.LogLoss: Row(lambda n, g: {"probabilities": uniform(n, g, 3), "target": bits(n, g, 3)}),
+    catalogue.MSELoss: Row(regression),
+    catalogue.MeanPairwiseSquaredErrorLoss: Row(regression),
+    catalogue.NTXentLoss: Row(lambda n, g: {"embeddings": normal(n, g, FEATURES), "views": normal(n, g, FEATURES)}),
+    catalogue.PairContrastiveLoss: Row(
+        lambda n, g: {"distance": 2 * uniform(n, g), "target": bits(n, g)}, smooth=False
+    ),
+    catalogue.PullAwayLoss: Row(lambda n, g: {"embeddings": normal(n, g, FEATURES)}, per_sample=False),
+    catalogue.QuadraticWeightedKappaLoss: Row(probable, KAPPA, per_sample=False),
+    catalogue.QuantileLoss: Row(regression, {"quantile": 0.9}, smooth=False),
+    catalogue.ROCAUCLoss: Row(
+        lambda n, g: {"scores": normal(n, g), "target": bits(n, g)}, {"margin": 0.5}, per_sample=False
+    ),
+    catalogue.SupConLoss: Row(embedded),
+    catalogue.TripletMarginLoss: Row(
+        lambda n, g: {name: normal(n, g, FEATURES) for name in ("anchor", "positive", "negative")}, smooth=False
+    ),
+}
+
+
+def bound(loss: Loss) -> Loss:
+    """Give a penalty the parameters of a fixed small model; leave other losses as they are."""
+    if isinstance(loss, catalogue.L1L2Penalty):
+        loss.bind(nn.Linear(FEATURES, 2).double())
+    return loss
