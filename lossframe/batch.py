@@ -57,6 +57,11 @@ def weight_of_values(values: Tensor, weight: Tensor) -> Tensor | None:
     raise InputError("gives one value for the whole batch: a sample's weight can only be 0 or 1, found others")
 
 
+def counted(values: Tensor, counts: Tensor | None) -> Tensor:
+    """Return the values, 0 where a value stands for nothing."""
+    return values if counts is None else torch.where(counts != 0, values, torch.zeros_like(values))
+
+
 def product(weight: Tensor | None, other: Tensor | None) -> Tensor | None:
     """Multiply two weights, either of which may be missing."""
     if weight is None or other is None:

@@ -195,8 +195,8 @@ class Loss(nn.Module, ABC):
             values = self.loss(**inputs)
         if self.training:
             self.update(**inputs)
-        weighted, aligned = weigh(values, weight)
         counts = self.counts(**inputs)
+        weighted, aligned = weigh(batch.counted(values, counts), weight)
         self._remember(weighted.detach(), aligned, counts)
         if self.reduction == "none":
             return weighted

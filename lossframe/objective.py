@@ -124,6 +124,8 @@ def _check_terms(losses: Mapping[str, Loss], weights: Mapping[str, float], input
             if name not in losses:
                 raise InputError(f"{what}.{name}: the terms are {names(losses)}.{nearest(name, losses)}")
     for name, loss in losses.items():
+        if "." in name or not name or hasattr(nn.ModuleDict, name):
+            raise InputError(f"a term cannot be called {name!r}: choose a name without dots that no module has already")
         if not isinstance(loss, Loss):
             raise InputError(f"term {name!r} is a {type(loss).__name__}; wanted a Loss: wrap it in NativeLoss(...)")
         if loss.reduction == "none":

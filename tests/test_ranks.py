@@ -46,7 +46,10 @@ class Shared(nn.Module):
         super().__init__()
         generator = torch.Generator().manual_seed(7)
         self.gain = nn.ParameterDict(
-            {name: nn.Parameter(1 - 0.2 * torch.rand(n, generator=generator).double()) for name, n in width.items()}
+            {
+                f"of_{name}": nn.Parameter(1 - 0.2 * torch.rand(n, generator=generator).double())
+                for name, n in width.items()
+            }
         )
         self.loss = loss
         if isinstance(loss, catalogue.L1L2Penalty):
@@ -54,9 +57,7 @@ class Shared(nn.Module):
             loss.bind(self)
 
     def forward(self, inputs: dict[str, Tensor], weight: Any) -> Tensor:
-        scaled = {
-            name: inputs[name] * _broadcast(gain, inputs[name]) for name, gain in self.gain.items() if name in inputs
-        }
+        scaled = {n: t * _broadcast(self.gain[f"of_{n}"], t) for n, t in inputs.items() if f"of_{n}" in self.gain}
         return self.loss(**{**inputs, **scaled}, weight=weight)
 
 
