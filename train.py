@@ -23,6 +23,7 @@ RANK_CONFIG = "LOSSFRAME_RANK_CONFIG"
 """Where rank 0 says to the other ranks of its machine what to run."""
 
 OmegaConf.register_new_resolver("terms", "+".join, replace=True)
+OmegaConf.register_new_resolver("started", ranks.started, replace=True)
 OmegaConf.register_new_resolver(
     "run_folder", lambda ckpt, fresh: str(Path(ckpt).absolute().parent.parent) if ckpt else fresh, replace=True
 )
@@ -33,7 +34,7 @@ def train(config: DictConfig) -> float | None:
     """Fit, test the best checkpoint, and return the validation score that chose it."""
     config.run_dir = HydraConfig.get().runtime.output_dir
     resolved = Path(config.run_dir) / "resolved.yaml"
-    if not ranks.launched_elsewhere():
+    if ranks.is_first():
         refuse_used_folder(Path(config.run_dir), config.ckpt)
         OmegaConf.save(config, resolved, resolve=True)
     number = ranks.number_of_devices(config.trainer.accelerator, config.trainer.devices)
@@ -130,6 +131,8 @@ def main() -> None:
         if RANK_CONFIG in os.environ:
             run(cast(DictConfig, OmegaConf.load(os.environ[RANK_CONFIG])))
         else:
+            if not ranks.is_first():  # the first rank keeps the records
+                sys.argv += ["hydra.output_subdir=null", "hydra/job_logging=disabled"]
             train()
     except Exception as error:
         message = explain(error)

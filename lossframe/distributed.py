@@ -1,5 +1,6 @@
 """Ranks: exact sums and gathers over uneven shards. The only file that knows `torch.distributed`."""
 
+import os
 import pickle
 from typing import Any
 
@@ -170,6 +171,17 @@ def collective_device() -> torch.device:
     if world_size() > 1 and "nccl" in dist.get_backend():
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")
+
+
+def first_rank_says(message: str) -> str:
+    """Return rank 0's message on every rank that torchrun started, before there is a process group."""
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = dist.TCPStore(host, port, is_master=False)
+    key = f"lossframe/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    if os.environ["RANK"] == "0":
+        store.set(key, message)
+    said: bytes = store.get(key)
+    return said.decode()
 
 
 def shard(module: nn.Module, mesh: DeviceMesh) -> None:

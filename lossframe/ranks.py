@@ -6,17 +6,39 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
-
-EXTERNAL = ("LOCAL_RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK")
-"""Set by torchrun, SLURM and mpirun: they have started the ranks already."""
 
 
 def launched_elsewhere() -> bool:
-    """Return whether a launcher has started this process as one of several ranks."""
-    return any(name in os.environ for name in EXTERNAL)
+    """Return whether torchrun or SLURM has started this process as one of several ranks."""
+    return "LOCAL_RANK" in os.environ or _in_slurm()
+
+
+def is_first() -> bool:
+    """Return whether this process is rank 0, or the only one."""
+    return int(os.environ.get("SLURM_PROCID" if _in_slurm() else "RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+
+
+@cache
+def started() -> str:
+    """Return when this run was started, the same on every rank of every node: it names the run's folder."""
+    now = time.strftime("%Y-%m-%d_%H-%M-%S")
+    if _in_slurm():
+        return f"slurm-{os.environ['SLURM_JOB_ID']}-{os.environ.get('SLURM_STEP_ID', '0')}"
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        from lossframe import distributed  # noqa: PLC0415 - torch only where it has started this process
+
+        return distributed.first_rank_says(now)
+    return now
+
+
+def _in_slurm() -> bool:
+    interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    return int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ and not interactive
 
 
 def number_of_devices(accelerator: str, devices: Any) -> int:

@@ -1,0 +1,62 @@
+"""Compare two runs: `python scripts/compare_runs.py RUN RUN`; exit 1 if their curves, metrics or weights differ."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+
+def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """Return `stage/tag` -> points, without what clocks decide."""
+    found = {}
+    for stage in ("train", "val", "test"):
+        events = EventAccumulator(str(run / stage), size_guidance={"scalars": 0})
+        events.Reload()
+        for tag in events.Tags()["scalars"]:
+            if tag != "samples_per_second":
+                found[f"{stage}/{tag}"] = [(event.step, event.value) for event in events.Scalars(tag)]
+    return found
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of the last checkpoint."""
+    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=False, map_location="cpu")["state_dict"]
+    return {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+
+
+def metrics(run: Path) -> dict[str, float]:
+    """Return the test metrics."""
+    return {name: v for name, v in json.loads((run / "metrics.json").read_text()).items() if isinstance(v, float)}
+
+
+def distance(one: object, other: object) -> float:
+    """Return the largest relative difference of two arrays; infinity where shapes differ."""
+    a, b = np.asarray(one, dtype=np.float64), np.asarray(other, dtype=np.float64)
+    if a.shape != b.shape:
+        return float("inf")
+    return float(np.max(np.abs(a - b) / (np.abs(a) + 1e-3), initial=0.0))
+
+
+def main() -> None:
+    """Print the largest difference of each kind."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs=2, type=Path)
+    parser.add_argument("--rtol", type=float, default=1e-6)
+    options = parser.parse_args()
+    worst = 0.0
+    for kind in (curves, metrics, weights):
+        one, other = (kind(run) for run in options.runs)
+        if one.keys() != other.keys():
+            sys.exit(f"{kind.__name__}: only one run has {sorted(one.keys() ^ other.keys())}")
+        largest = max(((distance(one[name], other[name]), name) for name in one), default=(0.0, "nothing"))
+        print(f"{kind.__name__:<8} {len(one):>4} compared, largest relative difference {largest[0]:.1e} ({largest[1]})")
+        worst = max(worst, largest[0])
+    sys.exit(0 if worst <= options.rtol else f"the runs differ by more than {options.rtol:g}")
+
+
+if __name__ == "__main__":
+    main()
