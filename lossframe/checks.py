@@ -116,12 +116,13 @@ def inner_dim(dim: int, **tensors: Tensor) -> None:
             raise InputError(f"wanted {name} with a dim {dim} beside the samples in dim 0, found {list(tensor.shape)}")
 
 
-def labels(length: int, **tensors: Tensor) -> None:
-    """Require integer labels `[N]` or `[N, 1]`."""
-    for name, tensor in tensors.items():
-        integral(**{name: tensor})
-        if list(tensor.shape) not in ([length], [length, 1]):
-            raise InputError(f"wanted {name} [{length}] or [{length}, 1], found shape {list(tensor.shape)}")
+def labels(labels: Tensor, **rows: Tensor) -> None:
+    """Require integer labels `[N]` or `[N, 1]` for `[N, ...]` rows."""
+    ((name, given),) = rows.items()
+    integral(labels=labels)
+    if list(labels.shape) not in ([len(given)], [len(given), 1]):
+        wanted = f"wanted labels [{len(given)}] or [{len(given)}, 1] for {name} {list(given.shape)}"
+        raise InputError(f"{wanted}, found shape {list(labels.shape)}")
 
 
 def class_scores(target: Tensor, **scores: Tensor) -> None:

@@ -2,11 +2,15 @@
 
 import os
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 
@@ -72,22 +76,29 @@ def gather(tensors: list[Tensor]) -> list[Tensor]:
     """
     if world_size() == 1 or not tensors:
         return tensors
-    shapes = _exchange_shapes(tensors)
+    shapes, differentiable = _exchange_shapes(tensors)
     local = torch.cat([_as_bytes(tensor.detach()) for tensor in tensors])
     sizes = [sum(_byte_size(s, t) for s, t in zip(row, tensors, strict=True)) for row in shapes]
     buffers = _all_gather_uneven(local, sizes)
     pieces = [_split(buffer, row, tensors) for buffer, row in zip(buffers, shapes, strict=True)]
     return [
-        _Gather.apply(tensor, list(parts)) if tensor.requires_grad else torch.cat(parts)
-        for tensor, parts in zip(tensors, zip(*pieces, strict=True), strict=True)
+        _Gather.apply(_with_gradient(tensor), list(parts)) if wanted else torch.cat(parts)
+        for tensor, parts, wanted in zip(tensors, zip(*pieces, strict=True), differentiable, strict=True)
     ]
 
 
-def _exchange_shapes(tensors: list[Tensor]) -> list[list[tuple[int, ...]]]:
-    header = torch.full((len(tensors), _MAX_DIMS + 2), -1, dtype=torch.int64)
+def _with_gradient(tensor: Tensor) -> Tensor:
+    """Require a gradient also where only another rank's rows have one: all ranks then do the same work."""
+    return tensor if tensor.requires_grad else tensor.detach().requires_grad_()
+
+
+def _exchange_shapes(tensors: list[Tensor]) -> tuple[list[list[tuple[int, ...]]], list[bool]]:
+    """Return the shapes of all ranks' tensors, and which of them need a gradient on any rank."""
+    header = torch.full((len(tensors), _MAX_DIMS + 3), -1, dtype=torch.int64)
     for row, tensor in zip(header, tensors, strict=True):
         row[0], row[1] = tensor.ndim, _DTYPES.index(tensor.dtype)
         row[2 : 2 + tensor.ndim] = torch.tensor(tensor.shape)
+        row[-1] = tensor.requires_grad and torch.is_grad_enabled()
     header = header.to(tensors[0].device)
     everyone = [torch.empty_like(header) for _ in range(world_size())]
     dist.all_gather(everyone, header)
@@ -98,7 +109,8 @@ def _exchange_shapes(tensors: list[Tensor]) -> list[list[tuple[int, ...]]]:
             "the ranks disagree about what to gather (rank, dtype, trailing shape): "
             + "; ".join(f"rank {k}: {[tuple(r[2 : 2 + r[0]]) for r in per]}" for k, per in enumerate(rows))
         )
-    return [[tuple(r[2 : 2 + r[0]]) for r in per_rank] for per_rank in rows]
+    differentiable = [any(flags) for flags in zip(*([r[-1] for r in per_rank] for per_rank in rows), strict=True)]
+    return [[tuple(r[2 : 2 + r[0]]) for r in per_rank] for per_rank in rows], differentiable
 
 
 _DTYPES = [
@@ -132,6 +144,48 @@ def _split(buffer: Tensor, shapes: list[tuple[int, ...]], like: list[Tensor]) ->
         part.clone().view(tensor.dtype).reshape(shape)
         for part, shape, tensor in zip(parts, shapes, like, strict=True)
     ]
+
+
+_sharing: ContextVar[bool] = ContextVar("sharing", default=False)
+
+
+@contextmanager
+def same_inputs() -> Iterator[None]:
+    """Declare that all ranks evaluate the same function of the same tensors, so that they may share out the work."""
+    token = _sharing.set(world_size() > 1)
+    try:
+        yield
+    finally:
+        _sharing.reset(token)
+
+
+def sharing() -> bool:
+    """Return whether the ranks share out the work."""
+    return _sharing.get()
+
+
+def own_part(n: int) -> slice:
+    """Return which of `n` rows this rank evaluates: all of them where nothing is shared."""
+    if not sharing():
+        return slice(0, n)
+    return slice(n * rank() // world_size(), n * (rank() + 1) // world_size())
+
+
+def assembled(part: Tensor, rows: slice, n: int) -> Tensor:
+    """Return all `n` rows on every rank, of which this one evaluated `rows`; without gradient."""
+    if not sharing():
+        return part
+    summable = part.to(torch.uint8) if part.dtype == torch.bool else part
+    everyone = summable.new_zeros(n, *part.shape[1:])
+    everyone[rows] = summable
+    return added_up(everyone).to(part.dtype)
+
+
+def added_up(part: Tensor) -> Tensor:
+    """Return the sum of the ranks' parts, without gradient; the tensor itself where nothing is shared."""
+    if sharing():
+        dist.all_reduce(part)
+    return part
 
 
 def exchange(message: object, capacity: int, device: torch.device) -> list[Any]:
@@ -176,7 +230,7 @@ def collective_device() -> torch.device:
 def first_rank_says(message: str) -> str:
     """Return rank 0's message on every rank that torchrun started, before there is a process group."""
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = dist.TCPStore(host, port, is_master=False)
+    store = TCPStore(host, port, is_master=False)
     key = f"lossframe/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
     if os.environ["RANK"] == "0":
         store.set(key, message)

@@ -2,32 +2,22 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Protocol, TypedDict, Unpack, get_type_hints
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from lossframe import batch, distributed
-from lossframe.errors import InputError, names, nearest
-from lossframe.reduction import Reduction, check_reduction, divide, fraction, weigh
+from lossframe.errors import InputError, names
+from lossframe.options import LossOptions, check_options, is_plain, positional_parameters
+from lossframe.reduction import check_reduction, divide, fraction, weigh
 from lossframe.statistics import Memory, Moments, require_finite
 
+__all__ = ["Loss", "LossOptions", "SummaryWriter"]
+
 _CAREFUL_CALLS = 3
-
-
-class LossOptions(TypedDict, total=False):
-    """What every loss takes besides the parameters of its formula.
-
-    `reduction`: "mean" (default), "sum", "none", "weighted_mean" or "batch_mean", see `lossframe.reduction.reduce`.
-    `log_std`, `log_min`, `log_max`: whether `summary` and `LossMonitor` show these beside the mean (default False).
-    """
-
-    reduction: Reduction
-    log_std: bool
-    log_min: bool
-    log_max: bool
 
 
 class SummaryWriter(Protocol):
@@ -70,12 +60,7 @@ class Loss(nn.Module, ABC):
 
     def __init__(self, **options: Unpack[LossOptions]) -> None:
         super().__init__()
-        for name in options:
-            if name not in get_type_hints(LossOptions):
-                known = [*positional_parameters(type(self).__init__), *get_type_hints(LossOptions)]
-                raise InputError(
-                    f"{type(self).__name__} has no option {name!r}; it has {names(known)}.{nearest(name, known)}"
-                )
+        check_options(type(self), options)
         self.reduction = options.get("reduction", "mean")
         check_reduction(self.reduction)
         self.log_std = options.get("log_std", False)
@@ -159,7 +144,7 @@ class Loss(nn.Module, ABC):
     def extra_repr(self) -> str:
         """Show the constructor's arguments that are kept under their own names."""
         shown = [*positional_parameters(type(self).__init__), "reduction"]
-        return ", ".join(f"{name}={getattr(self, name)!r}" for name in shown if _is_plain(getattr(self, name, None)))
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in shown if is_plain(getattr(self, name, None)))
 
     def get_extra_state(self) -> dict[str, Tensor]:
         """Put the statistics into the `state_dict`."""
@@ -189,10 +174,10 @@ class Loss(nn.Module, ABC):
             self.check_values(**inputs)
         if self.relational and isinstance(weight, Tensor) and weight.ndim:
             inputs, weight = batch.leave_out(inputs, weight)
-            values = self.loss(**inputs)
+            values = self._values(inputs)
             weight = batch.weight_of_values(values, weight)
         else:
-            values = self.loss(**inputs)
+            values = self._values(inputs)
         if self.training:
             self.update(**inputs)
         counts = self.counts(**inputs)
@@ -203,6 +188,12 @@ class Loss(nn.Module, ABC):
         if self.reduction == "weighted_mean":
             aligned = batch.product(aligned, self.carried_weight(**inputs))
         return self._reduce(weighted, aligned, counts)
+
+    def _values(self, inputs: dict[str, Any]) -> Tensor:
+        if not self._replicated():
+            return self.loss(**inputs)
+        with distributed.same_inputs():
+            return self.loss(**inputs)
 
     def _reduce(self, weighted: Tensor, weight: Tensor | None, counts: Tensor | None) -> Tensor:
         numerator, denominator = fraction(weighted, weight, self.reduction, counts)
@@ -235,13 +226,3 @@ class Loss(nn.Module, ABC):
         for name, moments in read.items():
             require_finite(type(self).__name__, name, moments)
         return read
-
-
-def positional_parameters(function: Callable[..., Any]) -> list[str]:
-    """Return the names of the required and optional parameters that can be given by position."""
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return [p.name for p in inspect.signature(function).parameters.values() if p.kind in kinds and p.name != "self"]
-
-
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, int | float | str | bool)

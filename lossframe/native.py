@@ -6,7 +6,8 @@ from typing import Any, Unpack
 
 from torch import Tensor, nn
 
-from lossframe.loss import Loss, LossOptions, positional_parameters
+from lossframe.loss import Loss, LossOptions
+from lossframe.options import positional_parameters
 
 _ELEMENTWISE = (
     nn.L1Loss, nn.MSELoss, nn.SmoothL1Loss, nn.HuberLoss, nn.BCELoss, nn.BCEWithLogitsLoss, nn.SoftMarginLoss,

@@ -2,6 +2,7 @@
 
 The gradient is computed along with the values, block by block, for the sum of all values. Where the reduction turns
 out to want just that, backward is a multiplication; where it weighs the anchors, the blocks are computed again.
+Ranks that hold the same batch share its anchors out, and add up what they found.
 """
 
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from lossframe import distributed
 
 OfAnchors = Callable[[Tensor, Tensor, slice], tuple[Tensor, Tensor]]
 """Embeddings of some anchors `[B, D]`, of everyone `[N, D]`, and which rows the anchors are -> sums `[B]`, numbers."""
@@ -18,9 +21,10 @@ _BLOCK = 1 << 19
 
 
 def blocks(n: int) -> list[slice]:
-    """Split `n` anchors so that a block of pairs `[B, n]` stays small; at least one block."""
-    size = max(1, _BLOCK // max(n, 1))
-    return [slice(start, min(start + size, n)) for start in range(0, max(n, 1), size)]
+    """Split this rank's part of `n` anchors so that a block of pairs `[B, n]` stays small; at least one block."""
+    mine, size = distributed.own_part(n), max(1, _BLOCK // max(n, 1))
+    starts = range(mine.start, max(mine.stop, mine.start + 1), size)
+    return [slice(start, min(start + size, mine.stop)) for start in starts]
 
 
 def anchorwise(of_anchors: OfAnchors, embeddings: Tensor) -> tuple[Tensor, Tensor]:
@@ -30,7 +34,7 @@ def anchorwise(of_anchors: OfAnchors, embeddings: Tensor) -> tuple[Tensor, Tenso
     `[B, k]`, of which the first column counts. Also returned: the numbers of all anchors. No gradient of the gradient
     where the batch takes more than one block.
     """
-    if len(blocks(len(embeddings))) == 1 or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or (len(blocks(len(embeddings))) == 1 and not distributed.sharing()):
         sums, numbers = of_anchors(embeddings, embeddings, slice(0, len(embeddings)))
         return (sums * _scale(numbers)).to(embeddings.dtype), numbers
     values, numbers = _Anchorwise.apply(embeddings, of_anchors)
@@ -72,7 +76,9 @@ def _evaluate(
             of_rows, of_everyone = torch.autograd.grad(block, (anchors, others), upstream)
             gradient += of_everyone
             gradient[rows] += of_rows
-    return torch.cat(sums), torch.cat(numbers), gradient
+    n, mine = len(embeddings), distributed.own_part(len(embeddings))
+    everyones = [distributed.assembled(torch.cat(part), mine, n) for part in (sums, numbers)]
+    return everyones[0], everyones[1], distributed.added_up(gradient) if with_gradient else gradient
 
 
 def _scale(numbers: Tensor) -> Tensor:

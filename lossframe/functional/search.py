@@ -15,7 +15,7 @@ def count_not_above(ordered: Tensor, queries: Tensor) -> Tensor:
     the few entries in a query's own cell are searched, without branches.
     """
     high = ordered[:, -1:].clamp_min(torch.finfo(ordered.dtype).min)
-    if ordered.device.type != "cpu" or torch.compiler.is_compiling() or not _finite(queries, high):
+    if ordered.device.type != "cpu" or torch.compiler.is_compiling() or not _usable(queries, high):
         return torch.searchsorted(ordered, queries, right=True)
     low = torch.where(ordered.isfinite(), ordered, high).amin(1, keepdim=True)
     cells = _CELLS * ordered.shape[1]
@@ -36,5 +36,5 @@ def count_not_above(ordered: Tensor, queries: Tensor) -> Tensor:
     return counts
 
 
-def _finite(*tensors: Tensor) -> bool:
-    return all(bool(tensor.sum().isfinite()) for tensor in tensors)
+def _usable(*tensors: Tensor) -> bool:
+    return all(tensor.numel() and bool(tensor.sum().isfinite()) for tensor in tensors)

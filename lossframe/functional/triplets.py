@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from lossframe import distributed
 from lossframe.functional.blocks import blocks
 from lossframe.functional.partners import Partners
 from lossframe.functional.search import count_not_above
@@ -54,4 +55,5 @@ def hardest(embeddings: Tensor, partners: Partners, pairwise: Callable[[Tensor, 
         farthest = torch.where(positive, distances.gather(1, columns), -torch.inf).argmax(1, keepdim=True)
         nearest = distances.scatter(1, columns, torch.inf).argmin(1)
         chosen.append((columns.gather(1, farthest).squeeze(1), nearest))
-    return [torch.cat(parts) for parts in zip(*chosen, strict=True)]
+    n, mine = len(embeddings), distributed.own_part(len(embeddings))
+    return [distributed.assembled(torch.cat(parts), mine, n) for parts in zip(*chosen, strict=True)]

@@ -40,7 +40,7 @@ class CenterLoss(Loss):
         checks.dimensions("[N, D]", 2, 2, features=features)
         checks.floating(features=features)
         checks.size(1, self.num_features, features=features)
-        checks.labels(len(features), labels=labels)
+        checks.labels(labels, features=features)
 
     def check_values(self, features: Tensor, labels: Tensor) -> None:
         """Require labels below `num_classes`."""

@@ -20,7 +20,7 @@ class MetricLearning(Loss):
         """Require `[N, D]` floating embeddings and `[N]` or `[N, 1]` integer labels."""
         checks.dimensions("[N, D]", 2, 2, embeddings=embeddings)
         checks.floating(embeddings=embeddings)
-        checks.labels(len(embeddings), labels=labels)
+        checks.labels(labels, embeddings=embeddings)
 
     def check_values(self, embeddings: Tensor, labels: Tensor) -> None:
         """Require nothing of the values: any label is a class."""
