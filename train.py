@@ -46,11 +46,11 @@ def run(config: DictConfig) -> float | None:
     """Do what `config` says, in the folder `config.run_dir`."""
     import pytorch_lightning as pl  # not before the configuration is known to be good: torch takes seconds
 
-    from lossframe import Learner, Objective, distributed
+    from lossframe import Learner, Objective, distributed, feeding
     from lossframe.agreement import Agreement
 
-    for noise in (".*does not have many workers.*", ".*treespec, LeafSpec.*", ".*srun.*", ".*sync_dist=True.*"):
-        warnings.filterwarnings("ignore", message=noise)
+    for noise in ("does not have many workers", "treespec, LeafSpec", "srun", "sync_dist=True", "logging interval"):
+        warnings.filterwarnings("ignore", message=f".*{noise}.*")
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     part = {name: instantiate(config[name], _convert_="all") for name in ("loss", "metrics", "logger", "callbacks")}
@@ -64,6 +64,7 @@ def run(config: DictConfig) -> float | None:
         metrics=part["metrics"],
     )
     data = instantiate(config.data)
+    feeding.check(objective, part["metrics"], data, learner.model)
     loggers, callbacks = list(part["logger"].values()), list(part["callbacks"].values())
     if not config.trainer.enable_progress_bar:
         callbacks = [callback for callback in callbacks if not isinstance(callback, pl.callbacks.ProgressBar)]

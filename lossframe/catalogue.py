@@ -46,7 +46,7 @@ class Entry:
     def sentence(self) -> str:
         """What it is, in one sentence without symbols."""
         before, dollar, _ = self.paragraphs[0].partition("$")
-        return re.sub(r"[:,][^:,]*$", "", before) if dollar else before.rstrip(".")
+        return re.sub(r"[:,][^:,]*$", "", before).strip() if dollar else before.rstrip(".")
 
     @property
     def formula(self) -> str:

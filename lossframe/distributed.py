@@ -161,7 +161,7 @@ def same_inputs() -> Iterator[None]:
 
 def sharing() -> bool:
     """Return whether the ranks share out the work."""
-    return _sharing.get()
+    return not torch.compiler.is_compiling() and _sharing.get()
 
 
 def own_part(n: int) -> slice:

@@ -66,6 +66,9 @@ class Learner(pl.LightningModule):
     def training_step(self, batch: Frame, batch_idx: int) -> Tensor:
         """Return the objective."""
         total: Tensor = self.objective(self(batch))
+        if not total.requires_grad:
+            terms = names(name for name, _ in self.objective.named_losses())
+            raise InputError(f"{terms} has no gradient: add a loss to learn from, as in loss=[cross_entropy,...]")
         return total
 
     def validation_step(self, batch: Frame, batch_idx: int) -> None:

@@ -35,6 +35,8 @@ class Loss(nn.Module, ABC):
     1 or N ranks. An `InputError` names the class, what was wanted and what was found.
 
     Concrete losses are final: to change one, wrap it.
+
+    Coming from babilim `Loss`: the same, but each flag, as `log_max`, is its own in every subclass.
     """
 
     reads: ClassVar[tuple[str, ...]] = ()

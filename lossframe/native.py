@@ -22,6 +22,8 @@ class NativeLoss(Loss):
     tensors. `relational=True` (the default) makes no assumption: on N ranks the callable sees the whole batch.
     Elementwise criteria of `torch.nn` are recognised, and evaluated unreduced on each rank's own samples.
 
+    Coming from babilim `NativeLossWrapper`: the same, and exact on any number of ranks.
+
     >>> import torch
     >>> criterion = NativeLoss(nn.MSELoss())
     >>> criterion(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0]))

@@ -24,6 +24,10 @@ class Objective(nn.Module):
     instead of the one named like the parameter; `inputs[term]["weight"]` names an entry with per-sample weights. It
     remembers the `total` and every weighted term, one value a call.
 
+    Coming from tf.contrib.losses `get_total_loss`: `objective(frame)`; nothing registers itself.
+    Coming from tf.contrib.losses `get_losses`: `objective.terms(frame)`, by name.
+    Coming from tf.contrib.losses `get_regularization_losses`: the terms that `penalties=False` leaves out.
+
     >>> from lossframe.losses import HuberLoss, MSELoss
     >>> objective = Objective({"mse": MSELoss(), "huber": HuberLoss()}, weights={"huber": 0.1})
     >>> frame = {"prediction": torch.tensor([1.0, 2.0]), "target": torch.tensor([0.0, 0.0])}

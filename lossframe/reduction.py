@@ -87,7 +87,8 @@ def reduce(values: Tensor, weight: Tensor | float | None = None, reduction: Redu
     "mean" is `sum(w v) / #(w != 0)`, "weighted_mean" `sum(w v) / sum(w)`, "batch_mean" `sum(w v) / N`, "sum"
     `sum(w v)`, and "none" gives `w v`. Negative weights count as any other; with no value left the result is a
     zero that still carries gradient. `values` is `[N, ...]` or a scalar, which is one value.
-    Source: `tf.contrib.losses.compute_weighted_loss`.
+
+    Coming from tf.contrib.losses `compute_weighted_loss`: the same.
 
     >>> reduce(torch.tensor([4.0, 1.0, 2.0, 3.0]), torch.tensor([1.0, 0.5, 3.0, 0.0]))
     tensor(3.5000)

@@ -22,6 +22,9 @@ class Row:
     options: dict[str, Any] = field(default_factory=dict)
     per_sample: bool = True  # a weight other than 0 and 1 for each sample
     smooth: bool = True  # twice differentiable at random inputs
+    gradient: bool = True  # differentiable at all
+    alone: bool = False  # a sample without others costs nothing
+    one_class: bool = False  # a batch of one class costs nothing
 
     def make(self, loss: type[Loss], **options: Any) -> Loss:
         """Build the loss in float64."""
@@ -67,22 +70,22 @@ def embedded(n: int, g: torch.Generator) -> Inputs:
 KAPPA = {"num_classes": CLASSES}
 TABLE: dict[type[Loss], Row] = {
     catalogue.AuxiliaryLoss: Row(lambda n, g: {"value": normal(n, g)}),
-    catalogue.BatchAllTripletLoss: Row(embedded, smooth=False),
-    catalogue.BatchHardTripletLoss: Row(embedded, smooth=False),
-    catalogue.BatchSemiHardTripletLoss: Row(embedded, smooth=False),
+    catalogue.BatchAllTripletLoss: Row(embedded, smooth=False, alone=True, one_class=True),
+    catalogue.BatchHardTripletLoss: Row(embedded, smooth=False, alone=True, one_class=True),
+    catalogue.BatchSemiHardTripletLoss: Row(embedded, smooth=False, alone=True, one_class=True),
     catalogue.BinaryCrossEntropyLoss: Row(binary, {"label_smoothing": 0.1}),
     catalogue.BinaryFocalLoss: Row(binary),
-    catalogue.CategoricalAccuracy: Row(scored, smooth=False),
+    catalogue.CategoricalAccuracy: Row(scored, smooth=False, gradient=False),
     catalogue.CategoricalCrossEntropyLoss: Row(probable),
     catalogue.CenterLoss: Row(
         lambda n, g: {"features": normal(n, g, FEATURES), "labels": labels(n, g)},
         {"num_classes": CLASSES, "num_features": FEATURES},
     ),
     catalogue.ClippedKappaLogLoss: Row(probable, KAPPA, per_sample=False),
-    catalogue.ContrastiveLoss: Row(embedded, smooth=False),
+    catalogue.ContrastiveLoss: Row(embedded, smooth=False, alone=True),
     catalogue.CosineDistanceLoss: Row(regression, {"normalize": True}),
     catalogue.CrossEntropyLoss: Row(scored, {"label_smoothing": 0.1, "class_weight": [1.0, 2.0, 0.5, 0.0]}),
-    catalogue.DeCovLoss: Row(lambda n, g: {"features": normal(n, g, FEATURES)}, per_sample=False),
+    catalogue.DeCovLoss: Row(lambda n, g: {"features": normal(n, g, FEATURES)}, per_sample=False, alone=True),
     catalogue.DiceLoss: Row(
         lambda n, g: {"logits": normal(n, g, CLASSES, 3), "target": torch.randint(0, CLASSES, (n, 3), generator=g)}
     ),
@@ -101,21 +104,32 @@ TABLE: dict[type[Loss], Row] = {
     catalogue.LogLoss: Row(lambda n, g: {"probabilities": uniform(n, g, 3), "target": bits(n, g, 3)}),
     catalogue.MSELoss: Row(regression),
     catalogue.MeanPairwiseSquaredErrorLoss: Row(regression),
-    catalogue.NTXentLoss: Row(lambda n, g: {"embeddings": normal(n, g, FEATURES), "views": normal(n, g, FEATURES)}),
+    catalogue.NTXentLoss: Row(
+        lambda n, g: {"embeddings": normal(n, g, FEATURES), "views": normal(n, g, FEATURES)}, alone=True
+    ),
     catalogue.PairContrastiveLoss: Row(
         lambda n, g: {"distance": 2 * uniform(n, g), "target": bits(n, g)}, smooth=False
     ),
-    catalogue.PullAwayLoss: Row(lambda n, g: {"embeddings": normal(n, g, FEATURES)}, per_sample=False),
+    catalogue.PullAwayLoss: Row(lambda n, g: {"embeddings": normal(n, g, FEATURES)}, alone=True),
     catalogue.QuadraticWeightedKappaLoss: Row(probable, KAPPA, per_sample=False),
     catalogue.QuantileLoss: Row(regression, {"quantile": 0.9}, smooth=False),
     catalogue.ROCAUCLoss: Row(
-        lambda n, g: {"scores": normal(n, g), "target": bits(n, g)}, {"margin": 0.5}, per_sample=False
+        lambda n, g: {"scores": normal(n, g), "target": bits(n, g)},
+        {"margin": 0.5},
+        per_sample=False,
+        alone=True,
+        one_class=True,
     ),
-    catalogue.SupConLoss: Row(embedded),
+    catalogue.SupConLoss: Row(embedded, alone=True),
     catalogue.TripletMarginLoss: Row(
         lambda n, g: {name: normal(n, g, FEATURES) for name in ("anchor", "positive", "negative")}, smooth=False
     ),
 }
+
+
+def differentiable(inputs: Inputs) -> list[str]:
+    """Name the inputs that a gradient flows to."""
+    return [name for name, t in inputs.items() if t.is_floating_point() and name not in ("target", "image")]
 
 
 def bound(loss: Loss) -> Loss:

@@ -13,7 +13,7 @@ from lossframe.data.samplers import (
     balanced,
     shuffled,
 )
-from lossframe.data.tabular import BreastCancer, Diabetes, TabularData
+from lossframe.data.tabular import BreastCancer, Diabetes, DigitHalves, TabularData
 
 __all__ = [
     "BatchLoader",
@@ -21,6 +21,7 @@ __all__ = [
     "ClassBalancedBatchSampler",
     "DataOptions",
     "Diabetes",
+    "DigitHalves",
     "Digits",
     "GlobalBatchSampler",
     "ImageData",

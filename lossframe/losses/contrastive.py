@@ -46,8 +46,9 @@ class PairContrastiveLoss(Loss):
     r"""Pairs given by their distance: $\frac12 (y\, d^2 + (1 - y) \max(0, m - d)^2)$.
 
     Reads `distance`, of any shape, and `target` of that shape: 1 for a pair of one class, 0 for two classes.
-    Source: Hadsell (2006), http://yann.lecun.com/exdb/publis/pdf/hadsell-chopra-lecun-06.pdf; "sum" is
-    `tflearn.objectives.contrastive_loss`.
+    Source: Hadsell (2006), http://yann.lecun.com/exdb/publis/pdf/hadsell-chopra-lecun-06.pdf.
+
+    Coming from tflearn `contrastive_loss`: `reduction="sum"`.
 
     >>> PairContrastiveLoss(margin=1.0)(torch.tensor([0.5, 0.5]), torch.tensor([1, 0]))
     tensor(0.1250)
@@ -128,7 +129,7 @@ class NTXentLoss(SoftmaxContrast):
 
 
 class SupConLoss(SoftmaxContrast):
-    r"""Samples of a class against all: $-\frac1{|P_i|} \sum_{p \in P_i} \log \frac{\exp(s_{ip} / \tau)}{\sum_{k \ne i}
+    r"""Samples of a class against all: $-\frac1{\lvert P_i \rvert} \sum_{p \in P_i} \log \frac{\exp(s_{ip} / \tau)}{\sum_{k \ne i}
     \exp(s_{ik} / \tau)}$.
 
     $s$ is the cosine, $P_i$ the other samples of the class of $i$ ($L^{sup}_{out}$); the average is over the samples

@@ -14,8 +14,10 @@ class PullAwayLoss(Loss):
     r"""Samples should point into different directions: the mean of $\cos_{ij}^2$ over the pairs $i \ne j$.
 
     Reads `embeddings` `[N, D]`; one value per sample, the sum over its partners. `squared=False` averages $\cos_{ij}$
-    instead, as tefla's `pullaway_loss` does. In $O(N D \min(N, D))$ time.
+    instead. In $O(N D \min(N, D))$ time.
     Source: Zhao (2017), https://arxiv.org/abs/1609.03126.
+
+    Coming from tefla `pullaway_loss`: `squared=False`; the paper squares the cosines, so that opposites cost too.
 
     >>> PullAwayLoss()(torch.tensor([[1.0, 0.0], [1.0, 1.0]]))
     tensor(0.5000)
@@ -53,6 +55,8 @@ class DeCovLoss(Loss):
 
     Reads `features` `[N, ...]`, flattened to `[N, D]`; one value for the batch. Works on an $N \times N$ matrix where
     $N < D$. Source: Cogswell (2016), https://arxiv.org/abs/1511.06068.
+
+    Coming from tefla `decov_loss`: the same.
 
     >>> DeCovLoss()(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
     tensor(1.)

@@ -20,13 +20,16 @@ _CHANNELS = {3: 10, 1: 3}
 
 
 class DiscretizedLogisticMixtureLoss(Loss):
-    r"""Negative log-likelihood of an image's 8-bit values under a mixture of logistics, in nats, one value per image.
+    r"""Negative log-likelihood of an image's 8-bit values under mixtures of logistics, $-\sum_x \log \sum_k \pi_k
+    [\sigma(\frac{x + 1/255 - \mu_k}{s_k}) - \sigma(\frac{x - 1/255 - \mu_k}{s_k})]$, in nats, one value per image.
 
     Reads `image` `[N, 3, H, W]` within [-1, 1] and `parameters` `[N, 10 K, H, W]`, $K$ = `num_mixtures`: $K$ logits,
     then for each colour $K$ means, $K$ log-scales (at least -7) and $K$ coefficients, whose tanh lets green depend on
     red, and blue on both. Or `image` `[N, 1, H, W]` and `parameters` `[N, 3 K, H, W]`: logits, means, log-scales.
     A bin is 2/255 wide; those beyond $\pm 0.999$ are open; where its probability is at most 1e-5 the density at its
     middle stands for it. Source: Salimans (2017), https://arxiv.org/abs/1701.05517.
+
+    Coming from tefla `discretized_mix_logistic_loss`: `reduction="sum"`; parameters come first, colours are on dim 1.
 
     >>> image, parameters = torch.zeros(1, 1, 1, 1), torch.zeros(1, 3, 1, 1)
     >>> DiscretizedLogisticMixtureLoss(num_mixtures=1)(parameters, image)

@@ -62,7 +62,9 @@ class QuadraticWeightedKappaLoss(Ordinal):
     r"""Minus the quadratic weighted kappa of a batch: $\sum w O / \sum w E - 1$, from -1 (agreement) upwards.
 
     Rows $p$ become $p^k / (\sum_c p_c^k + \epsilon)$ first, with $k$ = `power`. One grade only, and all right, is -1.
-    Source: De la Torre (2018), https://doi.org/10.1016/j.patrec.2017.05.018; tefla `kappa_loss`.
+    Source: De la Torre (2018), https://doi.org/10.1016/j.patrec.2017.05.018.
+
+    Coming from tefla `kappa_loss`: `y_pow` is `power`; divides by the actual batch size, where that is an argument.
 
     >>> probabilities = torch.tensor([[0.8, 0.2], [0.4, 0.6]])
     >>> QuadraticWeightedKappaLoss(num_classes=2)(probabilities, torch.tensor([0, 1]))
@@ -116,8 +118,10 @@ class KappaLogLoss(OrdinalWithLog):
 
     $a$ = `log_scale`, $b$ = `log_offset`. `log_term` "categorical" is $L = -\frac1N \sum y \log p$; "binary" is the
     mean over all elements of $-y \log p - (1 - y) \log(1 - p)$. Smoothed labels feed both terms.
-    Source: De Fauw (2015), https://github.com/JeffreyDF/kaggle_diabetic_retinopathy; tefla `kappa_log_loss`, which
-    swaps the arguments of its log loss.
+    Source: De Fauw (2015), https://github.com/JeffreyDF/kaggle_diabetic_retinopathy.
+
+    Coming from tefla `kappa_log_loss`: `log_term="binary"`, with the actual batch size, and without its swap of labels
+    and predictions in the log loss.
 
     >>> probabilities = torch.tensor([[0.8, 0.2], [0.4, 0.6]])
     >>> KappaLogLoss(num_classes=2)(probabilities, torch.tensor([0, 1]))
@@ -150,7 +154,9 @@ class ClippedKappaLogLoss(OrdinalWithLog):
 
     $a$ = `log_scale`, $c$ = `log_cutoff`. `log_term` "categorical" is $L = -\frac1N \sum y \log p$; "binary" is the
     mean over all elements of $-y \log p - (1 - y) \log(1 - p)$. Smoothed labels feed both terms.
-    Source: De Fauw (2015), https://github.com/JeffreyDF/kaggle_diabetic_retinopathy; tefla `kappa_log_loss_clipped`.
+    Source: De Fauw (2015), https://github.com/JeffreyDF/kaggle_diabetic_retinopathy.
+
+    Coming from tefla `kappa_log_loss_clipped`: `log_term="binary"`, with the actual batch size.
 
     >>> probabilities = torch.tensor([[0.8, 0.2], [0.4, 0.6]])
     >>> ClippedKappaLogLoss(num_classes=2, log_cutoff=0.9)(probabilities, torch.tensor([0, 1]))

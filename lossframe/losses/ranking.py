@@ -16,7 +16,9 @@ class ROCAUCLoss(Loss):
     "mean" is over all pairs; a value is the sum over a positive's pairs. $m$ = `margin`, $k$ = `power`, a whole number.
     A weight weighs the pairs of a positive. Exact, in $O(N \log N)$ time. Without a positive, or a negative, it is a
     zero with gradient.
-    Source: Yan (2003), https://cdn.aaai.org/ICML/2003/ICML03-110.pdf; "sum" is `tflearn.objectives.roc_auc_score`.
+    Source: Yan (2003), https://cdn.aaai.org/ICML/2003/ICML03-110.pdf.
+
+    Coming from tflearn `roc_auc_score`: `reduction="sum"`; it too is a loss, not a score.
 
     >>> import torch
     >>> ROCAUCLoss(margin=0.5, power=2)(torch.tensor([0.5, 0.25, 0.0]), torch.tensor([1, 0, 0]))

@@ -24,9 +24,12 @@ class Regression(Loss):
 
 
 class L1Loss(Regression):
-    r"""Absolute difference, $|p - t|$.
+    r"""Absolute difference, $\lvert p - t \rvert$.
 
-    Source: `tf.contrib.losses.absolute_difference`.
+    Source: tf.contrib.losses,
+    https://github.com/tensorflow/tensorflow/blob/v1.15.0/tensorflow/contrib/losses/python/losses/loss_ops.py.
+
+    Coming from tf.contrib.losses `absolute_difference`: the same.
 
     >>> import torch
     >>> L1Loss()(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0]))
@@ -41,7 +44,12 @@ class L1Loss(Regression):
 class MSELoss(Regression):
     r"""Mean squared error, $(p - t)^2$.
 
-    Source: `tf.contrib.losses.mean_squared_error`, `tflearn.objectives.mean_square`, babilim `MeanSquaredError`.
+    Source: tf.contrib.losses,
+    https://github.com/tensorflow/tensorflow/blob/v1.15.0/tensorflow/contrib/losses/python/losses/loss_ops.py.
+
+    Coming from tf.contrib.losses `mean_squared_error`: the same.
+    Coming from tflearn `mean_square`: the same.
+    Coming from babilim `MeanSquaredError`: the mean over all elements; an early version averaged the last axis only.
 
     >>> import torch
     >>> MSELoss()(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0]))
@@ -54,9 +62,12 @@ class MSELoss(Regression):
 
 
 class HuberLoss(Regression):
-    r"""Quadratic near zero, linear beyond: with $e = |p - t|$, $e^2/2$ if $e \le \delta$, else $\delta(e - \delta/2)$.
+    r"""Quadratic near zero, linear beyond: $e^2/2$ if $e \le \delta$, else $\delta (e - \delta/2)$, with
+    $e = \lvert p - t \rvert$.
 
     Source: Huber (1964), https://doi.org/10.1214/aoms/1177703732.
+
+    Coming from blog `huber_loss`: the prediction comes first; `reduction="none"` gives its values.
 
     >>> import torch
     >>> HuberLoss(delta=1.0)(torch.tensor([0.5, 3.0]), torch.tensor([0.0, 0.0]))
@@ -76,8 +87,12 @@ class MeanPairwiseSquaredErrorLoss(Regression):
     r"""Are differences between elements right: $\frac{2}{n (n - 1)} \sum_{i < j} (d_i - d_j)^2$, one value per sample.
 
     $d = p - t$ are the $n$ elements of a sample, so that a constant offset costs nothing; one element gives 0. It is
-    $\frac{2}{n - 1} \sum_i (d_i - \bar d)^2$, in linear time. Source: the documentation of
-    `tf.contrib.losses.mean_pairwise_squared_error`, whose code gives $(n - 1) / n$ times its "sum".
+    $\frac{2}{n - 1} \sum_i (d_i - \bar d)^2$, in linear time.
+    Source: tf.contrib.losses,
+    https://github.com/tensorflow/tensorflow/blob/v1.15.0/tensorflow/contrib/losses/python/losses/loss_ops.py.
+
+    Coming from tf.contrib.losses `mean_pairwise_squared_error`: "sum" is what its documentation says, n / (n - 1) times
+    what its code gives.
 
     >>> import torch
     >>> MeanPairwiseSquaredErrorLoss()(torch.tensor([[4.0, 8.0, 12.0]]), torch.tensor([[1.0, 9.0, 2.0]]))
@@ -100,7 +115,11 @@ class CosineDistanceLoss(Regression):
     r"""One minus the inner product along `dim`, $1 - \sum_k p_k t_k$, one value per vector.
 
     The vectors are taken as they are; `normalize` divides them by their lengths first, and a zero vector has distance
-    1. Source: `tf.contrib.losses.cosine_distance`.
+    1.
+    Source: tf.contrib.losses,
+    https://github.com/tensorflow/tensorflow/blob/v1.15.0/tensorflow/contrib/losses/python/losses/loss_ops.py.
+
+    Coming from tf.contrib.losses `cosine_distance`: the same; it too takes unit vectors for granted.
 
     >>> import torch
     >>> CosineDistanceLoss(normalize=True)(torch.tensor([[3.0, 4.0]]), torch.tensor([[1.0, 0.0]]))

@@ -11,10 +11,12 @@ from lossframe.penalty import Penalty, total
 
 
 class L1L2Penalty(Penalty):
-    r"""Weight decay as a loss: $l_1 \sum |w| + \frac{l_2}{2} \sum w^2$.
+    r"""Weight decay as a loss: $l_1 \sum \lvert w \rvert + \frac{l_2}{2} \sum w^2$.
 
     Penalises the parameters named `weight` outside normalisations, or those whose name matches the glob `pattern`.
-    Source: tefla `l1_l2_regularizer`.
+    Source: Goodfellow (2016), https://www.deeplearningbook.org/contents/regularization.html.
+
+    Coming from tefla `l1_l2_regularizer`: the same, for all weights of a model at once.
 
     >>> from torch import nn
     >>> model = nn.Linear(2, 1, bias=False)
@@ -36,9 +38,13 @@ class L1L2Penalty(Penalty):
 
 
 class AuxiliaryLoss(Loss):
-    """An entry that the model itself put into its frame, as a load-balancing or a commitment loss.
+    """An entry that the model itself put into its frame, as a load-balancing or a commitment loss: $v$.
 
-    Reads `value`, of any shape; it is reduced as the values of any loss. Source: `tf.contrib.losses.add_loss`.
+    Reads `value` $v$, of any shape; it is reduced as the values of any loss.
+    Source: tf.contrib.losses,
+    https://github.com/tensorflow/tensorflow/blob/v1.15.0/tensorflow/contrib/losses/python/losses/loss_ops.py.
+
+    Coming from tf.contrib.losses `add_loss`: a named term, instead of a collection that all losses share.
 
     >>> import torch
     >>> AuxiliaryLoss()(torch.tensor([1.0, 2.0]))

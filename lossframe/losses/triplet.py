@@ -24,7 +24,10 @@ class TripletMarginLoss(Loss):
     r"""Triplets given row by row: $\max(0, d(a, p) - d(a, n) + m)$.
 
     Reads `anchor`, `positive`, `negative`, each `[N, D]`. `distance` is "squared_euclidean", "euclidean" or "cosine".
-    Source: Schroff (2015), https://arxiv.org/abs/1503.03832; tefla `triplet_loss`.
+    Source: Schroff (2015), https://arxiv.org/abs/1503.03832.
+
+    Coming from tefla `triplet_loss`: the same; `alpha` is `margin`.
+    Coming from blog `compute_triplet_loss`: a hinge for each row; there one for the batch, where easy rows hide hard ones.
 
     >>> a, p, n = torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 0.0]])
     >>> TripletMarginLoss(margin=0.5)(a, p, n)
@@ -130,7 +133,7 @@ class BatchHardTripletLoss(MetricLearning):
 
 
 class BatchSemiHardTripletLoss(MetricLearning):
-    r"""For each anchor and positive the semi-hard negative $n$: $\max(0, d(a, p) - d(a, n) + m)$, averaged over pairs.
+    r"""For each anchor and positive the semi-hard negative: $\max(0, d(a, p) - d(a, n) + m)$, averaged over pairs.
 
     $n$ is the nearest negative with $d(a, n) > d(a, p)$; where there is none, the farthest negative (the reading of
     TensorFlow Addons' `TripletSemiHardLoss`). `soft_margin=True` replaces the hinge by $\log(1 + \exp(\cdot))$, without

@@ -16,13 +16,15 @@ class ConvEmbedder(nn.Module):
     """Three convolutions that halve the image (the first only if it is above 16 pixels), a mean, a linear layer.
 
     Reads `image` [N, C, H, W]. Always gives `features` [N, D] and `embeddings` [N, D], the features with length 1.
-    Of the other heads it builds those named in `heads`: `logits` and `probabilities` [N, K], and `reconstruction`
-    [N, C, H, W] in [0, 1], linear in the features but for its sigmoid. Samples do not see each other (no batch
-    normalisation), so any split of a batch over ranks gives the same numbers, and a batch may be empty.
+    Of the other heads it builds those named in `heads`: `logits` and `probabilities` [N, K]; `reconstruction`
+    [N, C, H, W] in [0, 1], linear in the features but for its sigmoid; `parameters` [N, 3 M, H, W], or 10 M for three
+    channels, of mixtures of M = `num_mixtures` logistics; `activity` [N], the features' mean square. Samples do not see
+    each other (no batch normalisation), so any split of a batch over ranks gives the same numbers, and a batch may be
+    empty.
     """
 
     provides: ClassVar[frozenset[str]] = frozenset(
-        {"embeddings", "features", "logits", "probabilities", "reconstruction"}
+        {"activity", "embeddings", "features", "logits", "parameters", "probabilities", "reconstruction"}
     )
 
     def __init__(
@@ -31,6 +33,7 @@ class ConvEmbedder(nn.Module):
         num_classes: int,
         embedding_size: int = 64,
         width: int = 32,
+        num_mixtures: int = 5,
         heads: Collection[str] = (),
     ) -> None:
         super().__init__()
@@ -46,6 +49,9 @@ class ConvEmbedder(nn.Module):
             self.classify = nn.Linear(embedding_size, num_classes)
         if "reconstruction" in self.heads:
             self.decode = nn.Linear(embedding_size, prod(self.image_shape))
+        if "parameters" in self.heads:
+            channels = num_mixtures * (3 if self.image_shape[0] == 1 else 10)
+            self.mix = nn.Linear(embedding_size, channels * prod(self.image_shape[1:]))
 
     def forward(self, frame: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the entries that the model adds to the frame."""
@@ -58,6 +64,10 @@ class ConvEmbedder(nn.Module):
             entries["probabilities"] = entries["logits"].softmax(dim=1)
         if "reconstruction" in self.heads:
             entries["reconstruction"] = self.decode(features).sigmoid().unflatten(1, self.image_shape)
+        if "parameters" in self.heads:
+            entries["parameters"] = self.mix(features).unflatten(1, (-1, *self.image_shape[1:]))
+        if "activity" in self.heads:
+            entries["activity"] = features.square().mean(dim=1)
         return entries
 
 

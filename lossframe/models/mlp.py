@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import ClassVar
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lossframe.models.entries import read
 
@@ -12,11 +13,13 @@ class Mlp(nn.Module):
     """`depth` hidden layers with `hidden` units each, and one linear layer for each head.
 
     Reads `inputs` [N, F]. Builds and gives the heads named in `heads`: `prediction` [N], or [N, num_outputs] if there
-    are several outputs, `logits` [N, num_outputs], their softmax `probabilities`, and `scores` [N], one number to
-    rank the samples by. A batch may be empty.
+    are several outputs, its `variance`, `logits` [N, num_outputs], their softmax `probabilities`, `scores` [N], one
+    number to rank the samples by, and their sigmoid `chance`. A batch may be empty.
     """
 
-    provides: ClassVar[frozenset[str]] = frozenset({"logits", "prediction", "probabilities", "scores"})
+    provides: ClassVar[frozenset[str]] = frozenset(
+        {"chance", "logits", "prediction", "probabilities", "scores", "variance"}
+    )
 
     def __init__(
         self, num_inputs: int, num_outputs: int, hidden: int = 64, depth: int = 2, heads: Collection[str] = ()
@@ -29,9 +32,11 @@ class Mlp(nn.Module):
         self.trunk = nn.Sequential(*[step for layer in layers for step in (layer, nn.ReLU())])
         if "prediction" in self.heads:
             self.predict = nn.Linear(widths[-1], num_outputs)
+        if "variance" in self.heads:
+            self.doubt = nn.Linear(widths[-1], num_outputs)
         if self.heads & {"logits", "probabilities"}:
             self.classify = nn.Linear(widths[-1], num_outputs)
-        if "scores" in self.heads:
+        if self.heads & {"scores", "chance"}:
             self.score = nn.Linear(widths[-1], 1)
 
     def forward(self, frame: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -39,12 +44,19 @@ class Mlp(nn.Module):
         features = self.trunk(read(self, frame, "inputs", (self.num_inputs,)))
         entries: dict[str, Tensor] = {}
         if "prediction" in self.heads:
-            prediction = self.predict(features)
-            entries["prediction"] = prediction.squeeze(1) if prediction.shape[1] == 1 else prediction
+            entries["prediction"] = _single(self.predict(features))
+        if "variance" in self.heads:
+            entries["variance"] = _single(F.softplus(self.doubt(features)))
         if self.heads & {"logits", "probabilities"}:
             entries["logits"] = self.classify(features)
         if "probabilities" in self.heads:
             entries["probabilities"] = entries["logits"].softmax(dim=1)
-        if "scores" in self.heads:
+        if self.heads & {"scores", "chance"}:
             entries["scores"] = self.score(features).squeeze(1)
+        if "chance" in self.heads:
+            entries["chance"] = entries["scores"].sigmoid()
         return entries
+
+
+def _single(outputs: Tensor) -> Tensor:
+    return outputs.squeeze(1) if outputs.shape[1] == 1 else outputs

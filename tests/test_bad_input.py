@@ -1,0 +1,115 @@
+"""Every loss refuses what does not fit, and says which class, which entry, and what was found. Nothing is broadcast."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from table import TABLE, Inputs, differentiable
+from torch import Tensor
+
+from lossframe import InputError, Loss
+from lossframe import losses as catalogue
+
+LOSSES = [loss for loss in TABLE if loss.reads]
+N = 9
+
+
+def written(tensor: Tensor) -> str:
+    return str(list(tensor.shape))
+
+
+def with_last(value: float) -> Callable[[Tensor], Tensor]:
+    def change(tensor: Tensor) -> Tensor:
+        changed = tensor.clone()
+        changed.view(-1)[-1] = value
+        return changed
+
+    return change
+
+
+# what is wrong -> how to make it so, and what the message shows of it
+PROBLEMS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], str]]] = {
+    "one dimension more": (lambda t: t[None], written),
+    "one dimension less": (lambda t: t[:, 0], written),
+    "a column": (lambda t: t[:, None], written),
+    "a row short": (lambda t: t[:-1], written),
+    "integers": (lambda t: t.long(), lambda t: "torch.int64"),
+    "floats": (lambda t: t.double(), lambda t: "torch.float64"),
+    "a negative label": (with_last(-1), lambda t: "-1"),
+    "a label too high": (with_last(4), lambda t: "4"),
+    "above 1": (with_last(1.5), lambda t: "1.5"),
+    "below 0": (with_last(-0.5), lambda t: "-0.5"),
+    "NaN": (with_last(float("nan")), lambda t: "nan"),
+}
+SHAPES = ["one dimension more", "a row short"]
+LABELS = [*SHAPES, "floats"]
+INDICES = [*LABELS, "a negative label", "a label too high"]
+SHARES = ["above 1", "below 0", "NaN"]
+ANY_LABEL = ("BatchAllTriplet", "BatchHardTriplet", "BatchSemiHardTriplet", "Contrastive", "SupCon")
+OF_SHARES = ("BinaryCrossEntropy", "BinaryFocal", "Log", "Hinge", "PairContrastive")
+
+
+def problems(loss: type[Loss], name: str, tensor: Tensor) -> list[str]:
+    """List what can be wrong with one entry of a loss."""
+    kind = loss.__name__.removesuffix("Loss")
+    if loss is catalogue.AuxiliaryLoss:
+        return ["integers"]
+    if loss is catalogue.DeCovLoss:
+        return ["one dimension less", "integers"]
+    if loss is catalogue.PullAwayLoss:
+        return ["one dimension less", "one dimension more", "integers"]
+    if not tensor.is_floating_point():
+        return LABELS if kind in ANY_LABEL else INDICES
+    shapes = [*SHAPES, *(["a column"] if tensor.ndim == 1 else [])]
+    if name == "target":
+        return [*shapes, *(SHARES if kind in OF_SHARES else ["NaN"])]
+    shapes = [*shapes, "integers"]
+    return [*shapes, *({"probabilities": ["below 0", "NaN"], "variance": ["below 0", "NaN"]}.get(name, []))]
+
+
+def inputs_of(loss: type[Loss]) -> Inputs:
+    return TABLE[loss].inputs(N, torch.Generator().manual_seed(0))
+
+
+CASES = [
+    pytest.param(loss, name, problem, id=f"{loss.__name__}-{name}-{problem}")
+    for loss in LOSSES
+    for name, tensor in inputs_of(loss).items()
+    for problem in problems(loss, name, tensor)
+]
+
+
+@pytest.mark.parametrize(("loss", "name", "problem"), CASES)
+def test_names_class_entry_and_what_was_found(loss: type[Loss], name: str, problem: str) -> None:
+    inputs, (change, shown) = inputs_of(loss), PROBLEMS[problem]
+    inputs[name] = change(inputs[name])
+    criterion = TABLE[loss].make(loss)
+    with pytest.raises(InputError) as caught:
+        criterion(**inputs)
+    message = str(caught.value)
+    assert message.startswith(f"{loss.__name__}: ")
+    assert name in message
+    assert shown(inputs[name]).lower() in message.lower()
+    assert "wanted" in message or "want" in message
+    assert criterion.avg == {}, "nothing is remembered of what was refused"
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.__name__)
+@pytest.mark.parametrize("weight", [torch.ones(N + 1), torch.ones(N, 7), torch.ones(1, N)])
+def test_refuses_a_weight_of_another_shape(loss: type[Loss], weight: Tensor) -> None:
+    with pytest.raises(InputError, match=rf"^{loss.__name__}: .*weight"):
+        TABLE[loss].make(loss)(**inputs_of(loss), weight=weight)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.__name__)
+def test_a_nan_in_the_prediction_is_named_when_it_is_read(loss: type[Loss]) -> None:
+    inputs: dict[str, Any] = inputs_of(loss)
+    name = differentiable(inputs)[0]
+    inputs[name] = with_last(float("nan"))(inputs[name])
+    criterion = TABLE[loss].make(loss)
+    if name == "probabilities" or not TABLE[loss].gradient:
+        return  # refused at once; or compared, and wrong
+    criterion(**inputs)
+    with pytest.raises(InputError, match=rf"^{loss.__name__}.* not finite"):
+        criterion.avg  # noqa: B018

@@ -1,0 +1,217 @@
+"""Metric learning against plain loops over pairs and triplets: in one block and in many, with ties, in both forms."""
+
+from collections.abc import Callable, Iterator
+from itertools import chain, product
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lossframe import InputError, Loss, losses
+from lossframe.functional import blocks
+from lossframe.functional.distances import centered
+from lossframe.functional.search import count_not_above
+
+N, D = 24, 4
+DISTANCES = ["squared_euclidean", "euclidean", "cosine"]
+
+
+@pytest.fixture(params=["one block", "many blocks"], autouse=True)
+def _blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    if request.param == "many blocks":
+        monkeypatch.setattr(blocks, "_BLOCK", 5 * N)
+
+
+def between(x: Tensor, distance: str) -> Tensor:
+    """Return all distances, by differences."""
+    if distance == "cosine":
+        x = x / x.norm(dim=1, keepdim=True)
+        return 1 - (x[:, None] * x).sum(-1)
+    squares = (x[:, None] - x).square().sum(-1)
+    return squares if distance == "squared_euclidean" else torch.where(squares > 0, squares, 1).sqrt() * (squares > 0)
+
+
+def pairs(y: list[int], same: bool) -> Iterator[tuple[int, int]]:
+    return ((i, j) for i, j in product(range(len(y)), repeat=2) if i != j and (y[i] == y[j]) == same)
+
+
+def mean(values: list[Tensor]) -> Tensor:
+    return torch.stack(values).mean() if values else torch.zeros((), dtype=torch.float64)
+
+
+def all_triplets(d: Tensor, y: list[int], margin: float, average: str = "nonzero") -> Tensor:
+    hinges = [(d[a, p] - d[a, n] + margin).relu() for a, p in pairs(y, True) for n in range(len(y)) if y[n] != y[a]]
+    return mean([h for h in hinges if h > 0] if average == "nonzero" else hinges)
+
+
+def hardest_triplets(d: Tensor, y: list[int], margin: float) -> Tensor:
+    values = []
+    for a in range(len(y)):
+        near = [d[a, p] for p in range(len(y)) if p != a and y[p] == y[a]]
+        far = [d[a, n] for n in range(len(y)) if y[n] != y[a]]
+        if near and far:
+            values.append((max(near) - min(far) + margin).relu())
+    return mean(values)
+
+
+def semi_hard_triplets(d: Tensor, y: list[int], margin: float) -> Tensor:
+    values = []
+    for a, p in pairs(y, True):
+        far = [d[a, n] for n in range(len(y)) if y[n] != y[a]]
+        farther = [x for x in far if x > d[a, p]]
+        if far:
+            values.append((d[a, p] - (min(farther) if farther else max(far)) + margin).relu())
+    return mean(values)
+
+
+def contrast(d: Tensor, y: list[int], margin: float) -> Tensor:
+    same, others = pairs(y, True), pairs(y, False)
+    values = [d[i, j] ** 2 / 2 for i, j in same] + [(margin - d[i, j]).relu() ** 2 / 2 for i, j in others]
+    return mean(values)
+
+
+def softmax_contrast(x: Tensor, y: list[int], temperature: float, over_pairs: bool) -> Tensor:
+    s = (1 - between(x, "cosine")) / temperature
+    terms: dict[int, list[Tensor]] = {}
+    for i, j in pairs(y, True):
+        everyone = torch.stack([s[i, k] for k in range(len(y)) if k != i])
+        terms.setdefault(i, []).append(everyone.logsumexp(0) - s[i, j])
+    return mean([*chain(*terms.values())] if over_pairs else [mean(of_anchor) for of_anchor in terms.values()])
+
+
+def sample(classes: int, integers: bool = False) -> tuple[Tensor, Tensor]:
+    """Give embeddings and labels; the last sample is alone in its class."""
+    x = torch.randint(0, 3, (N, D)).double() if integers else torch.randn(N, D, dtype=torch.float64)
+    labels = torch.randint(0, classes, (N,))
+    labels[-1] = 99
+    return x.requires_grad_(), labels
+
+
+def assert_equal(found: Tensor, wanted: Tensor, x: Tensor) -> None:
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        *(torch.autograd.grad(v, x, retain_graph=True)[0] for v in (found, wanted)), rtol=1e-11, atol=1e-11
+    )
+
+
+Formula = Callable[[Tensor, list[int], float], Tensor]
+MINERS: list[tuple[type[Loss], Formula]] = [
+    (losses.BatchAllTripletLoss, all_triplets),
+    (losses.BatchHardTripletLoss, hardest_triplets),
+    (losses.BatchSemiHardTripletLoss, semi_hard_triplets),
+]
+
+
+@pytest.mark.parametrize("classes", [1, 4, 20])
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize(("miner", "formula"), MINERS, ids=[m.__name__ for m, _ in MINERS])
+def test_triplets(miner: type[Loss], formula: Formula, distance: str, classes: int) -> None:
+    x, y = sample(classes)
+    found = miner(margin=0.3, distance=distance)(x, y)  # type: ignore[call-arg]
+    assert_equal(found, formula(between(x, distance), y.tolist(), 0.3), x)
+
+
+@pytest.mark.parametrize("average", ["nonzero", "all"])
+@pytest.mark.parametrize("margin", [0.0, 1.0, 2.0])
+def test_a_triplet_exactly_at_the_margin_is_not_active(margin: float, average: str) -> None:
+    x, y = sample(4, integers=True)
+    wanted = all_triplets(between(x, "squared_euclidean"), y.tolist(), margin, average)
+    assert_equal(losses.BatchAllTripletLoss(margin, average=average)(x, y), wanted, x)
+    single = losses.BatchAllTripletLoss(margin, average=average)(x.float(), y)
+    assert single.item() == pytest.approx(wanted.item(), rel=1e-6)
+
+
+def test_remembers_the_share_of_active_triplets() -> None:
+    criterion = losses.BatchAllTripletLoss(margin=0.5)
+    criterion(torch.tensor([[0.0], [1.0], [1.0]]), torch.tensor([0, 0, 1]))
+    assert criterion.avg == {"active_triplets": 1.0, "loss": 1.0}
+
+
+def test_weights_multiply_the_anchors() -> None:
+    x, y = sample(3)
+    weight = torch.rand(N, dtype=torch.float64)
+    for criterion in (losses.BatchAllTripletLoss(reduction="none"), losses.NTXentLoss(reduction="none")):
+        weighted = type(criterion)(reduction="sum")(x, y, weight=weight)
+        assert_equal(weighted, (criterion(x, y) * weight).sum(), x)
+
+
+def test_contrastive() -> None:
+    x, y = sample(4)
+    assert_equal(losses.ContrastiveLoss(margin=2.0)(x, y), contrast(between(x, "euclidean"), y.tolist(), 2.0), x)
+
+
+def test_contrastive_is_exact_in_single_precision_for_close_pairs() -> None:
+    x = 100 + torch.tensor([[0.0, 0.0], [2.0**-10, 0.0], [1.0, 1.0]])
+    value = losses.ContrastiveLoss(margin=2.0**-9)(x, torch.tensor([0, 1, 2]))
+    assert value.item() == pytest.approx(2.0**-21 / 3, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("criterion", "over_pairs"),
+    [(losses.NTXentLoss(temperature=0.5), True), (losses.SupConLoss(temperature=0.5), False)],
+)
+def test_softmax_contrast(criterion: Loss, over_pairs: bool) -> None:
+    x, y = sample(4)
+    assert_equal(criterion(x, y), softmax_contrast(x, y.tolist(), 0.5, over_pairs), x)
+
+
+def test_views_are_samples_of_one_label() -> None:
+    x, y = sample(4)
+    views, twice = torch.randn_like(x), torch.arange(N).repeat(2)
+    wanted = softmax_contrast(torch.cat([x, views]), twice.tolist(), 0.1, True)
+    criterion = losses.NTXentLoss(temperature=0.1)
+    assert_equal(criterion(x, views=views), wanted, x)
+    assert_equal(criterion(x, y, views=views), wanted, x)
+    assert_equal(criterion(torch.cat([x, views]), twice), wanted, x)
+    wanted = softmax_contrast(torch.cat([x, views]), y.repeat(2).tolist(), 0.1, False)
+    assert_equal(losses.SupConLoss(temperature=0.1)(x, y, views), wanted, x)
+
+
+@pytest.mark.parametrize("features", [3, 40])
+def test_decorrelation(features: int) -> None:
+    x = torch.randn(N, features, dtype=torch.float64, requires_grad=True)
+    cosines = 1 - between(x, "cosine")
+    for squared in (True, False):
+        wanted = mean([cosines[i, j] ** (2 if squared else 1) for i, j in pairs([0] * N, True)])
+        assert_equal(losses.PullAwayLoss(squared=squared)(x), wanted, x)
+    covariance = torch.cov(x.T, correction=0)
+    wanted = (covariance.square().sum() - covariance.diagonal().square().sum()) / 2
+    assert_equal(losses.DeCovLoss()(x.reshape(N, -1, 1)), wanted, x)
+
+
+def test_pairs_given_by_their_distance() -> None:
+    distance, target = torch.tensor([0.5, 2.0, 0.5, 2.0]), torch.tensor([1, 1, 0, 0])
+    values = losses.PairContrastiveLoss(margin=1.5, reduction="none")(distance, target)
+    assert values.tolist() == [0.125, 2.0, 0.5, 0.0]
+    assert torch.equal(losses.PairContrastiveLoss(margin=1.5, reduction="none")(distance, target != 0), values)
+
+
+def test_softmax_contrast_says_what_it_lacks() -> None:
+    x = torch.randn(4, D)
+    with pytest.raises(InputError, match=r"^NTXentLoss: wanted 'labels' or 'views'"):
+        losses.NTXentLoss()(x)
+    with pytest.raises(InputError, match=r"embeddings \[4, 4\] and views \[3, 4\]"):
+        losses.NTXentLoss()(x, views=x[:3])
+
+
+def test_far_clusters_keep_their_precision() -> None:
+    x = 1e3 + 1e-2 * torch.randn(N, D) + torch.randn(1, D)
+    y = torch.arange(N) % 3
+    wanted = all_triplets(between(x.double(), "squared_euclidean"), y.tolist(), 0.0)
+    assert losses.BatchAllTripletLoss(margin=0.0)(x, y).item() == pytest.approx(wanted.item(), rel=1e-4)
+    integers = torch.randint(-50, 50, (N, D)).double() + 1e6
+    assert torch.equal(centered(integers), centered(integers).round())
+
+
+@given(
+    st.lists(st.floats(-100, 100, width=32) | st.just(float("-inf")) | st.integers(-3, 3).map(float), max_size=20),
+    st.lists(st.floats(-100, 100, width=32) | st.integers(-3, 3).map(float), max_size=20),
+    st.sampled_from([1e-30, 1.0, 1e20]),
+)
+def test_the_search_is_a_binary_search(ordered: list[float], queries: list[float], scale: float) -> None:
+    rows = scale * torch.tensor([ordered, ordered[::-1]]).sort(1).values
+    found = scale * torch.tensor([queries, queries[::-1]])
+    assert torch.equal(count_not_above(rows, found), torch.searchsorted(rows, found, right=True))

@@ -1,0 +1,202 @@
+"""What holds for every loss of the catalogue, row by row of tests/table.py: values, gradients, weights, statistics."""
+
+import copy
+import io
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from table import TABLE, Inputs, differentiable
+from torch import Tensor
+
+from lossframe import Loss, drain
+from lossframe import losses as catalogue
+from lossframe.reduction import REDUCTIONS
+
+LOSSES = [loss for loss in TABLE if loss.reads]  # penalties read a model instead
+N = 9
+every_loss = pytest.mark.parametrize("loss_class", LOSSES, ids=lambda loss_class: loss_class.__name__)
+
+
+def test_every_loss_has_a_row() -> None:
+    missing = sorted(set(catalogue.__all__) - {loss.__name__ for loss in TABLE})
+    assert not missing, f"tests/table.py has no row for {missing}"
+
+
+def batch(loss_class: type[Loss], n: int = N, seed: int = 0) -> Inputs:
+    return TABLE[loss_class].inputs(n, torch.Generator().manual_seed(seed))
+
+
+def change(inputs: Inputs, function: Callable[[Tensor], Tensor]) -> Inputs:
+    return {name: function(tensor) for name, tensor in inputs.items()}
+
+
+def weights(loss_class: type[Loss], n: int = N) -> Tensor:
+    """Give weights, some of them 0, of the kind that the loss takes."""
+    weight = torch.tensor([1.0, 0.0, 2.0, 0.5, 1.0, 0.0, 1.0, 3.0, 1.0], dtype=torch.float64)[:n]
+    return weight if TABLE[loss_class].per_sample else (weight != 0).double()
+
+
+def gradients(criterion: Loss, inputs: Inputs, **options: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the value, and its gradient by every input that has one."""
+    names = differentiable(inputs)
+    inputs = {name: t.detach().clone().requires_grad_(name in names) for name, t in inputs.items()}
+    value = criterion(**inputs, **options)
+    if not TABLE[type(criterion)].gradient:
+        return value, {}
+    return value, dict(zip(names, torch.autograd.grad(value.sum(), [inputs[n] for n in names]), strict=True))
+
+
+def assert_close(found: tuple[Tensor, dict[str, Tensor]], wanted: tuple[Tensor, dict[str, Tensor]]) -> None:
+    torch.testing.assert_close(found, wanted, rtol=1e-11, atol=1e-12)
+
+
+@every_loss
+def test_gradients_are_those_of_the_value(loss_class: type[Loss]) -> None:
+    row, inputs = TABLE[loss_class], batch(loss_class, 6)
+    if not row.gradient:
+        return
+    criterion, names = row.make(loss_class).eval(), differentiable(inputs)
+
+    def value(*tensors: Tensor) -> Tensor:
+        return criterion(**{**inputs, **dict(zip(names, tensors, strict=True))})
+
+    points = [inputs[name].requires_grad_() for name in names]
+    fast = sum(point.numel() for point in points) > 100
+    assert torch.autograd.gradcheck(value, points, fast_mode=fast)
+    if row.smooth:
+        assert torch.autograd.gradgradcheck(value, points, fast_mode=fast)
+
+
+@every_loss
+def test_the_order_of_samples_does_not_matter(loss_class: type[Loss]) -> None:
+    row, inputs = TABLE[loss_class], batch(loss_class)
+    order = torch.randperm(N, generator=torch.Generator().manual_seed(1))
+    moved = change(inputs, lambda t: t[order])
+    value, of_inputs = gradients(row.make(loss_class), inputs)
+    assert_close(gradients(row.make(loss_class), moved), (value, change(of_inputs, lambda t: t[order])))
+    before, after = (row.make(loss_class, reduction="none")(**x) for x in (inputs, moved))
+    assert_close((after, {}), (before[order] if before.ndim else before, {}))
+
+
+@every_loss
+@pytest.mark.parametrize("reduction", ["mean", "sum", "weighted_mean"])
+def test_weight_0_leaves_a_sample_out(loss_class: type[Loss], reduction: str) -> None:
+    row, inputs, weight = TABLE[loss_class], batch(loss_class), weights(loss_class)
+    kept = weight != 0
+    criterion, other = (row.make(loss_class, reduction=reduction) for _ in range(2))
+    value, of_inputs = gradients(criterion, inputs, weight=weight)
+    wanted = gradients(other, change(inputs, lambda t: t[kept]), weight=weight[kept])
+    assert_close((value, change(of_inputs, lambda t: t[kept])), wanted)
+    assert all((gradient[~kept] == 0).all() for gradient in of_inputs.values())
+    torch.testing.assert_close(criterion.state_dict(), other.state_dict(), rtol=1e-12, atol=1e-12)
+
+
+@every_loss
+def test_weight_2_is_a_sample_given_twice(loss_class: type[Loss]) -> None:
+    row, inputs = TABLE[loss_class], batch(loss_class)
+    if loss_class.relational:
+        return  # a second copy of a sample is one more partner for the others
+    weight = torch.ones(N, dtype=torch.float64)
+    weight[2] = 2
+    value, of_inputs = gradients(row.make(loss_class, reduction="sum"), inputs, weight=weight)
+    twice, of_twice = gradients(row.make(loss_class, reduction="sum"), change(inputs, lambda t: torch.cat([t, t[2:3]])))
+    for name, gradient in of_twice.items():
+        of_twice[name] = gradient[:N].index_add(0, torch.tensor([2]), gradient[N:])
+    assert_close((value, of_inputs), (twice, of_twice))
+
+
+@every_loss
+@pytest.mark.parametrize("weighted", [False, True])
+def test_reductions_are_what_they_say(loss_class: type[Loss], weighted: bool) -> None:
+    row, inputs = TABLE[loss_class], batch(loss_class)
+    w = weights(loss_class) if weighted else torch.ones(N, dtype=torch.float64)
+    made = {name: row.make(loss_class, reduction=name) for name in REDUCTIONS}
+    found = {name: criterion(**inputs, weight=w if weighted else None) for name, criterion in made.items()}
+    kept = change(inputs, lambda t: t[w != 0]) if loss_class.relational and weighted else inputs
+    criterion, values = row.make(loss_class), found.pop("none")
+    counts, carried = criterion.counts(**kept), criterion.carried_weight(**kept)
+    w = w[w != 0] if loss_class.relational else w
+    w = w.reshape(-1, *[1] * (values.ndim - 1)).expand_as(values) if values.ndim else torch.ones(())
+    counts = torch.ones_like(values) if counts is None else counts.expand_as(values)
+    denominators = {
+        "mean": (counts * (w != 0)).sum(),
+        "sum": torch.ones(()),
+        "weighted_mean": (counts * w * (1 if carried is None else carried)).sum(),
+        "batch_mean": torch.tensor(float(len(values) if values.ndim else 1)),
+    }
+    wanted = {name: values.sum() / denominator for name, denominator in denominators.items()}
+    assert_close((values, found), (values, wanted))
+
+
+@every_loss
+def test_statistics_are_those_of_the_values(loss_class: type[Loss]) -> None:
+    row, criterion = TABLE[loss_class], TABLE[loss_class].make(loss_class, reduction="none", log_std=True)
+    recorded = []
+    for call, n in enumerate((9, 4, 1)):
+        inputs, weight = batch(loss_class, n, seed=call), weights(loss_class, n)
+        values = criterion(**inputs, weight=weight).detach()
+        seen = change(inputs, lambda t, kept=weight != 0: t[kept]) if loss_class.relational else inputs
+        weight = weight[weight != 0] if loss_class.relational else weight
+        counts = criterion.counts(**seen)
+        counts = torch.ones_like(values) if counts is None else counts.expand_as(values)
+        weight = weight.reshape(-1, *[1] * (values.ndim - 1)) if values.ndim else torch.ones(())
+        mask = (counts != 0) & (weight != 0)
+        recorded.append((values / counts)[mask].numpy())
+    numbers = np.concatenate(recorded)
+    moments, samples = drain({"term": criterion.memory}, samples=14)
+    found = moments["term"]["loss"]
+    assert samples == 14
+    assert found.count == len(numbers)
+    assert [found.mean, found.std, found.min, found.max] == pytest.approx(
+        [numbers.mean(), numbers.std(), numbers.min(), numbers.max()], rel=1e-9, abs=1e-12
+    )
+    assert criterion.avg == {}
+    criterion = row.make(loss_class)
+    assert criterion(**batch(loss_class)).item() == pytest.approx(criterion.avg["loss"], rel=1e-9)
+
+
+@every_loss
+def test_copies_go_on_alike(loss_class: type[Loss]) -> None:
+    criterion = TABLE[loss_class].make(loss_class)
+    criterion(**batch(loss_class))
+    file = io.BytesIO()
+    torch.save(criterion.state_dict(), file)
+    file.seek(0)
+    loaded = TABLE[loss_class].make(loss_class)
+    loaded.load_state_dict(torch.load(file, weights_only=True))
+    for other in (copy.deepcopy(criterion), pickle.loads(pickle.dumps(criterion)), loaded):
+        original = copy.deepcopy(criterion)
+        assert other.avg == original.avg
+        inputs = batch(loss_class, seed=1)
+        assert torch.equal(other(**inputs), original(**inputs))
+        assert other.avg == original.avg
+        torch.testing.assert_close(other.state_dict(), original.state_dict(), rtol=0, atol=0)
+
+
+@every_loss
+def test_the_layout_of_memory_does_not_matter(loss_class: type[Loss]) -> None:
+    inputs = batch(loss_class)
+    wanted = gradients(TABLE[loss_class].make(loss_class), inputs)
+
+    def channels_last(tensor: Tensor) -> Tensor:
+        return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+    for layout in (channels_last, lambda t: torch.stack([t, t], -1)[..., 0], lambda t: t.expand(2, *t.shape)[0]):
+        criterion = TABLE[loss_class].make(loss_class)
+        names, moved = differentiable(inputs), change(inputs, layout)
+        leaves = [moved[name].requires_grad_() for name in names]
+        value = criterion(**moved)
+        found = torch.autograd.grad(value, leaves) if TABLE[loss_class].gradient else []
+        assert_close((value, dict(zip(names, found, strict=False))), wanted)
+
+
+@every_loss
+def test_the_formula_compiles_to_one_graph(loss_class: type[Loss]) -> None:
+    inputs, criterion = batch(loss_class), TABLE[loss_class].make(loss_class).eval()
+    torch._dynamo.reset()
+    compiled = torch.compile(criterion.loss, fullgraph=True, backend="eager")
+    assert_close((compiled(**inputs), {}), (criterion.loss(**inputs), {}))
