@@ -46,7 +46,7 @@ def page() -> Iterator[Page]:
     """Open a browser window."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OFFLINE)
-        yield browser.new_page(viewport={"width": 1180, "height": 960})
+        yield browser.new_page(viewport={"width": 1180, "height": 1000})
         browser.close()
 
 
@@ -66,13 +66,13 @@ def wait_until_served(address: str, runs: set[str]) -> None:
 def test_the_four_curves_of_a_term_show_train_and_val_on_one_chart(
     configure: Callable[..., DictConfig], tmp_path: Path, board: str, page: Page
 ) -> None:
-    run(configure("loss=[triplet,center]", "weights.center=0.01", "trainer.max_epochs=12"))
+    run(configure("loss=[cross_entropy,center]", "weights.center=0.01", "trainer.max_epochs=12"))
     wait_until_served(board, {"train", "val"})
-    page.goto(f"{board}/?runFilter=train|val&smoothing=0&tagFilter=loss/center#timeseries")
+    page.goto(f"{board}/?runFilter=train|val&smoothing=0&tagFilter=loss/cross_entropy#timeseries")
     cards = page.locator("scalar-card")
-    cards.nth(3).wait_for(timeout=60_000)
-    page.get_by_role("button", name="Settings").first.click()
-    for tag in ("loss/center", "loss/center_std", "loss/center_min", "loss/center_max"):
+    cards.first.wait_for(timeout=60_000)
+    page.get_by_role("button", name="Settings").first.click()  # makes room for a second column
+    for tag in ("loss/cross_entropy", "loss/cross_entropy_std", "loss/cross_entropy_min", "loss/cross_entropy_max"):
         card = cards.filter(has=page.get_by_title(tag, exact=True))
         card.wait_for(timeout=30_000)
         for curve in ("train", "val"):
