@@ -11,8 +11,8 @@ from lossframe.errors import InputError
 from lossframe.models import ConvEmbedder, Mlp
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 40, 32)]
-EMBEDDER = {"embeddings": (16,), "features": (16,), "logits": (5,), "probabilities": (5,)}
-MLP = {"logits": (3,), "prediction": (3,), "probabilities": (3,), "scores": ()}
+EMBEDDER = {"activity": (), "embeddings": (16,), "features": (16,), "logits": (5,), "probabilities": (5,)}
+MLP = {"chance": (), "logits": (3,), "prediction": (3,), "probabilities": (3,), "scores": (), "variance": (3,)}
 
 
 def embedder(heads: object = (), image_shape: tuple[int, ...] = (1, 8, 8)) -> ConvEmbedder:
@@ -35,7 +35,8 @@ def test_embedder_gives_all_its_heads(image_shape: tuple[int, ...], size: int) -
     model = embedder(ConvEmbedder.provides, image_shape)
     entries = model({"image": torch.rand(size, *image_shape)})
     assert entries.keys() == model.provides
-    wanted = EMBEDDER | {"reconstruction": image_shape}
+    parameters = 5 * (3 if image_shape[0] == 1 else 10), *image_shape[1:]
+    wanted = EMBEDDER | {"reconstruction": image_shape, "parameters": parameters}
     assert shapes(entries) == {name: (size, *shape) for name, shape in wanted.items()}
     torch.testing.assert_close(entries["embeddings"].norm(dim=1), torch.ones(size))
     torch.testing.assert_close(entries["probabilities"].sum(dim=1), torch.ones(size))

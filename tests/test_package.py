@@ -55,6 +55,11 @@ def test_the_wheel_serves_another_hydra_application(tmp_path: Path) -> None:
     assert "BatchAllTripletLoss(margin=0.7" in result.stdout
     assert "{'triplet': 3.0}" in result.stdout
     assert str(site) in result.stdout
+    result = subprocess.run(
+        [sys.executable, "-m", "lossframe", "losses", "triplet"],
+        cwd=app, env={"PYTHONPATH": str(site)}, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert "loss.triplet.margin=0.2" in result.stdout, result.stderr
 
 
 @pytest.mark.slow

@@ -62,23 +62,33 @@ class _Anchorwise(torch.autograd.Function):
 def _evaluate(
     of_anchors: OfAnchors, embeddings: Tensor, with_gradient: bool, weight: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    sums, numbers, gradient = [], [], torch.zeros_like(embeddings)
-    for rows in blocks(len(embeddings)):
-        anchors, others = embeddings[rows].detach(), embeddings.detach()
-        with torch.set_grad_enabled(with_gradient):
-            block, number = of_anchors(
-                anchors.requires_grad_(with_gradient), others.requires_grad_(with_gradient), rows
-            )
-        sums.append(block.detach())
-        numbers.append(number)
-        if with_gradient:
-            upstream = torch.ones_like(block) if weight is None else weight[rows].to(block.dtype)
-            of_rows, of_everyone = torch.autograd.grad(block, (anchors, others), upstream)
-            gradient += of_everyone
-            gradient[rows] += of_rows
-    n, mine = len(embeddings), distributed.own_part(len(embeddings))
-    everyones = [distributed.assembled(torch.cat(part), mine, n) for part in (sums, numbers)]
-    return everyones[0], everyones[1], distributed.added_up(gradient) if with_gradient else gradient
+    n, mine, gradient = len(embeddings), distributed.own_part(len(embeddings)), torch.zeros_like(embeddings)
+    everyones: list[Tensor] = []
+    for rows in blocks(n):
+        weight_of_rows = None if weight is None else weight[rows]
+        found = _block(of_anchors, embeddings, rows, gradient if with_gradient else None, weight_of_rows)
+        # written into place: a small tensor kept from each block would break up the memory that the next one reuses
+        everyones = everyones or [part.new_empty(mine.stop - mine.start, *part.shape[1:]) for part in found]
+        for whole, part in zip(everyones, found, strict=True):
+            whole[rows.start - mine.start : rows.stop - mine.start] = part
+    sums, numbers = (distributed.assembled(whole, mine, n) for whole in everyones)
+    return sums, numbers, distributed.added_up(gradient) if with_gradient else gradient
+
+
+def _block(
+    of_anchors: OfAnchors, embeddings: Tensor, rows: slice, gradient: Tensor | None, weight: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return sums and numbers of some anchors, and add to the gradient; nothing else outlives the call."""
+    if gradient is None:
+        return of_anchors(embeddings[rows], embeddings, rows)
+    anchors, others = embeddings[rows].detach().requires_grad_(), embeddings.detach().requires_grad_()
+    with torch.enable_grad():
+        sums, numbers = of_anchors(anchors, others, rows)
+    upstream = torch.ones_like(sums) if weight is None else weight.to(sums.dtype)
+    of_rows, of_everyone = torch.autograd.grad(sums, (anchors, others), upstream)
+    gradient += of_everyone
+    gradient[rows] += of_rows
+    return sums.detach(), numbers
 
 
 def _scale(numbers: Tensor) -> Tensor:

@@ -16,8 +16,8 @@ def hinges(distances: Tensor, partners: Partners, rows: slice, margin: float) ->
 
     The anchor's positives are sorted by their limit $d(a, p) + m$, and every negative finds by binary search how many
     limits it falls short of. With these counts the sum is linear in the distances: $\sum_p v_p (d(a, p) + m) - \sum_n
-    v_n d(a, n)$. $O(\log P)$ for each of the `[B, N]` distances, where $P$ is the size of the largest class. Both
-    results are float64 `[B]`, the second has no gradient. A triplet exactly at the margin is none.
+    v_n d(a, n)$. $O(\log P)$ for each of the `[B, N]` distances, where $P$ is the size of the largest class. The
+    second result has no gradient. A triplet exactly at the margin is not counted.
     """
     columns, positive = partners.of(rows)
     fixed = distances.detach()

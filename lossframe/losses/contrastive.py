@@ -129,8 +129,8 @@ class NTXentLoss(SoftmaxContrast):
 
 
 class SupConLoss(SoftmaxContrast):
-    r"""Samples of a class against all: $-\frac1{\lvert P_i \rvert} \sum_{p \in P_i} \log \frac{\exp(s_{ip} / \tau)}{\sum_{k \ne i}
-    \exp(s_{ik} / \tau)}$.
+    r"""Samples of a class against all: $-\frac1{\lvert P_i \rvert} \sum_{p \in P_i}
+    \log \frac{\exp(s_{ip} / \tau)}{\sum_{k \ne i} \exp(s_{ik} / \tau)}$.
 
     $s$ is the cosine, $P_i$ the other samples of the class of $i$ ($L^{sup}_{out}$); the average is over the samples
     that have any. Reads `embeddings` `[N, D]`, integer `labels` `[N]` or `[N, 1]`, and optionally `views` `[N, D]`.

@@ -27,7 +27,7 @@ class TripletMarginLoss(Loss):
     Source: Schroff (2015), https://arxiv.org/abs/1503.03832.
 
     Coming from tefla `triplet_loss`: the same; `alpha` is `margin`.
-    Coming from blog `compute_triplet_loss`: a hinge for each row; there one for the batch, where easy rows hide hard ones.
+    Coming from blog `compute_triplet_loss`: a hinge a row; there one a batch, in which easy rows hide hard ones.
 
     >>> a, p, n = torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 0.0]])
     >>> TripletMarginLoss(margin=0.5)(a, p, n)
