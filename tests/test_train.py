@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 
 from lossframe import Objective
 from lossframe.losses import BatchAllTripletLoss, CenterLoss
-from train import run
+from train import explain, run
 
 Configure = Callable[..., DictConfig]
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -110,25 +110,41 @@ def test_default_run_separates_the_digits(configure: Configure, tmp_path: Path) 
         (["loss=tripplet"], "'triplet'", "loss=tripplet"),
         (["loss.triplet.margn=1"], "'margin'", "loss.triplet.margn"),
         (["weights.nope=1"], "'triplet'", "weights.nope"),
-        (["loss=[]"], "at least one loss", "found none"),
-        (["inputs.triplet.labels=nope"], "reads 'nope'", "'labels'"),
         (["inputs.triplet.lables=labels"], "'labels'", "inputs.triplet.lables"),
-        (["loss=cross_entropy", "model.num_classes=5"], "from 0 to 4", "found"),
-        (["data=folder", "data.root=empty", "data.num_classes=2"], "CLASS", "empty"),
-        (["loss=mse", "inputs.mse.prediction=logits", "inputs.mse.target=labels"], "equal shapes", "[80, 10]"),
-        (["trainer.devices=1", "log_every=0"], "log_every >= 1", "found 0"),
+        (["inputs.triplet.labels=nope"], "reads 'nope'", "'labels'"),
     ],
 )
-def test_bad_input_ends_in_one_line(
-    command: Command, tmp_path: Path, arguments: list[str], wanted: str, found: str
-) -> None:
-    (tmp_path / "empty").mkdir()
-    result = command(*arguments, "trainer.max_epochs=1", "trainer.num_sanity_val_steps=0")
+def test_bad_input_ends_in_one_line(command: Command, arguments: list[str], wanted: str, found: str) -> None:
+    result = command(*arguments, "trainer.max_epochs=1")
     *_, last = result.stderr.strip().splitlines()
     assert result.returncode != 0
     assert last.startswith("error: ")
     assert wanted in last
     assert found in last
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted", "found"),
+    [
+        (["loss=[]"], "at least one loss", "found none"),
+        (["loss=cross_entropy", "model.num_classes=5"], "from 0 to 4", "found"),
+        (["data=folder", "data.root=empty", "data.num_classes=2"], "CLASS", "empty"),
+        (["loss=mse", "inputs.mse.prediction=logits", "inputs.mse.target=labels"], "equal shapes", "[80, 10]"),
+        (["log_every=0"], "log_every >= 1", "found 0"),
+    ],
+)
+def test_what_is_wrong_is_explained_in_one_line(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], wanted: str, found: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - what is tested is the line that the user sees
+        run(configure(*arguments, "trainer.max_epochs=1", "trainer.num_sanity_val_steps=0"))
+    line = explain(caught.value)
+    assert line is not None
+    assert "\n" not in line
+    assert wanted in line
+    assert found in line
 
 
 def test_composing_needs_no_torch(command: Command) -> None:
