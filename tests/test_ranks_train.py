@@ -42,7 +42,8 @@ def test_a_run_does_not_depend_on_the_number_of_ranks(command: Command, tmp_path
 
 
 def test_sharded_parameters_train_alike_and_resume(command: Command, tmp_path: Path) -> None:
-    loss = ["loss=[triplet,l1_l2_penalty]", "loss.l1_l2_penalty.l2=0.05", "metrics=retrieval"]
+    # float32 is the only precision here, and a hinge would turn its rounding into another run: a smooth objective
+    loss = ["loss=[cross_entropy,l1_l2_penalty]", "loss.l1_l2_penalty.l2=0.05", "metrics=retrieval"]
     for name, trainer in (("ddp", "ddp_cpu"), ("fsdp", "fsdp")):
         result = command(*loss, f"trainer={trainer}", *EXACT[1:], f"hydra.run.dir={name}")
         assert result.returncode == 0, result.stderr
