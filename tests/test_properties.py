@@ -200,3 +200,14 @@ def test_the_formula_compiles_to_one_graph(loss_class: type[Loss]) -> None:
     torch._dynamo.reset()
     compiled = torch.compile(criterion.loss, fullgraph=True, backend="eager")
     assert_close((compiled(**inputs), {}), (criterion.loss(**inputs), {}))
+
+
+@every_loss
+def test_a_step_never_waits_for_the_device(loss_class: type[Loss], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)  # it does not know the device
+    criterion = TABLE[loss_class].make(loss_class).to("meta")  # a device without values: reading one is an error
+    criterion._calls = 3  # ranges are checked at the first calls, which does wait
+    inputs = change(batch(loss_class), lambda t: t.to("meta"))
+    gradients(criterion, inputs)
+    if not loss_class.relational:
+        gradients(criterion, inputs, weight=weights(loss_class).to("meta"))

@@ -50,7 +50,7 @@ def _euclidean(x: Tensor, y: Tensor) -> Tensor:
     if x.dtype == torch.float64:
         return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
     # the square root magnifies rounding: in float32 a row would have a distance of 1e-4 to itself
-    return root(_squared_euclidean(_with_squares(x.double()), _with_squares(y.double()))).to(x.dtype)
+    return root(_squared_euclidean(_with_squares(x.double()), _with_squares(y.double())).to(x.dtype))
 
 
 def _cosine(x: Tensor, y: Tensor) -> Tensor:

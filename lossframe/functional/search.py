@@ -22,12 +22,13 @@ def count_not_above(ordered: Tensor, queries: Tensor) -> Tensor:
     scale = cells / (high - low).clamp_min(1e-30)
 
     def cell(values: Tensor) -> Tensor:  # never decreases with the values, whatever the rounding
-        return values.sub_(low).mul_(scale).clamp_(0, cells - 1).long()
+        return values.sub(low).mul_(scale).clamp_(0, cells - 1)
 
     held = torch.zeros(len(ordered), cells + 1, dtype=torch.int64)
-    held[:, 1:].scatter_add_(1, cell(ordered.clamp_min(low)), torch.ones((), dtype=torch.int64).expand_as(ordered))
-    found = queries.clone()
-    counts = held.cumsum(1).gather(1, cell(found))  # what lies in lower cells
+    own = cell(ordered.clamp_min(low)).long()
+    held[:, 1:].scatter_add_(1, own, torch.ones((), dtype=torch.int64).expand_as(own))
+    found = cell(queries)
+    counts = held.cumsum(1).gather(1, found.long())  # what lies in lower cells
     step = 1 << int(held.max()).bit_length() - 1
     padded = torch.nn.functional.pad(ordered, (0, step), value=torch.inf)
     while step:

@@ -29,7 +29,7 @@ def hinges(distances: Tensor, partners: Partners, rows: slice, margin: float) ->
     factors = missed.to(fixed.dtype) - partners.width
     factors.scatter_add_(1, columns.gather(1, order), violated.to(fixed.dtype))
     active = violated.sum(1).to(fixed.dtype)
-    return (factors * distances).sum(1) + margin * active, active
+    return torch.linalg.vecdot(factors, distances) + margin * active, active
 
 
 def semi_hard(distances: Tensor, partners: Partners, rows: slice) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,34 @@
+"""Losses over all pairs or triplets need memory for some anchors at a time, never for all of them."""
+
+import resource
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import pytest
+import torch
+
+from lossframe import losses
+
+N, MEGABYTE = 4096, 1024  # a matrix of all pairs would be 64 MB
+
+
+def peak(name: str, classes: int) -> float:
+    """Return the memory in MB that a forward and backward pass needs beyond its inputs and gradients."""
+
+    def run(n: int) -> float:
+        x, y = torch.randn(n, 128, requires_grad=True), torch.arange(n) % classes
+        x.grad = torch.zeros_like(x)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        getattr(losses, name)()(x, y).backward()
+        return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / MEGABYTE
+
+    run(64)  # loads what torch loads at the first call
+    return run(N)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("classes", [8, N // 16])
+@pytest.mark.parametrize("name", ["BatchAllTripletLoss", "ContrastiveLoss", "NTXentLoss", "SupConLoss"])
+def test_memory_is_that_of_some_anchors(name: str, classes: int) -> None:
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        assert process.submit(peak, name, classes).result() < 64
