@@ -24,16 +24,19 @@ class Board:
             for logger in loggers:
                 if isinstance(logger, ResumableCSVLogger):
                     logger.keep(self.written)
+        for writer in self.writers(loggers, stage):
+            for tag, value in scalars.items():
+                writer.add_scalar(tag, value, step)
+            writer.flush()
         for logger in loggers:
-            if is_tensorboard(logger):
-                writer = self._writer(logger, stage)
-                for tag, value in scalars.items():
-                    writer.add_scalar(tag, value, step)
-                writer.flush()
-            else:
+            if not is_tensorboard(logger):
                 logger.log_metrics({f"{stage}/{tag}": value for tag, value in scalars.items()}, step=step)
                 logger.save()
         self.written[stage] = step
+
+    def writers(self, loggers: list[Any], stage: str) -> list[SummaryWriter]:
+        """Return the stage's writer of each TensorBoard logger; a run has no other, for TensorBoard reads only one."""
+        return [self._writer(logger, stage) for logger in loggers if is_tensorboard(logger)]
 
     def close(self) -> None:
         """Close the event files."""

@@ -40,7 +40,7 @@ class LossMonitor(pl.Callback):
         self.log_every = log_every
         self.samples_seen = 0
         self.batches_seen = 0
-        self._board = Board()
+        self.board = Board()
         self._sources: dict[str, Source] = {}
         self._training = False
         self._window: Window = {}
@@ -111,7 +111,7 @@ class LossMonitor(pl.Callback):
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Close the event files."""
         self._training = False
-        self._board.close()
+        self.board.close()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the open window, drained from all ranks, and how far the curves are written."""
@@ -122,7 +122,7 @@ class LossMonitor(pl.Callback):
             "window": {term: {name: astuple(m) for name, m in seen.items()} for term, seen in self._window.items()},
             "window_samples": self._window_samples,
             "window_seconds": self._window_seconds,
-            "written": dict(self._board.written),
+            "written": dict(self.board.written),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -132,8 +132,8 @@ class LossMonitor(pl.Callback):
         self._window = {t: {name: Moments(*m) for name, m in seen.items()} for t, seen in state_dict["window"].items()}
         self._window_samples = state_dict["window_samples"]
         self._window_seconds = state_dict["window_seconds"]
-        self._board.written = dict(state_dict["written"])
-        self._board.resumed = True
+        self.board.written = dict(state_dict["written"])
+        self.board.resumed = True
 
     def _forget(self) -> None:
         for source in self._sources.values():
@@ -195,7 +195,7 @@ class LossMonitor(pl.Callback):
 
     def _write(self, trainer: pl.Trainer, stage: str, scalars: dict[str, float]) -> None:
         if trainer.is_global_zero:
-            self._board.write(trainer.loggers, stage, scalars, self.samples_seen)
+            self.board.write(trainer.loggers, stage, scalars, self.samples_seen)
 
 
 def batch_size(batch: Any) -> int:
