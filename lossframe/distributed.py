@@ -67,24 +67,26 @@ class _Gather(torch.autograd.Function):
         return grad.narrow(0, ctx.start, ctx.length) * world_size(), None
 
 
-def gather(tensors: list[Tensor]) -> list[Tensor]:
+def gather(tensors: list[Tensor]) -> tuple[list[Tensor], slice]:
     """Concatenate every tensor along dim 0 over all ranks, in rank order; shards may be uneven or empty.
 
-    Every rank gets the same result; gradient flows to the local rows only, times the number of ranks (see
+    Every rank gets the same result, and which rows of the first tensor are its own; gradient flows to the local rows only, times the number of ranks (see
     `total`). Two collectives whatever the number of tensors: their shapes, then all of them in one buffer.
     An `InputError` on every rank if dtypes or trailing shapes differ between ranks.
     """
     if world_size() == 1 or not tensors:
-        return tensors
+        return tensors, slice(None)
     shapes, differentiable = _exchange_shapes(tensors)
     local = torch.cat([_as_bytes(tensor.detach()) for tensor in tensors])
     sizes = [sum(_byte_size(s, t) for s, t in zip(row, tensors, strict=True)) for row in shapes]
     buffers = _all_gather_uneven(local, sizes)
     pieces = [_split(buffer, row, tensors) for buffer, row in zip(buffers, shapes, strict=True)]
-    return [
+    gathered = [
         _Gather.apply(_with_gradient(tensor), list(parts)) if wanted else torch.cat(parts)
         for tensor, parts, wanted in zip(tensors, zip(*pieces, strict=True), differentiable, strict=True)
     ]
+    start = sum(row[0][0] for row in shapes[: rank()])
+    return gathered, slice(start, start + len(tensors[0]))
 
 
 def _with_gradient(tensor: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ from torch import nn
 
 from lossframe.loss import Loss
 from lossframe.objective import Objective
-from lossframe.statistics import Memory, Moments, require_finite
+from lossframe.moments import Moments
+from lossframe.statistics import Memory, require_finite
 
 
 class Source(NamedTuple):
