@@ -27,6 +27,16 @@ def size(inputs: dict[str, Any]) -> int:
     return next((len(tensor) for tensor in tensors(inputs)), 0)
 
 
+def sums_of_samples(inputs: dict[str, Any]) -> Tensor | None:
+    """Return the sum `[N]` of each sample's floating inputs, which is finite where they are; None without any."""
+    sums = [
+        tensor.detach().flatten(1).sum(1) if tensor.ndim > 1 else tensor.detach()
+        for tensor in tensors(inputs)
+        if tensor.is_floating_point() and len(tensor) == size(inputs)
+    ]
+    return torch.stack(sums).sum(0) if sums else None
+
+
 def gather(inputs: dict[str, Any], weight: Tensor | float | None) -> tuple[dict[str, Any], Any, slice]:
     """Concatenate every batched tensor over the ranks; also say which samples are this rank's."""
     leaves, structure = pytree.tree_flatten((inputs, weight))

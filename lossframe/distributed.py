@@ -222,6 +222,15 @@ def _size(buffer: Tensor) -> int:
     return int(buffer[:8].clone().view(torch.int64).item())
 
 
+def anywhere(flag: Tensor) -> bool:
+    """Return whether a scalar flag is set on any rank; waits for the device."""
+    if world_size() == 1:
+        return bool(flag)
+    raised = flag.to(collective_device(), torch.int32)
+    dist.all_reduce(raised, dist.ReduceOp.MAX)
+    return bool(raised)
+
+
 def collective_device() -> torch.device:
     """Return the device on which this process group's collectives run."""
     if world_size() > 1 and "nccl" in dist.get_backend():

@@ -11,9 +11,9 @@ from torch.utils import _pytree as pytree
 
 from lossframe import batch, distributed
 from lossframe.errors import InputError, names
+from lossframe.moments import Moments
 from lossframe.options import LossOptions, check_options, is_plain, positional_parameters
 from lossframe.reduction import check_reduction, divide, fraction, weigh
-from lossframe.moments import Moments
 from lossframe.statistics import QUANTILES, Memory, require_finite
 
 __all__ = ["Loss", "LossOptions", "SummaryWriter"]
@@ -73,6 +73,7 @@ class Loss(nn.Module, ABC):
         self.record = options.get("record", True)
         self.keep_samples = False
         self.samples: Tensor | None = None
+        self.input_sums: Tensor | None = None
         self.memory = Memory()
         self._calls = 0
 
@@ -178,6 +179,8 @@ class Loss(nn.Module, ABC):
         if self.relational and isinstance(weight, Tensor) and weight.ndim:
             weight = batch.weight_of_samples(inputs, weight)
         keep, own = None, slice(None)
+        if self.relational and self.keep_samples:
+            self.input_sums = batch.sums_of_samples(inputs)
         if self._replicated():
             inputs, weight, own = batch.gather(inputs, weight)
         self.check(**inputs)
@@ -199,7 +202,7 @@ class Loss(nn.Module, ABC):
                 self.memory.push("loss", remembered, mask, self._replicated(), self.log_quantiles)
             if self.keep_samples:
                 samples = batch.of_samples(remembered, mask, keep, batch.size(inputs))
-                self.samples = None if samples is None else samples[own]
+                self.samples = remembered.sum() if samples is None else samples[own]
         if self.reduction == "none":
             return weighted
         if self.reduction == "weighted_mean":

@@ -3,22 +3,34 @@
 import re
 import time
 import warnings
-from dataclasses import astuple
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 from torch import Tensor
+from torch.optim import Optimizer
 from torch.utils import _pytree as pytree
 
 from lossframe.board import Board
 from lossframe.errors import InputError
-from lossframe.sources import Source, find_sources, weights
-from lossframe.statistics import Moments, drain
+from lossframe.guard import Guard, Kept
+from lossframe.layout import layout
+from lossframe.sources import Source, find_sources, shares, weights
+from lossframe.statistics import Memory
+from lossframe.window import Drain, Seen, Window
 
-Window = dict[str, dict[str, Moments]]
-
-GLOBAL_ALREADY = r"It is recommended to use `self.log\('(train|val|test)/(loss|weighted)/.*sync_dist"
+GLOBAL_ALREADY = r"It is recommended to use `self.log\('(train|val|test)/(loss|weighted|share)/.*sync_dist"
 """Lightning's advice to reduce over ranks what a drain has made global."""
+
+
+class _Reading(NamedTuple):
+    """What was drained from this rank, perhaps not on the host yet; with `beside`, the end of a window."""
+
+    drain: Drain
+    kept: list[Kept]
+    samples: int
+    seconds: float
+    beside: dict[str, float] | None
 
 
 class LossMonitor(pl.Callback):
@@ -26,33 +38,43 @@ class LossMonitor(pl.Callback):
 
     Finds each `Loss` and `Objective` anywhere in the LightningModule. Every `log_every` training batches, and at the
     end of each training and validation epoch, it drains their statistics (one collective for all) and writes
-    `loss/TERM` and, where the loss asks for them, `loss/TERM_std`, `_min`, `_max`; for an objective also `loss/total`,
-    `weighted/TERM` and `weight/TERM`; `lr` and `samples_per_second`. TensorBoard gets one run per stage, so that train
-    and val share a chart; other loggers get `train/loss/TERM`. The values are also in `trainer.callback_metrics`, as
-    `val/loss/TERM`, for `ModelCheckpoint` and `EarlyStopping`.
+    `loss/TERM` and, where the loss asks for them, `loss/TERM_std`, `_min`, `_max`, `_p5`, `_p50`, `_p95` and `_p99`; for
+    an objective also `loss/total`, `weighted/TERM`, `share/TERM` and `weight/TERM`; `lr`, `gradient_norm` and
+    `samples_per_second`. TensorBoard gets one run per stage, so that train and val share a chart, a page of bands
+    under "custom scalars", and the histogram `values/TERM` of a loss with `log_quantiles`; other loggers get
+    `train/loss/TERM`. The values are also in `trainer.callback_metrics`, as `val/loss/TERM`, for `ModelCheckpoint` and
+    `EarlyStopping`.
 
-    A non-finite value is a `NonFiniteError` that names the term, on all ranks.
+    `nonfinite` says what happens when a value or a gradient is not finite, see `Guard`; `ids` is the batch's entry that
+    says which samples those were. On a GPU no step waits for a drain: its point is written one drain later.
     """
 
-    def __init__(self, log_every: int = 50) -> None:
+    def __init__(self, log_every: int = 50, nonfinite: str = "raise", ids: str = "index") -> None:
         if log_every < 1:
             raise InputError(f"LossMonitor: wanted log_every >= 1, found {log_every}")
         self.log_every = log_every
+        self.guard = Guard(nonfinite)
+        self.ids = ids
         self.samples_seen = 0
         self.batches_seen = 0
         self.board = Board()
+        self._trainer: pl.Trainer | None = None
         self._sources: dict[str, Source] = {}
         self._training = False
-        self._window: Window = {}
-        self._window_samples = 0
-        self._window_seconds = 0.0
+        self._window = Window()
+        self._due: _Reading | None = None
         self._local_samples = 0
         self._clock = 0.0
-        self._evaluated: dict[str, float] = {}
+        self._shown: dict[str, float] = {}
+        self._evaluated: Seen = {}
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Find the losses."""
-        self._sources = find_sources(pl_module)
+        self._trainer = trainer
+        self._sources = find_sources(pl_module) | self.guard.source()
+        losses = {name: source.loss for name, source in self._sources.items() if source.loss is not None}
+        self.guard.watch(losses)
+        self.board.layout = layout(losses)
         warnings.filterwarnings("ignore", message=GLOBAL_ALREADY)
 
     def on_sanity_check_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -70,12 +92,26 @@ class LossMonitor(pl.Callback):
         """Count the samples; drain and write every `log_every` batches."""
         self._local_samples += batch_size(batch)
         self.batches_seen += 1
+        self.guard.keep(self.batches_seen, self._ids(batch))
         if self.batches_seen % self.log_every == 0:
-            self._write_training(trainer, pl_module, on_step=True)
+            self._read(beside(trainer, pl_module))
+            publish(pl_module, "train", self._shown, on_step=True)
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Look at the gradients; leave out the step where the policy skips it."""
+        if getattr(trainer.precision_plugin, "scaler", None) is not None:
+            return  # a gradient scaler overflows on purpose, and skips those steps itself
+        parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
+        if self.guard.skips(pl_module, parameters):
+            optimizer.zero_grad(set_to_none=True)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the rest of the epoch."""
-        self._write_training(trainer, pl_module, on_step=False)
+        self._read(beside(trainer, pl_module))
+        self._finish()
+        publish(pl_module, "train", self._shown, on_step=False)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock."""
@@ -83,8 +119,22 @@ class LossMonitor(pl.Callback):
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Set the training window aside."""
-        self._drain_training()
+        self._read()
         self._training = False
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep what names the culprits of a value that is not finite."""
+        self.guard.keep(batch_idx + 1, self._ids(batch))
+
+    on_test_batch_end = on_validation_batch_end
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Publish the validation losses, for callbacks that watch them."""
@@ -115,13 +165,12 @@ class LossMonitor(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the open window, drained from all ranks, and how far the curves are written."""
-        self._drain_training()
+        self._read()
         return {
             "samples_seen": self.samples_seen,
             "batches_seen": self.batches_seen,
-            "window": {term: {name: astuple(m) for name, m in seen.items()} for term, seen in self._window.items()},
-            "window_samples": self._window_samples,
-            "window_seconds": self._window_seconds,
+            "skipped": self.guard.skipped,
+            "window": self._window.state(),
             "written": dict(self.board.written),
         }
 
@@ -129,51 +178,69 @@ class LossMonitor(pl.Callback):
         """Go on where the checkpoint was made."""
         self.samples_seen = state_dict["samples_seen"]
         self.batches_seen = state_dict["batches_seen"]
-        self._window = {t: {name: Moments(*m) for name, m in seen.items()} for t, seen in state_dict["window"].items()}
-        self._window_samples = state_dict["window_samples"]
-        self._window_seconds = state_dict["window_seconds"]
+        self.guard.skipped = state_dict["skipped"]
+        self._window = Window.from_state(state_dict["window"])
         self.board.written = dict(state_dict["written"])
         self.board.resumed = True
 
+    def _ids(self, batch: Any) -> Any:
+        return batch.get(self.ids) if isinstance(batch, Mapping) else None
+
+    def _memories(self) -> dict[str, Memory]:
+        return {name: source.memory for name, source in self._sources.items()}
+
     def _forget(self) -> None:
-        for source in self._sources.values():
-            source.memory.reset()
+        self._due = None
+        self.guard.take()
+        for memory in self._memories().values():
+            memory.reset()
 
     def _resume_clock(self) -> None:
         self._training = True
         self._clock = time.monotonic()
 
-    def _drain_training(self) -> None:
-        """Merge what all ranks saw since the last drain into the open window."""
+    def _read(self, beside: dict[str, float] | None = None) -> None:
+        """Drain what was seen since the last time; `beside` ends the window, with these curves beside the losses'."""
         if not self._training:
             return
-        drained, samples = drain({name: source.memory for name, source in self._sources.items()}, self._local_samples)
-        for term, seen in drained.items():
-            window = self._window.setdefault(term, {})
-            for name, new in seen.items():
-                window[name] = window[name].merge(new) if name in window else new
+        self._finish()
         now = time.monotonic()
-        self._window_seconds += now - self._clock
+        drain = Drain(self._memories())
+        self._due = _Reading(drain, self.guard.take(), self._local_samples, now - self._clock, beside)
         self._clock, self._local_samples = now, 0
-        self._window_samples += samples
-        self.samples_seen += samples
+        if beside is None or not drain.in_flight:
+            self._finish()
 
-    def _write_training(self, trainer: pl.Trainer, pl_module: pl.LightningModule, on_step: bool) -> None:
-        self._drain_training()
-        if not self._window_samples:
+    def _finish(self) -> None:
+        """Merge what was read, on all ranks, into the open window; write the window if it is the end of one."""
+        if self._due is None:
             return
-        curves = self._curves(self._window)
-        speed = {"samples_per_second": self._window_samples / max(self._window_seconds, 1e-9)}
-        self._window, self._window_samples, self._window_seconds = {}, 0, 0.0
-        publish(pl_module, "train", curves, on_step)
-        self._write(trainer, "train", curves | weights(pl_module) | learning_rates(trainer) | speed)
+        reading, self._due = self._due, None
+        seen, samples = self._merged(reading.drain, reading.kept, "train", reading.samples)
+        self._window.add(seen, samples, reading.seconds)
+        self.samples_seen += samples
+        if reading.beside is None or not self._window.samples:
+            return
+        window, self._window = self._window, Window()
+        self._shown = self._curves(window.seen)
+        speed = {"samples_per_second": window.samples / max(window.seconds, 1e-9)}
+        self._write("train", self._shown | reading.beside | speed, window.seen)
 
     def _evaluate(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if trainer.sanity_checking:
             return
-        drained, _ = drain({name: source.memory for name, source in self._sources.items()})
-        self._evaluated = self._curves(drained)
-        publish(pl_module, stage, self._evaluated, on_step=False)
+        seen, _ = self._merged(Drain(self._memories()), self.guard.take(), stage)
+        self._evaluated = seen
+        self._shown = self._curves(seen)
+        publish(pl_module, stage, self._shown, on_step=False)
+
+    def _merged(self, drain: Drain, kept: list[Kept], stage: str, samples: int = 0) -> tuple[Seen, int]:
+        """Return what all ranks saw, in how many samples; say what was not finite."""
+        seen, notes = drain.merged(lambda local: (samples, self.guard.finding(local, kept)))
+        warning = self.guard.judge(stage, seen, [finding for _, finding in notes])
+        if warning is not None and self._trainer is not None and self._trainer.is_global_zero:
+            warnings.warn(warning, stacklevel=2)
+        return seen, sum(count for count, _ in notes)
 
     def _write_evaluation(self, trainer: pl.Trainer, stage: str) -> None:
         """Write the stage's losses, and what was logged for callbacks only."""
@@ -184,18 +251,25 @@ class LossMonitor(pl.Callback):
             for name, value in trainer.callback_metrics.items()
             if name.startswith(f"{stage}/") and name not in trainer.logged_metrics
         }
-        self._write(trainer, stage, unwritten | self._evaluated)
+        self._write(stage, unwritten | self._shown, self._evaluated)
 
-    def _curves(self, window: Window) -> dict[str, float]:
+    def _curves(self, seen: Seen) -> dict[str, float]:
         curves: dict[str, float] = {}
-        for term, seen in window.items():
-            for name, moments in seen.items():
+        for term, named in seen.items():
+            for name, moments in named.items():
                 curves |= self._sources[term].curves(name, moments)
-        return curves
+        return curves | shares(curves)
 
-    def _write(self, trainer: pl.Trainer, stage: str, scalars: dict[str, float]) -> None:
-        if trainer.is_global_zero:
-            self.board.write(trainer.loggers, stage, scalars, self.samples_seen)
+    def _write(self, stage: str, scalars: dict[str, float], seen: Seen) -> None:
+        trainer = self._trainer
+        if trainer is not None and trainer.is_global_zero:
+            values = {f"values/{term}": named["loss"] for term, named in seen.items() if "loss" in named}
+            self.board.write(trainer.loggers, stage, scalars, values, self.samples_seen)
+
+
+def beside(trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, float]:
+    """Return what is shown beside the losses: their weights and the learning rate."""
+    return weights(module) | learning_rates(trainer)
 
 
 def batch_size(batch: Any) -> int:
@@ -215,6 +289,10 @@ def learning_rates(trainer: pl.Trainer) -> dict[str, float]:
 def publish(module: pl.LightningModule, stage: str, curves: dict[str, float], on_step: bool) -> None:
     """Put curves into `trainer.callback_metrics` as `stage/tag`, and the losses' means on the progress bar."""
     for tag, value in curves.items():
-        shown = stage == "train" and re.fullmatch(r"loss/[^/]+(?<!_std)(?<!_min)(?<!_max)", tag) is not None
+        shown = (
+            stage == "train"
+            and re.fullmatch(r"loss/[^/]+(?<!_std)(?<!_min)(?<!_max)(?<!_p5)(?<!_p50)(?<!_p95)(?<!_p99)", tag)
+            is not None
+        )
         name = f"{stage}/{tag}"
         module.log(name, value, logger=False, prog_bar=shown, on_step=on_step, on_epoch=not on_step, batch_size=1)

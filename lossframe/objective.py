@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from lossframe import distributed
 from lossframe.errors import InputError, names, nearest
 from lossframe.loss import Loss
-from lossframe.penalty import Penalty
 from lossframe.moments import Moments
+from lossframe.penalty import Penalty
 from lossframe.statistics import Memory
 
 Frame = Mapping[str, Any]

@@ -9,9 +9,9 @@ from typing import NamedTuple
 from torch import nn
 
 from lossframe.loss import Loss
-from lossframe.objective import Objective
 from lossframe.moments import Moments
-from lossframe.statistics import Memory, require_finite
+from lossframe.objective import Objective
+from lossframe.statistics import Memory
 
 
 class Source(NamedTuple):
@@ -19,6 +19,7 @@ class Source(NamedTuple):
 
     memory: Memory
     curves: Callable[[str, Moments], dict[str, float]]
+    loss: Loss | None = None
 
 
 def find_sources(module: nn.Module) -> dict[str, Source]:
@@ -32,9 +33,9 @@ def find_sources(module: nn.Module) -> dict[str, Source]:
         prefix = f"{path}." if len(list(_objectives(module))) > 1 else ""
         sources[f"objective {path}"] = Source(objective.memory, partial(_objective_curves, objective, prefix))
         for name, loss in objective.named_losses():
-            sources[prefix + name] = Source(loss.memory, partial(_loss_curves, loss, prefix + name))
+            sources[prefix + name] = Source(loss.memory, partial(_loss_curves, loss, prefix + name), loss)
     for name, loss in _free_losses(module).items():
-        sources[name] = Source(loss.memory, partial(_loss_curves, loss, name))
+        sources[name] = Source(loss.memory, partial(_loss_curves, loss, name), loss)
     return sources
 
 
@@ -46,6 +47,17 @@ def weights(module: nn.Module) -> dict[str, float]:
         for path, objective in found
         for name, weight in objective.weights.items()
     }
+
+
+def shares(curves: dict[str, float]) -> dict[str, float]:
+    """Return `share/TERM`: the part of each weighted term in the sum of their magnitudes."""
+    weighted = {
+        tag.removeprefix("weighted/"): abs(value) for tag, value in curves.items() if tag.startswith("weighted/")
+    }
+    sums: Counter[str] = Counter()
+    for term, value in weighted.items():
+        sums[term.rpartition(".")[0]] += value
+    return {f"share/{term}": value / (sums[term.rpartition(".")[0]] or 1.0) for term, value in weighted.items()}
 
 
 def snake_case(name: str) -> str:
@@ -70,7 +82,6 @@ def _free_losses(module: nn.Module) -> dict[str, Loss]:
 
 
 def _loss_curves(loss: Loss, term: str, name: str, moments: Moments) -> dict[str, float]:
-    require_finite(f"{term} ({type(loss).__name__})", name, moments)
     return loss.series(f"loss/{term}" if name == "loss" else f"loss/{term}/{name}", moments)
 
 

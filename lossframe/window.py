@@ -1,7 +1,8 @@
 """Reading and emptying the memories of all ranks: one transfer from the device, one collective."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 from lossframe import distributed
 from lossframe.moments import Moments
@@ -27,6 +28,11 @@ class Drain:
         for memory in memories.values():
             memory.reset()
 
+    @property
+    def in_flight(self) -> bool:
+        """Whether the device is still to send it."""
+        return self.transfer.arrived is not None
+
     def merged(self, note: Callable[[Seen], Any] = lambda seen: None) -> tuple[Seen, list[Any]]:
         """Return what all ranks remembered, and each rank's note on what it saw itself, in rank order.
 
@@ -46,6 +52,35 @@ class Drain:
 def drain(memories: Mapping[str, Memory]) -> Seen:
     """Read and empty the memories of all ranks: term -> name -> moments; to be called on every rank."""
     return Drain(memories).merged()[0]
+
+
+@dataclass
+class Window:
+    """What was seen since the last point of the curves, in how many samples and seconds of training."""
+
+    seen: Seen = field(default_factory=dict)
+    samples: int = 0
+    seconds: float = 0.0
+
+    def add(self, seen: Seen, samples: int, seconds: float) -> None:
+        """Take in what a drain gave."""
+        for term, named in seen.items():
+            known = self.seen.setdefault(term, {})
+            for name, new in named.items():
+                known[name] = Moments.merged([known[name], new]) if name in known else new
+        self.samples += samples
+        self.seconds += seconds
+
+    def state(self) -> dict[str, Any]:
+        """Return plain numbers, for a checkpoint."""
+        seen = {term: {name: moments.state() for name, moments in named.items()} for term, named in self.seen.items()}
+        return {"seen": seen, "samples": self.samples, "seconds": self.seconds}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """Take over a `state`."""
+        seen = {t: {name: Moments.from_state(m) for name, m in named.items()} for t, named in state["seen"].items()}
+        return cls(seen, state["samples"], state["seconds"])
 
 
 def _merged(term: str, messages: list[tuple[Seen, dict[tuple[str, str], bool], Any]]) -> dict[str, Moments]:
