@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Mapping
@@ -94,7 +95,7 @@ def report(folder: Path, tested: Mapping[str, Any], checkpoint: str | None) -> N
     (folder / "metrics.json").write_text(json.dumps({**numbers, "checkpoint": checkpoint}, indent=2) + "\n")
     console = Console(soft_wrap=True, highlight=False)
     for name, value in numbers.items():
-        if not name.endswith(("_std", "_min", "_max")):
+        if not re.search(r"_(std|min|max|p\d+)$|/share/", name):
             console.print(f"{name:<32} {value:.4f}")
     console.print(f"best checkpoint  {checkpoint}")
     console.print(f"curves           tensorboard --logdir {folder}")

@@ -59,9 +59,7 @@ class Board:
         if key not in self._writers:
             purge = self.written.get(stage, -1) + 1 if self.resumed else None
             writer = self._writers[key] = SummaryWriter(str(Path(logger.log_dir) / stage), purge_step=purge)
-            if self.layout and not any(
-                opened for opened, other in self._writers if opened == id(logger) and other != stage
-            ):
+            if self.layout and [opened for opened, _ in self._writers].count(id(logger)) == 1:
                 writer.add_custom_scalars(self.layout)
         return self._writers[key]
 

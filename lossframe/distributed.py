@@ -70,8 +70,8 @@ class _Gather(torch.autograd.Function):
 def gather(tensors: list[Tensor]) -> tuple[list[Tensor], slice]:
     """Concatenate every tensor along dim 0 over all ranks, in rank order; shards may be uneven or empty.
 
-    Every rank gets the same result, and which rows of the first tensor are its own; gradient flows to the local rows only, times the number of ranks (see
-    `total`). Two collectives whatever the number of tensors: their shapes, then all of them in one buffer.
+    Every rank gets the same result, and which rows of the first tensor are its own; gradient flows to the local rows
+    only, times the number of ranks (see `total`). Two collectives whatever the number of tensors: their shapes, then all of them in one buffer.
     An `InputError` on every rank if dtypes or trailing shapes differ between ranks.
     """
     if world_size() == 1 or not tensors:

@@ -81,7 +81,7 @@ class Guard:
         if held:
             self._parameters = [name for name, parameter in module.named_parameters() if id(parameter) in held]
             in_order = [held[id(p)] for p in module.parameters() if id(p) in held]
-            self._norms = torch.stack([norm.float() for norm in torch._foreach_norm(in_order)])  # type: ignore[attr-defined]
+            self._norms = torch.stack([norm.float() for norm in torch._foreach_norm(in_order)])
             self.memory.push("norm", torch.linalg.vector_norm(self._norms), replicated=True)
         if self.policy != "skip":
             return False
@@ -107,7 +107,7 @@ class Guard:
         return kept
 
     def finding(self, seen: Seen, kept: list[Kept]) -> Finding | None:
-        """Return the first batch of this rank with a value that was not finite; waits for the device only if one was."""
+        """Return this rank's first batch that was not finite; waits for the device only if there was one."""
         terms = [term for term in self._losses if any(moments.nonfinite for moments in seen[term].values())]
         if not terms and not any(moments.nonfinite for moments in seen.get(GRADIENT, {}).values()):
             return None
@@ -126,9 +126,10 @@ class Guard:
         if not bad or self.policy == "off":
             return None
         first = min((finding for finding in findings if finding is not None), default=None)
+        located = f" First: {first}." if first else ""
         skipped = f" {self.skipped} batches were skipped so far." if self.policy == "skip" else ""
         message = (
-            f"{stage}: {'; '.join(bad)} not finite since the last reading.{f' First: {first}.' if first else ''}{skipped} "
+            f"{stage}: {'; '.join(bad)} not finite since the last reading.{located}{skipped} "
             "Look at these samples, the learning rate and the precision"
         )
         if self.policy == "raise":

@@ -56,7 +56,7 @@ class Moments:
             return parts[0]
         numbers = merge(torch.tensor([part.numbers for part in parts], dtype=torch.float64)).tolist()
         histograms = [part.histogram for part in parts if part.histogram is not None]
-        return cls(*numbers, Histogram.merged(histograms) if histograms else None)
+        return cls(*numbers, histogram=Histogram.merged(histograms) if histograms else None)
 
     def state(self) -> tuple[Any, ...]:
         """Return plain numbers and lists, for a checkpoint."""
@@ -66,7 +66,7 @@ class Moments:
     def from_state(cls, state: Sequence[Any]) -> "Moments":
         """Take over a `state`."""
         *numbers, occupied = state
-        return cls(*numbers, None if occupied is None else Histogram.from_state(occupied))
+        return cls(*numbers, histogram=None if occupied is None else Histogram.from_state(occupied))
 
 
 def merge(states: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from lossframe.sources import Source, find_sources, shares, weights
 from lossframe.statistics import Memory
 from lossframe.window import Drain, Seen, Window
 
+_SPREAD = re.compile(r"_(std|min|max|p\d+)$")
 GLOBAL_ALREADY = r"It is recommended to use `self.log\('(train|val|test)/(loss|weighted|share)/.*sync_dist"
 """Lightning's advice to reduce over ranks what a drain has made global."""
 
@@ -38,8 +39,8 @@ class LossMonitor(pl.Callback):
 
     Finds each `Loss` and `Objective` anywhere in the LightningModule. Every `log_every` training batches, and at the
     end of each training and validation epoch, it drains their statistics (one collective for all) and writes
-    `loss/TERM` and, where the loss asks for them, `loss/TERM_std`, `_min`, `_max`, `_p5`, `_p50`, `_p95` and `_p99`; for
-    an objective also `loss/total`, `weighted/TERM`, `share/TERM` and `weight/TERM`; `lr`, `gradient_norm` and
+    `loss/TERM` and, where the loss asks for them, `loss/TERM_std`, `_min`, `_max`, `_p5`, `_p50`, `_p95`, `_p99`; for an
+    objective also `loss/total`, `weighted/TERM`, `share/TERM` and `weight/TERM`; `lr`, `gradient_norm` and
     `samples_per_second`. TensorBoard gets one run per stage, so that train and val share a chart, a page of bands
     under "custom scalars", and the histogram `values/TERM` of a loss with `log_quantiles`; other loggers get
     `train/loss/TERM`. The values are also in `trainer.callback_metrics`, as `val/loss/TERM`, for `ModelCheckpoint` and
@@ -289,10 +290,6 @@ def learning_rates(trainer: pl.Trainer) -> dict[str, float]:
 def publish(module: pl.LightningModule, stage: str, curves: dict[str, float], on_step: bool) -> None:
     """Put curves into `trainer.callback_metrics` as `stage/tag`, and the losses' means on the progress bar."""
     for tag, value in curves.items():
-        shown = (
-            stage == "train"
-            and re.fullmatch(r"loss/[^/]+(?<!_std)(?<!_min)(?<!_max)(?<!_p5)(?<!_p50)(?<!_p95)(?<!_p99)", tag)
-            is not None
-        )
+        shown = stage == "train" and re.fullmatch(r"loss/[^/]+", tag) is not None and not _SPREAD.search(tag)
         name = f"{stage}/{tag}"
         module.log(name, value, logger=False, prog_bar=shown, on_step=on_step, on_epoch=not on_step, batch_size=1)

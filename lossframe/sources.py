@@ -51,12 +51,11 @@ def weights(module: nn.Module) -> dict[str, float]:
 
 def shares(curves: dict[str, float]) -> dict[str, float]:
     """Return `share/TERM`: the part of each weighted term in the sum of their magnitudes."""
-    weighted = {
-        tag.removeprefix("weighted/"): abs(value) for tag, value in curves.items() if tag.startswith("weighted/")
-    }
-    sums: Counter[str] = Counter()
+    weighted = {tag[len("weighted/") :]: abs(value) for tag, value in curves.items() if tag.startswith("weighted/")}
+    sums: dict[str, float] = {}
     for term, value in weighted.items():
-        sums[term.rpartition(".")[0]] += value
+        objective = term.rpartition(".")[0]
+        sums[objective] = sums.get(objective, 0.0) + value
     return {f"share/{term}": value / (sums[term.rpartition(".")[0]] or 1.0) for term, value in weighted.items()}
 
 

@@ -124,7 +124,10 @@ class Transfer:
             self.arrived.synchronize()
         parts = iter(self.host.split(self.sizes))
         return [
-            Moments(*numbers.view(torch.float64).tolist(), Histogram.of(buckets.numpy()) if len(buckets) else None)
+            Moments(
+                *numbers.view(torch.float64).tolist(),
+                histogram=Histogram.of(buckets.numpy()) if len(buckets) else None,
+            )
             for numbers, buckets in zip(parts, parts, strict=True)
         ]
 
