@@ -122,15 +122,16 @@ class Guard:
 
     def judge(self, stage: str, seen: Seen, findings: Iterable[Finding | None]) -> str | None:
         """Raise what the policy raises; return what it warns of, None if all was finite."""
-        bad = [f"{term}: {_count(named)}" for term, named in seen.items() if any(m.nonfinite for m in named.values())]
+        bad = {term: named for term, named in seen.items() if any(moments.nonfinite for moments in named.values())}
         if not bad or self.policy == "off":
             return None
+        described = [f"{t} ({type(loss).__name__}): {_count(bad[t])}" for t, loss in self._losses.items() if t in bad]
         first = min((finding for finding in findings if finding is not None), default=None)
         located = f" First: {first}." if first else ""
         skipped = f" {self.skipped} batches were skipped so far." if self.policy == "skip" else ""
         message = (
-            f"{stage}: {'; '.join(bad)} not finite since the last reading.{located}{skipped} "
-            "Look at these samples, the learning rate and the precision"
+            f"{stage}: {'; '.join(described) or 'gradients'} were not finite since the last reading.{located}"
+            f"{skipped} Look at these samples, the learning rate and the precision"
         )
         if self.policy == "raise":
             raise NonFiniteError(message)

@@ -56,7 +56,13 @@ class Moments:
             return parts[0]
         numbers = merge(torch.tensor([part.numbers for part in parts], dtype=torch.float64)).tolist()
         histograms = [part.histogram for part in parts if part.histogram is not None]
-        return cls(*numbers, histogram=Histogram.merged(histograms) if histograms else None)
+        return cls.of(numbers, Histogram.merged(histograms) if histograms else None)
+
+    @classmethod
+    def of(cls, numbers: Sequence[float], histogram: Histogram | None) -> "Moments":
+        """Take over the six numbers of a state."""
+        count, mean, m2, low, high, nonfinite = numbers
+        return cls(count, mean, m2, low, high, nonfinite, histogram)
 
     def state(self) -> tuple[Any, ...]:
         """Return plain numbers and lists, for a checkpoint."""
@@ -66,7 +72,7 @@ class Moments:
     def from_state(cls, state: Sequence[Any]) -> "Moments":
         """Take over a `state`."""
         *numbers, occupied = state
-        return cls(*numbers, histogram=None if occupied is None else Histogram.from_state(occupied))
+        return cls.of(numbers, None if occupied is None else Histogram.from_state(occupied))
 
 
 def merge(states: Tensor) -> Tensor:

@@ -1,25 +1,22 @@
 """The Lightning callback that drains what losses remember into the loggers."""
 
-import re
 import time
 import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
-from torch import Tensor
 from torch.optim import Optimizer
-from torch.utils import _pytree as pytree
 
 from lossframe.board import Board
 from lossframe.errors import InputError
 from lossframe.guard import Guard, Kept
 from lossframe.layout import layout
-from lossframe.sources import Source, find_sources, shares, weights
+from lossframe.sources import Source, curves, find_sources
 from lossframe.statistics import Memory
+from lossframe.surroundings import batch_size, beside, publish, unwritten
 from lossframe.window import Drain, Seen, Window
 
-_SPREAD = re.compile(r"_(std|min|max|p\d+)$")
 GLOBAL_ALREADY = r"It is recommended to use `self.log\('(train|val|test)/(loss|weighted|share)/.*sync_dist"
 """Lightning's advice to reduce over ranks what a drain has made global."""
 
@@ -39,8 +36,8 @@ class LossMonitor(pl.Callback):
 
     Finds each `Loss` and `Objective` anywhere in the LightningModule. Every `log_every` training batches, and at the
     end of each training and validation epoch, it drains their statistics (one collective for all) and writes
-    `loss/TERM` and, where the loss asks for them, `loss/TERM_std`, `_min`, `_max`, `_p5`, `_p50`, `_p95`, `_p99`; for an
-    objective also `loss/total`, `weighted/TERM`, `share/TERM` and `weight/TERM`; `lr`, `gradient_norm` and
+    `loss/TERM` and, where the loss asks for them, `loss/TERM_std`, `_min`, `_max`, `_p5`, `_p50`, `_p95`, `_p99`; for
+    an objective also `loss/total`, `weighted/TERM`, `share/TERM` and `weight/TERM`; `lr`, `gradient_norm` and
     `samples_per_second`. TensorBoard gets one run per stage, so that train and val share a chart, a page of bands
     under "custom scalars", and the histogram `values/TERM` of a loss with `log_quantiles`; other loggers get
     `train/loss/TERM`. The values are also in `trainer.callback_metrics`, as `val/loss/TERM`, for `ModelCheckpoint` and
@@ -223,7 +220,7 @@ class LossMonitor(pl.Callback):
         if reading.beside is None or not self._window.samples:
             return
         window, self._window = self._window, Window()
-        self._shown = self._curves(window.seen)
+        self._shown = curves(self._sources, window.seen)
         speed = {"samples_per_second": window.samples / max(window.seconds, 1e-9)}
         self._write("train", self._shown | reading.beside | speed, window.seen)
 
@@ -232,7 +229,7 @@ class LossMonitor(pl.Callback):
             return
         seen, _ = self._merged(Drain(self._memories()), self.guard.take(), stage)
         self._evaluated = seen
-        self._shown = self._curves(seen)
+        self._shown = curves(self._sources, seen)
         publish(pl_module, stage, self._shown, on_step=False)
 
     def _merged(self, drain: Drain, kept: list[Kept], stage: str, samples: int = 0) -> tuple[Seen, int]:
@@ -247,49 +244,10 @@ class LossMonitor(pl.Callback):
         """Write the stage's losses, and what was logged for callbacks only."""
         if trainer.sanity_checking:
             return
-        unwritten = {
-            name.removeprefix(f"{stage}/"): float(value)
-            for name, value in trainer.callback_metrics.items()
-            if name.startswith(f"{stage}/") and name not in trainer.logged_metrics
-        }
-        self._write(stage, unwritten | self._shown, self._evaluated)
-
-    def _curves(self, seen: Seen) -> dict[str, float]:
-        curves: dict[str, float] = {}
-        for term, named in seen.items():
-            for name, moments in named.items():
-                curves |= self._sources[term].curves(name, moments)
-        return curves | shares(curves)
+        self._write(stage, unwritten(trainer, stage) | self._shown, self._evaluated)
 
     def _write(self, stage: str, scalars: dict[str, float], seen: Seen) -> None:
         trainer = self._trainer
         if trainer is not None and trainer.is_global_zero:
             values = {f"values/{term}": named["loss"] for term, named in seen.items() if "loss" in named}
             self.board.write(trainer.loggers, stage, scalars, values, self.samples_seen)
-
-
-def beside(trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, float]:
-    """Return what is shown beside the losses: their weights and the learning rate."""
-    return weights(module) | learning_rates(trainer)
-
-
-def batch_size(batch: Any) -> int:
-    """Return the number of samples of a batch: the length of its first tensor."""
-    for leaf in pytree.tree_leaves(batch):
-        if isinstance(leaf, Tensor) and leaf.ndim:
-            return len(leaf)
-    raise InputError(f"LossMonitor: wanted a batch with a tensor of samples, found {type(batch).__name__}")
-
-
-def learning_rates(trainer: pl.Trainer) -> dict[str, float]:
-    """Return `lr`, or `lr/K` for the K-th parameter group where there are several."""
-    rates = [float(group["lr"]) for optimizer in trainer.optimizers for group in optimizer.param_groups]
-    return {"lr": rates[0]} if len(rates) == 1 else {f"lr/{k}": rate for k, rate in enumerate(rates)}
-
-
-def publish(module: pl.LightningModule, stage: str, curves: dict[str, float], on_step: bool) -> None:
-    """Put curves into `trainer.callback_metrics` as `stage/tag`, and the losses' means on the progress bar."""
-    for tag, value in curves.items():
-        shown = stage == "train" and re.fullmatch(r"loss/[^/]+", tag) is not None and not _SPREAD.search(tag)
-        name = f"{stage}/{tag}"
-        module.log(name, value, logger=False, prog_bar=shown, on_step=on_step, on_epoch=not on_step, batch_size=1)

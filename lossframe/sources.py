@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ from lossframe.loss import Loss
 from lossframe.moments import Moments
 from lossframe.objective import Objective
 from lossframe.statistics import Memory
+from lossframe.window import Seen
 
 
 class Source(NamedTuple):
@@ -47,6 +48,15 @@ def weights(module: nn.Module) -> dict[str, float]:
         for path, objective in found
         for name, weight in objective.weights.items()
     }
+
+
+def curves(sources: Mapping[str, Source], seen: Seen) -> dict[str, float]:
+    """Return the curves to show of what was seen: tag -> value."""
+    shown: dict[str, float] = {}
+    for term, named in seen.items():
+        for name, moments in named.items():
+            shown |= sources[term].curves(name, moments)
+    return shown | shares(shown)
 
 
 def shares(curves: dict[str, float]) -> dict[str, float]:

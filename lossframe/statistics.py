@@ -124,10 +124,7 @@ class Transfer:
             self.arrived.synchronize()
         parts = iter(self.host.split(self.sizes))
         return [
-            Moments(
-                *numbers.view(torch.float64).tolist(),
-                histogram=Histogram.of(buckets.numpy()) if len(buckets) else None,
-            )
+            Moments.of(numbers.view(torch.float64).tolist(), Histogram.of(buckets.numpy()) if len(buckets) else None)
             for numbers, buckets in zip(parts, parts, strict=True)
         ]
 

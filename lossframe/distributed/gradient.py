@@ -1,32 +1,15 @@
-"""Ranks: exact sums and gathers over uneven shards. The only file that knows `torch.distributed`."""
+"""Sums and gathers over uneven shards, with the gradient that one process would compute."""
 
-import os
-import pickle
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
-from torch.distributed import TCPStore  # type: ignore[attr-defined]
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard
+from torch import Tensor
 
+from lossframe.distributed.group import rank, world_size
 from lossframe.errors import InputError
 
 _MAX_DIMS = 8
-
-
-def world_size() -> int:
-    """Return the number of ranks; 1 where no process group is running."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def rank() -> int:
-    """Return this process' rank; 0 where no process group is running."""
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 class _Total(torch.autograd.Function):
@@ -71,7 +54,8 @@ def gather(tensors: list[Tensor]) -> tuple[list[Tensor], slice]:
     """Concatenate every tensor along dim 0 over all ranks, in rank order; shards may be uneven or empty.
 
     Every rank gets the same result, and which rows of the first tensor are its own; gradient flows to the local rows
-    only, times the number of ranks (see `total`). Two collectives whatever the number of tensors: their shapes, then all of them in one buffer.
+    only, times the number of ranks (see `total`). Two collectives whatever the number of tensors: their shapes, then
+    all of them in one buffer.
     An `InputError` on every rank if dtypes or trailing shapes differ between ranks.
     """
     if world_size() == 1 or not tensors:
@@ -146,118 +130,3 @@ def _split(buffer: Tensor, shapes: list[tuple[int, ...]], like: list[Tensor]) ->
         part.clone().view(tensor.dtype).reshape(shape)
         for part, shape, tensor in zip(parts, shapes, like, strict=True)
     ]
-
-
-_sharing: ContextVar[bool] = ContextVar("sharing", default=False)
-
-
-@contextmanager
-def same_inputs() -> Iterator[None]:
-    """Declare that all ranks evaluate the same function of the same tensors, so that they may share out the work."""
-    token = _sharing.set(world_size() > 1)
-    try:
-        yield
-    finally:
-        _sharing.reset(token)
-
-
-def sharing() -> bool:
-    """Return whether the ranks share out the work."""
-    return not torch.compiler.is_compiling() and _sharing.get()
-
-
-def own_part(n: int) -> slice:
-    """Return which of `n` rows this rank evaluates: all of them where nothing is shared."""
-    if not sharing():
-        return slice(0, n)
-    return slice(n * rank() // world_size(), n * (rank() + 1) // world_size())
-
-
-def assembled(part: Tensor, rows: slice, n: int) -> Tensor:
-    """Return all `n` rows on every rank, of which this one evaluated `rows`; without gradient."""
-    if not sharing():
-        return part
-    summable = part.to(torch.uint8) if part.dtype == torch.bool else part
-    everyone = summable.new_zeros(n, *part.shape[1:])
-    everyone[rows] = summable
-    return added_up(everyone).to(part.dtype)
-
-
-def added_up(part: Tensor) -> Tensor:
-    """Return the sum of the ranks' parts, without gradient; the tensor itself where nothing is shared."""
-    if sharing():
-        dist.all_reduce(part)
-    return part
-
-
-def exchange(message: object, capacity: int, device: torch.device) -> list[Any]:
-    """Give every rank the messages of all ranks, in rank order, in one collective.
-
-    Every rank sends `capacity` bytes whatever its message is, so that the shape of the collective never depends
-    on what a rank saw. A message that does not fit is noticed by all ranks alike, and costs a second collective.
-    `capacity` must be the same on all ranks.
-    """
-    if world_size() == 1:
-        return [message]
-    content = torch.frombuffer(bytearray(pickle.dumps(message)), dtype=torch.uint8)
-    everyone = _send(content, capacity, device)
-    sizes = [_size(buffer) for buffer in everyone]
-    if max(sizes) > capacity:
-        everyone = _send(content, max(sizes), device)
-    return [pickle.loads(buffer[8 : 8 + size].numpy().tobytes()) for buffer, size in zip(everyone, sizes, strict=True)]
-
-
-def _send(content: Tensor, capacity: int, device: torch.device) -> list[Tensor]:
-    buffer = torch.zeros(8 + capacity, dtype=torch.uint8)
-    buffer[:8] = torch.tensor([content.numel()], dtype=torch.int64).view(torch.uint8)
-    fitting = content[:capacity]
-    buffer[8 : 8 + fitting.numel()] = fitting
-    buffer = buffer.to(device)
-    everyone = [torch.empty_like(buffer) for _ in range(world_size())]
-    dist.all_gather(everyone, buffer)
-    return list(torch.stack(everyone).cpu())
-
-
-def _size(buffer: Tensor) -> int:
-    return int(buffer[:8].clone().view(torch.int64).item())
-
-
-def anywhere(flag: Tensor) -> bool:
-    """Return whether a scalar flag is set on any rank; waits for the device."""
-    if world_size() == 1:
-        return bool(flag)
-    raised = flag.to(collective_device(), torch.int32)
-    dist.all_reduce(raised, dist.ReduceOp.MAX)
-    return bool(raised)
-
-
-def collective_device() -> torch.device:
-    """Return the device on which this process group's collectives run."""
-    if world_size() > 1 and "nccl" in dist.get_backend():
-        return torch.device("cuda", torch.cuda.current_device())
-    return torch.device("cpu")
-
-
-def first_rank_says(message: str) -> str:
-    """Return rank 0's message on every rank that torchrun started, before there is a process group."""
-    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = TCPStore(host, port, is_master=False)
-    key = f"lossframe/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
-    if os.environ["RANK"] == "0":
-        store.set(key, message)
-    said: bytes = store.get(key)
-    return said.decode()
-
-
-def shard(module: nn.Module, mesh: DeviceMesh) -> None:
-    """Spread a module's parameters over the ranks of a mesh, child by child (FSDP2)."""
-    for child in module.children():
-        if next(child.parameters(), None) is not None:
-            fully_shard(child, mesh=mesh)
-    fully_shard(module, mesh=mesh)
-
-
-def close() -> None:
-    """Leave the process group, so that another one can be started."""
-    if dist.is_available() and dist.is_initialized():
-        dist.destroy_process_group()
