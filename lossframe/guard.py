@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Mapping
+from enum import IntEnum
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -21,11 +22,19 @@ _KEPT_BATCHES = 4096
 _NAMED_SAMPLES = 8
 
 
+class Evidence(IntEnum):
+    """Where it was seen, the most telling first: a sample's own input or value, its relations, a gradient."""
+
+    OWN = 0
+    RELATED = 1
+    GRADIENT = 2
+
+
 class Finding(NamedTuple):
     """The first batch, on one rank, that had a value or a gradient that was not finite."""
 
     batch: int
-    is_gradient: bool
+    evidence: Evidence
     rank: int
     what: str
 
@@ -38,7 +47,7 @@ class Kept(NamedTuple):
 
     batch: int
     ids: Any
-    values: dict[str, list[Tensor]]
+    values: dict[str, list[tuple[Evidence, Tensor]]]
     norms: Tensor | None
 
 
@@ -85,7 +94,7 @@ class Guard:
             self.memory.push("norm", torch.linalg.vector_norm(self._norms), replicated=True)
         if self.policy != "skip":
             return False
-        looked_at = [tensor for loss in self._losses.values() for tensor in _witnesses(loss)]
+        looked_at = [tensor for loss in self._losses.values() for _, tensor in _witnesses(loss)]
         sums = [tensor.sum().float() for tensor in (*looked_at, self._norms) if tensor is not None]
         skipped = distributed.anywhere(~torch.stack(sums).isfinite().all() if sums else torch.tensor(False))
         self.skipped += skipped
@@ -112,12 +121,14 @@ class Guard:
         if not terms and not any(moments.nonfinite for moments in seen.get(GRADIENT, {}).values()):
             return None
         for batch in kept:
-            what = [described for term in terms if (described := _of_values(term, batch))]
-            if not what and batch.norms is not None and not bool(batch.norms.isfinite().all()):
+            named = [found for term in terms if (found := _culprits(term, batch.values.get(term, []), batch.ids))]
+            if named:
+                evidence = min(kind for kind, _ in named)
+                what = " and ".join(text for kind, text in named if kind == evidence)
+                return Finding(batch.batch, evidence, distributed.rank(), what)
+            if batch.norms is not None and not bool(batch.norms.isfinite().all()):
                 bad = [self._parameters[k] for k in (~batch.norms.isfinite()).nonzero().flatten().tolist()]
-                return Finding(batch.batch, True, distributed.rank(), f"the gradient of {_first(bad)}")
-            if what:
-                return Finding(batch.batch, False, distributed.rank(), " and ".join(what))
+                return Finding(batch.batch, Evidence.GRADIENT, distributed.rank(), f"the gradient of {_first(bad)}")
         return None
 
     def judge(self, stage: str, seen: Seen, findings: Iterable[Finding | None]) -> str | None:
@@ -146,21 +157,25 @@ def _norm_curve(name: str, moments: Moments) -> dict[str, float]:
     return {"gradient_norm": moments.mean}
 
 
-def _witnesses(loss: Loss) -> list[Tensor]:
+def _witnesses(loss: Loss) -> list[tuple[Evidence, Tensor]]:
     """Return what tells whose fault it is: inputs before values, for relations spread one NaN over the whole batch."""
-    return [witness for witness in (loss.input_sums, loss.samples) if witness is not None]
+    of_values = Evidence.OWN if loss.input_sums is None else Evidence.RELATED
+    found = [(Evidence.OWN, loss.input_sums), (of_values, loss.samples)]
+    return [(evidence, tensor) for evidence, tensor in found if tensor is not None]
 
 
-def _of_values(term: str, batch: Kept) -> str:
-    values = next((found for found in batch.values.get(term, []) if not bool(found.isfinite().all())), None)
-    if values is None:
-        return ""
-    if not values.ndim:
-        return f"the value of {term!r}"
-    rows = (~values.isfinite()).nonzero().flatten().tolist()
-    if batch.ids is None or len(batch.ids) != len(values):
-        return f"{term!r} at rows {_first(rows)} of the batch"
-    return f"{term!r} of samples {_first([_plain(batch.ids[row]) for row in rows])}"
+def _culprits(term: str, witnesses: list[tuple[Evidence, Tensor]], ids: Any) -> tuple[Evidence, str] | None:
+    """Return how strong the first evidence against a term is, and whom it names."""
+    for evidence, values in witnesses:
+        if bool(values.isfinite().all()):
+            continue
+        if not values.ndim:
+            return evidence, f"the value of {term!r}"
+        rows = (~values.isfinite()).nonzero().flatten().tolist()
+        if ids is None or len(ids) != len(values):
+            return evidence, f"{term!r} at rows {_first(rows)} of the batch"
+        return evidence, f"{term!r} of samples {_first([_plain(ids[row]) for row in rows])}"
+    return None
 
 
 def _first(items: list[Any]) -> str:

@@ -236,7 +236,7 @@ class LossMonitor(pl.Callback):
         """Return what all ranks saw, in how many samples; say what was not finite."""
         seen, notes = drain.merged(lambda local: (samples, self.guard.finding(local, kept)))
         warning = self.guard.judge(stage, seen, [finding for _, finding in notes])
-        if warning is not None and self._trainer is not None and self._trainer.is_global_zero:
+        if warning is not None:
             warnings.warn(warning, stacklevel=2)
         return seen, sum(count for count, _ in notes)
 
