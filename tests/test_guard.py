@@ -45,9 +45,7 @@ class Regression(pl.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         embeddings = self.layer(batch["inputs"])
-        total = self.objective(
-            {**batch, "prediction": embeddings, "embeddings": embeddings, "shares": embeddings.softmax(1)}
-        )
+        total = self.objective({**batch, "prediction": embeddings, "embeddings": embeddings, "features": embeddings})
         if self.spoil and batch_idx == BAD_BATCH - 1:
             total = total + (self.layer.bias * 0).sqrt().sum()  # a finite value with a gradient of 0 * infinity
         return total
@@ -70,10 +68,7 @@ def batches(rank: int, bad: bool) -> list[dict[str, Tensor]]:
 
 
 def objective(kind: str) -> Objective:
-    losses = {"mse": MSELoss(), "triplet": BatchAllTripletLoss(), "decov": DeCovLoss(3)}
-    return Objective(
-        {kind: losses[kind]}, inputs={kind: {"target": "labels", "probabilities": "shares"}} if kind == "decov" else {}
-    )
+    return Objective({kind: {"mse": MSELoss(), "triplet": BatchAllTripletLoss(), "decov": DeCovLoss()}[kind]})
 
 
 def train(rank: int, ranks: int, kind: str, policy: str, spoil: str, folder: str) -> tuple[list[str], bool, int, int]:
