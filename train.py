@@ -55,7 +55,9 @@ def run(config: DictConfig) -> float | None:
     pl.seed_everything(config.seed, workers=True, verbose=False)
     part = {name: instantiate(config[name], _convert_="all") for name in ("loss", "metrics", "logger", "callbacks")}
     objective = Objective(part["loss"], config.weights, config.inputs)
-    heads = objective.reads.union(*[metric["reads"] for metric in part["metrics"].values()])
+    loggers, callbacks = list(part["logger"].values()), list(part["callbacks"].values())
+    read = [metric["reads"] for metric in part["metrics"].values()] + [feeding.reads_of(each) for each in callbacks]
+    heads = objective.reads.union(*read)
     learner = Learner(
         model=instantiate(config.model, heads=sorted(heads)),
         objective=objective,
@@ -64,8 +66,7 @@ def run(config: DictConfig) -> float | None:
         metrics=part["metrics"],
     )
     data = instantiate(config.data)
-    feeding.check(objective, part["metrics"], data, learner.model)
-    loggers, callbacks = list(part["logger"].values()), list(part["callbacks"].values())
+    feeding.check(objective, part["metrics"], data, learner.model, callbacks)
     if not config.trainer.enable_progress_bar:
         callbacks = [callback for callback in callbacks if not isinstance(callback, pl.callbacks.ProgressBar)]
     callbacks.append(Agreement(cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))))
