@@ -16,7 +16,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lossframe import ranks
+from lossframe import configs, ranks
 from lossframe.errors import InputError, names, nearest
 
 RANK_CONFIG = "LOSSFRAME_RANK_CONFIG"
@@ -110,9 +110,10 @@ def explain(error: BaseException) -> str | None:
     for link in chain:
         if isinstance(link, InputError):
             message = str(link)
-        elif isinstance(link, MissingConfigException) and link.options:
-            group, _, choice = str(link.missing_cfg_file).rpartition("/")
-            message = f"{group}={choice}: wanted one of {names(link.options)}.{nearest(choice, link.options)}"
+        elif isinstance(link, MissingConfigException) and link.missing_cfg_file:
+            group, _, choice = link.missing_cfg_file.rpartition("/")
+            known = link.options or configs.choices(group)  # of group=[several], Hydra tells no options
+            message = f"{group}={choice}: wanted one of {names(known)}.{nearest(choice, known)}"
         elif (
             isinstance(link, OmegaConfBaseException)
             and link.parent_node

@@ -1,7 +1,6 @@
 """What callbacks share that write into the LossMonitor's TensorBoard runs."""
 
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 import pytorch_lightning as pl

@@ -24,7 +24,8 @@ class ConfusionMatrix(Picture):
     """Draws how often samples of each class are taken for each, exactly, over all samples of all ranks.
 
     `logits` [N, K, ...] are scores of which the highest wins, `labels` [N, ...] are 0 to K - 1, or `ignore_index`.
-    Rows are labels, columns predictions; the darker, the larger the root of a cell's share of its row. Up to 30 classes also show counts.
+    Rows are labels, columns predictions; the colour is the root of a cell's share of its row, which shows rare errors.
+    Up to 30 classes also show their counts.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ def draw(counts: NDArray[np.int64], class_names: list[str] | None) -> NDArray[np
     side = min(max(4.0, 2.0 + 0.4 * size), 12.0)
     figure = Figure((side, side), dpi=100, layout="constrained")
     axes = figure.add_subplot()
-    axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))  # the root shows rare errors
+    axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))
     right = np.trace(counts) / max(1, counts.sum())
     axes.set(xlabel="predicted", ylabel="label", title=f"{right:.1%} of {counts.sum():,} right")
     _name_classes(axes, size, class_names)
