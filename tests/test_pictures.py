@@ -219,7 +219,11 @@ def test_pictures_do_not_depend_on_the_number_of_ranks(command: Callable[..., An
 @pytest.mark.parametrize(
     ("arguments", "wanted", "found"),
     [
-        (["experiment=diabetes", "callbacks=[default,embeddings]"], "'inputs'", "reads 'embeddings', 'image', 'labels'"),
+        (
+            ["experiment=diabetes", "callbacks=[default,embeddings]"],
+            "'inputs'",
+            "reads 'embeddings', 'image', 'labels'",
+        ),
         (["logger=csv", "callbacks=[default,retrieval]"], "TensorBoardLogger", "ResumableCSVLogger"),
         (["callbacks=[confusion]"], "add LossMonitor()", "there is none"),
         ([ALL, "callbacks.confusion.every_n_epochs=0"], "every_n_epochs >= 1", "found 0"),

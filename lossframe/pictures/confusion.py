@@ -73,7 +73,7 @@ def draw(counts: NDArray[np.int64], class_names: list[str] | None) -> NDArray[np
 
     size = len(counts)
     shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
-    side = min(max(4.0, 2.0 + 0.4 * size), 12.0)
+    side = min(max(3.0, 1.2 + 0.32 * size), 12.0)  # inches
     figure = Figure((side, side), dpi=100, layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))
@@ -84,7 +84,7 @@ def draw(counts: NDArray[np.int64], class_names: list[str] | None) -> NDArray[np
         for (row, column), count in np.ndenumerate(counts):
             colour = "white" if shares[row, column] > 0.35 else "black"
             if count:
-                axes.text(column, row, f"{count}", ha="center", va="center", color=colour, fontsize=9)
+                axes.text(column, row, f"{count}", ha="center", va="center", color=colour, fontsize=8)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3]
