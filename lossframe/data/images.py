@@ -94,6 +94,11 @@ class ImageFolder(ImageData):
         super().__init__(num_classes, image_shape, **options)
         self.root = Path(root)
 
+    @property
+    def class_names(self) -> list[str]:
+        """The class folders' names, in the order of the labels."""
+        return [folder.name for folder in self._folders()]
+
     def load(self) -> dict[str, Tensor]:
         """Return all images; a root, class or image that cannot be used is an `InputError` naming its path."""
         if self.image_shape[0] not in (1, 3):
