@@ -106,8 +106,6 @@ class Guard:
         if values or self._norms is not None:
             self._kept.append(Kept(batch, ids, values, self._norms))
         self._norms = None
-        for loss in self._losses.values():
-            loss.samples = loss.input_sums = None
 
     def take(self) -> list[Kept]:
         """Return what was kept since the last time."""

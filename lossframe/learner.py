@@ -63,13 +63,14 @@ class Learner(pl.LightningModule):
         """Return the frame: the batch and what the model made of it."""
         return {**batch, **self.model(batch)}
 
-    def training_step(self, batch: Frame, batch_idx: int) -> Tensor:
-        """Return the objective."""
-        total: Tensor = self.objective(self(batch))
+    def training_step(self, batch: Frame, batch_idx: int) -> dict[str, Any]:
+        """Return the objective as "loss", and the "frame", for callbacks that show it."""
+        frame = self(batch)
+        total: Tensor = self.objective(frame)
         if not total.requires_grad:
             terms = names(name for name, _ in self.objective.named_losses())
             raise InputError(f"{terms} has no gradient: add a loss to learn from, as in loss=[cross_entropy,...]")
-        return total
+        return {"loss": total, "frame": frame}
 
     def validation_step(self, batch: Frame, batch_idx: int) -> dict[str, Any]:
         """Evaluate the objective and the metrics, and return the frame, for callbacks that draw it."""

@@ -1,34 +1,24 @@
 """The Lightning callback that drains what losses remember into the loggers."""
 
-import time
 import warnings
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytorch_lightning as pl
 from torch.optim import Optimizer
 
 from lossframe.board import Board
 from lossframe.errors import InputError
-from lossframe.guard import Guard, Kept
+from lossframe.guard import Guard
 from lossframe.layout import layout
-from lossframe.sources import Source, curves, find_sources
-from lossframe.statistics import Memory
+from lossframe.loss import Loss
+from lossframe.reader import Reader
+from lossframe.sources import Source, curves, find_sources, forget_samples
 from lossframe.surroundings import batch_size, beside, publish, unwritten
-from lossframe.window import Drain, Seen, Window
+from lossframe.window import Seen
 
 GLOBAL_ALREADY = r"It is recommended to use `self.log\('(train|val|test)/(loss|weighted|share)/.*sync_dist"
 """Lightning's advice to reduce over ranks what a drain has made global."""
-
-
-class _Reading(NamedTuple):
-    """What was drained from this rank, perhaps not on the host yet; with `beside`, the end of a window."""
-
-    drain: Drain
-    kept: list[Kept]
-    samples: int
-    seconds: float
-    beside: dict[str, float] | None
 
 
 class LossMonitor(pl.Callback):
@@ -53,46 +43,62 @@ class LossMonitor(pl.Callback):
         self.log_every = log_every
         self.guard = Guard(nonfinite)
         self.ids = ids
-        self.samples_seen = 0
         self.batches_seen = 0
         self.board = Board()
+        self.losses: dict[str, Loss] = {}
         self._trainer: pl.Trainer | None = None
         self._sources: dict[str, Source] = {}
-        self._training = False
-        self._window = Window()
-        self._due: _Reading | None = None
-        self._local_samples = 0
-        self._clock = 0.0
+        self._reader = Reader(self.guard)
         self._shown: dict[str, float] = {}
         self._evaluated: Seen = {}
+
+    @property
+    def samples_seen(self) -> int:
+        """The training samples that all ranks have seen, as far as they are drained: the x axis of the curves."""
+        return self._reader.samples_seen
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Find the losses."""
         self._trainer = trainer
         self._sources = find_sources(pl_module) | self.guard.source()
-        losses = {name: source.loss for name, source in self._sources.items() if source.loss is not None}
-        self.guard.watch(losses)
-        self.board.layout = layout(losses)
+        self._reader.memories = {name: source.memory for name, source in self._sources.items()}
+        self.losses = {name: source.loss for name, source in self._sources.items() if source.loss is not None}
+        self.guard.watch(self.losses)
+        self.board.layout = layout(self.losses)
         warnings.filterwarnings("ignore", message=GLOBAL_ALREADY)
 
     def on_sanity_check_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget what the sanity check showed."""
-        self._forget()
+        self._reader.forget()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start from what the checkpoint's window holds, and from nothing else."""
-        self._forget()
-        self._resume_clock()
+        self._reader.forget()
+        self._reader.start()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Forget the samples of the batch before."""
+        forget_samples(self.losses)
+
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Forget the samples of the batch before."""
+        forget_samples(self.losses)
+
+    on_test_batch_start = on_validation_batch_start
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count the samples; drain and write every `log_every` batches."""
-        self._local_samples += batch_size(batch)
+        self._reader.local_samples += batch_size(batch)
         self.batches_seen += 1
         self.guard.keep(self.batches_seen, self._ids(batch))
         if self.batches_seen % self.log_every == 0:
-            self._read(beside(trainer, pl_module))
+            self._read(beside(trainer, pl_module), wait=False)
             publish(pl_module, "train", self._shown, on_step=True)
 
     def on_before_optimizer_step(
@@ -108,17 +114,16 @@ class LossMonitor(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the rest of the epoch."""
         self._read(beside(trainer, pl_module))
-        self._finish()
         publish(pl_module, "train", self._shown, on_step=False)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock."""
-        self._training = False
+        self._reader.stop()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Set the training window aside."""
         self._read()
-        self._training = False
+        self._reader.stop()
 
     def on_validation_batch_end(
         self,
@@ -142,11 +147,11 @@ class LossMonitor(pl.Callback):
         """Write the validation losses, and the metrics that nobody else writes."""
         self._write_evaluation(trainer, "val")
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            self._resume_clock()
+            self._reader.start()
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start from nothing."""
-        self._forget()
+        self._reader.forget()
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Publish the test losses."""
@@ -158,96 +163,50 @@ class LossMonitor(pl.Callback):
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Close the event files."""
-        self._training = False
+        self._reader.stop()
         self.board.close()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the open window, drained from all ranks, and how far the curves are written."""
         self._read()
         return {
-            "samples_seen": self.samples_seen,
             "batches_seen": self.batches_seen,
-            "skipped": self.guard.skipped,
-            "window": self._window.state(),
+            "reader": self._reader.state_dict(),
             "written": dict(self.board.written),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where the checkpoint was made."""
-        self.samples_seen = state_dict["samples_seen"]
         self.batches_seen = state_dict["batches_seen"]
-        self.guard.skipped = state_dict["skipped"]
-        self._window = Window.from_state(state_dict["window"])
+        self._reader.load_state_dict(state_dict["reader"])
         self.board.written = dict(state_dict["written"])
         self.board.resumed = True
 
     def _ids(self, batch: Any) -> Any:
         return batch.get(self.ids) if isinstance(batch, Mapping) else None
 
-    def _memories(self) -> dict[str, Memory]:
-        return {name: source.memory for name, source in self._sources.items()}
-
-    def _forget(self) -> None:
-        self._due = None
-        self.guard.take()
-        for memory in self._memories().values():
-            memory.reset()
-
-    def _resume_clock(self) -> None:
-        self._training = True
-        self._clock = time.monotonic()
-
-    def _read(self, beside: dict[str, float] | None = None) -> None:
+    def _read(self, beside: dict[str, float] | None = None, wait: bool = True) -> None:
         """Drain what was seen since the last time; `beside` ends the window, with these curves beside the losses'."""
-        if not self._training:
-            return
-        self._finish()
-        now = time.monotonic()
-        drain = Drain(self._memories())
-        self._due = _Reading(drain, self.guard.take(), self._local_samples, now - self._clock, beside)
-        self._clock, self._local_samples = now, 0
-        if beside is None or not drain.in_flight:
-            self._finish()
-
-    def _finish(self) -> None:
-        """Merge what was read, on all ranks, into the open window; write the window if it is the end of one."""
-        if self._due is None:
-            return
-        reading, self._due = self._due, None
-        seen, samples = self._merged(reading.drain, reading.kept, "train", reading.samples)
-        self._window.add(seen, samples, reading.seconds)
-        self.samples_seen += samples
-        if reading.beside is None or not self._window.samples:
-            return
-        window, self._window = self._window, Window()
-        self._shown = curves(self._sources, window.seen)
-        speed = {"samples_per_second": window.samples / max(window.seconds, 1e-9)}
-        self._write("train", self._shown | reading.beside | speed, window.seen)
+        for window, shown in self._reader.read(beside, wait):
+            self._shown = curves(self._sources, window.seen)
+            speed = {"samples_per_second": window.samples / max(window.seconds, 1e-9)}
+            self._write("train", self._shown | shown | speed, window.seen, window.end)
 
     def _evaluate(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if trainer.sanity_checking:
             return
-        seen, _ = self._merged(Drain(self._memories()), self.guard.take(), stage)
-        self._evaluated = seen
+        self._evaluated = seen = self._reader.drain(stage)
         self._shown = curves(self._sources, seen)
         publish(pl_module, stage, self._shown, on_step=False)
-
-    def _merged(self, drain: Drain, kept: list[Kept], stage: str, samples: int = 0) -> tuple[Seen, int]:
-        """Return what all ranks saw, in how many samples; say what was not finite."""
-        seen, notes = drain.merged(lambda local: (samples, self.guard.finding(local, kept)))
-        warning = self.guard.judge(stage, seen, [finding for _, finding in notes])
-        if warning is not None:
-            warnings.warn(warning, stacklevel=2)
-        return seen, sum(count for count, _ in notes)
 
     def _write_evaluation(self, trainer: pl.Trainer, stage: str) -> None:
         """Write the stage's losses, and what was logged for callbacks only."""
         if trainer.sanity_checking:
             return
-        self._write(stage, unwritten(trainer, stage) | self._shown, self._evaluated)
+        self._write(stage, unwritten(trainer, stage) | self._shown, self._evaluated, self.samples_seen)
 
-    def _write(self, stage: str, scalars: dict[str, float], seen: Seen) -> None:
+    def _write(self, stage: str, scalars: dict[str, float], seen: Seen, step: int) -> None:
         trainer = self._trainer
         if trainer is not None and trainer.is_global_zero:
             values = {f"values/{term}": named["loss"] for term, named in seen.items() if "loss" in named}
-            self.board.write(trainer.loggers, stage, scalars, values, self.samples_seen)
+            self.board.write(trainer.loggers, stage, scalars, values, step)

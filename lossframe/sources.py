@@ -50,6 +50,12 @@ def weights(module: nn.Module) -> dict[str, float]:
     }
 
 
+def forget_samples(losses: Mapping[str, Loss]) -> None:
+    """Forget the values by sample of an earlier batch: not every step calls every loss."""
+    for loss in losses.values():
+        loss.samples = loss.input_sums = None
+
+
 def curves(sources: Mapping[str, Source], seen: Seen) -> dict[str, float]:
     """Return the curves to show of what was seen: tag -> value."""
     shown: dict[str, float] = {}

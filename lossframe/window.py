@@ -61,8 +61,10 @@ class Window:
     seen: Seen = field(default_factory=dict)
     samples: int = 0
     seconds: float = 0.0
+    end: int = 0
+    """The samples seen by all ranks since training began."""
 
-    def add(self, seen: Seen, samples: int, seconds: float) -> None:
+    def add(self, seen: Seen, samples: int, seconds: float, end: int) -> None:
         """Take in what a drain gave."""
         for term, named in seen.items():
             known = self.seen.setdefault(term, {})
@@ -70,6 +72,7 @@ class Window:
                 known[name] = Moments.merged([known[name], new]) if name in known else new
         self.samples += samples
         self.seconds += seconds
+        self.end = end
 
     def state(self) -> dict[str, Any]:
         """Return plain numbers, for a checkpoint."""

@@ -2,6 +2,7 @@
 
 from lossframe.pictures.confusion import ConfusionMatrix
 from lossframe.pictures.embeddings import EmbeddingProjector
+from lossframe.pictures.hard import HardSamples
 from lossframe.pictures.retrieval import RetrievalExamples
 
-__all__ = ["ConfusionMatrix", "EmbeddingProjector", "RetrievalExamples"]
+__all__ = ["ConfusionMatrix", "EmbeddingProjector", "HardSamples", "RetrievalExamples"]

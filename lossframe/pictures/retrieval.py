@@ -12,9 +12,7 @@ from lossframe.pictures.picture import named
 from lossframe.pictures.sampled import SampledPicture
 from lossframe.pictures.samples import Rows
 from lossframe.pictures.thumbnails import pixels
-
-RIGHT, WRONG, PAPER, INK = (0, 130, 80), (213, 60, 0), (255, 255, 255), (60, 60, 60)
-FRAME, GAP, LINE = 4, 8, 14  # pixels: of a frame, between tiles, of a line of text
+from lossframe.pictures.tiles import FRAME, GAP, INK, LINE, PAPER, tile
 
 
 class RetrievalExamples(SampledPicture):
@@ -73,24 +71,7 @@ def draw(images: NDArray[np.uint8], labels: Tensor, class_names: list[str] | Non
         for row in range(rows):
             corner = (left, LINE + GAP + row * height)
             right = bool(labels[row, column] == labels[row, 0])
-            _tile(paper, pen, corner, images[row, column], None if column == 0 else right)
+            tile(paper, pen, corner, images[row, column], None if column == 0 else right)
             name = named(labels[row, column : column + 1], class_names)[0]
             pen.text((left + FRAME, corner[1] + side + 2 * FRAME), name[: side // 6], INK, font_size=11)
     return np.asarray(paper)
-
-
-def _tile(
-    paper: Image.Image, pen: ImageDraw.ImageDraw, corner: tuple[int, int], image: NDArray[np.uint8], right: bool | None
-) -> None:
-    """Paste an image in its frame; what is wrong is crossed too, for those who cannot tell the colours apart."""
-    left, top = corner
-    side = len(image) + 2 * FRAME
-    colour = INK if right is None else RIGHT if right else WRONG
-    pen.rectangle((left, top, left + side - 1, top + side - 1), fill=colour)
-    paper.paste(Image.fromarray(image), (left + FRAME, top + FRAME))
-    if right is False:
-        far = left + side - 1
-        box = (far - 15, top, far, top + 15)
-        pen.rectangle(box, fill=WRONG)
-        pen.line((box[0] + 4, top + 4, far - 4, top + 11), PAPER, 2)
-        pen.line((box[0] + 4, top + 11, far - 4, top + 4), PAPER, 2)
