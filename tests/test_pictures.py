@@ -172,7 +172,8 @@ def test_confusion_refuses_what_is_not_a_score_for_each_class() -> None:
 
 
 def test_pictures_are_beside_the_curves(configure: Configure, tmp_path: Path) -> None:
-    run(configure("loss=cross_entropy", ALL, "trainer.max_epochs=2", "callbacks.confusion.every_n_epochs=2"))
+    twice = "callbacks.confusion.every_n_epochs=2"
+    run(configure("loss=cross_entropy", ALL, "~callbacks.hparams", "trainer.max_epochs=2", twice))
     validated, tested = images(tmp_path / "val"), images(tmp_path / "test")
     assert [step for step, _ in validated["pictures/retrieval"]] == [1040, 2080]
     assert [step for step, _ in validated["pictures/confusion"]] == [2080]

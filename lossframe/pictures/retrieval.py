@@ -45,9 +45,11 @@ class RetrievalExamples(SampledPicture):
         """Draw the queries, one a row."""
         queries, found = nearest(seen["embeddings"], self.queries, self.neighbours)
         shown = torch.cat([queries[:, None], found], dim=1)
-        images = pixels(seen["image"], self.thumbnail)[shown.numpy()]
-        labels = seen["labels"][shown]
-        writer.add_image("pictures/retrieval", draw(images, labels, class_names), step, dataformats="HWC")
+        images = pixels(seen["image"][shown.flatten()], self.thumbnail)
+        images = images.reshape(*shown.shape, *images.shape[1:])
+        writer.add_image(
+            "pictures/retrieval", draw(images, seen["labels"][shown], class_names), step, dataformats="HWC"
+        )
 
 
 def nearest(embeddings: Tensor, queries: int, neighbours: int) -> tuple[Tensor, Tensor]:
