@@ -74,7 +74,7 @@ def flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Sca
 
 
 def _is_metric(name: str) -> bool:
-    return name.startswith("test/") and not name.startswith(("test/loss/", "test/weighted/"))
+    return name.startswith("test/") and not name.startswith(("test/loss/", "test/weighted/", "test/share/"))
 
 
 def _add(writer: SummaryWriter, summary: Any) -> None:
