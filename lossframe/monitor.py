@@ -1,5 +1,6 @@
 """The Lightning callback that drains what losses remember into the loggers."""
 
+import logging
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -14,9 +15,11 @@ from lossframe.layout import layout
 from lossframe.loss import Loss
 from lossframe.reader import Reader
 from lossframe.sources import Source, curves, find_sources, forget_samples
+from lossframe.spikes import Spikes
 from lossframe.surroundings import batch_size, beside, publish, unwritten
 from lossframe.window import Seen
 
+_log = logging.getLogger(__name__)
 GLOBAL_ALREADY = r"It is recommended to use `self.log\('(train|val|test)/(loss|weighted|share)/.*sync_dist"
 """Lightning's advice to reduce over ranks what a drain has made global."""
 
@@ -34,15 +37,20 @@ class LossMonitor(pl.Callback):
     `EarlyStopping`.
 
     `nonfinite` says what happens when a value or a gradient is not finite, see `Guard`; `ids` is the batch's entry that
-    says which samples those were. On a GPU no step waits for a drain: its point is written one drain later.
+    says which samples those were. A term's point `spikes` robust deviations above its recent ones is noted in the log
+    and under TensorBoard's "text", see `Spikes`. On a GPU no step waits for a drain: its point is written one drain
+    later.
     """
 
-    def __init__(self, log_every: int = 50, nonfinite: str = "raise", ids: str = "index") -> None:
+    def __init__(
+        self, log_every: int = 50, nonfinite: str = "raise", ids: str = "index", spikes: float | None = 10.0
+    ) -> None:
         if log_every < 1:
             raise InputError(f"LossMonitor: wanted log_every >= 1, found {log_every}")
         self.log_every = log_every
         self.guard = Guard(nonfinite)
         self.ids = ids
+        self._spikes = Spikes(spikes)
         self.batches_seen = 0
         self.board = Board()
         self.losses: dict[str, Loss] = {}
@@ -172,6 +180,7 @@ class LossMonitor(pl.Callback):
         return {
             "batches_seen": self.batches_seen,
             "reader": self._reader.state_dict(),
+            "spikes": self._spikes.state_dict(),
             "written": dict(self.board.written),
         }
 
@@ -179,6 +188,7 @@ class LossMonitor(pl.Callback):
         """Go on where the checkpoint was made."""
         self.batches_seen = state_dict["batches_seen"]
         self._reader.load_state_dict(state_dict["reader"])
+        self._spikes.load_state_dict(state_dict["spikes"])
         self.board.written = dict(state_dict["written"])
         self.board.resumed = True
 
@@ -191,6 +201,8 @@ class LossMonitor(pl.Callback):
             self._shown = curves(self._sources, window.seen)
             speed = {"samples_per_second": window.samples / max(window.seconds, 1e-9)}
             self._write("train", self._shown | shown | speed, window.seen, window.end)
+            for spike in self._spikes.found(window.seen):
+                self._note(f"after {window.end} samples, {spike}", window.end)
 
     def _evaluate(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if trainer.sanity_checking:
@@ -198,6 +210,12 @@ class LossMonitor(pl.Callback):
         self._evaluated = seen = self._reader.drain(stage)
         self._shown = curves(self._sources, seen)
         publish(pl_module, stage, self._shown, on_step=False)
+
+    def _note(self, text: str, step: int) -> None:
+        if self._trainer is not None and self._trainer.is_global_zero:
+            _log.warning(text)
+            for writer in self.board.writers(self._trainer.loggers, "train"):
+                writer.add_text("spikes", text, step)
 
     def _write_evaluation(self, trainer: pl.Trainer, stage: str) -> None:
         """Write the stage's losses, and what was logged for callbacks only."""

@@ -56,7 +56,7 @@ class ImageData(InMemoryData, ABC):
         return {"num_classes": len(np.unique(frame["labels"].numpy())), "image_shape": tuple(frame["image"].shape[1:])}
 
     def prepare(self, frame: dict[str, Tensor], train: Tensor) -> dict[str, Tensor]:
-        """Stretch the images from [0, 1] to [`black`, 1], and give some training samples, `mislabelled`, a wrong label."""
+        """Stretch the images from [0, 1] to [`black`, 1]; give some training samples, `mislabelled`, a wrong label."""
         generator = torch.Generator().manual_seed(self.seed)
         order = torch.randperm(len(train), generator=generator)
         self.mislabelled = train[order[: round(self.label_noise * len(train))]].sort()[0]
