@@ -23,10 +23,12 @@ class HParams(Companion):
     `hyperparameters` may be nested: they are named as `optimizer.lr`. They are written when training starts, so that
     a run that is killed is there too. What it reached are the validation's curves, in whose run all of this is;
     `final/val/NAME`, the score of the best checkpoint; and `final/test/NAME`, what the test gave but for the losses.
+    These are written one sample after the end, where a run that goes on purges them.
     """
 
     def __init__(self, hyperparameters: Mapping[str, Any]) -> None:
         self.hyperparameters = dict(flat(hyperparameters))
+        self._end = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the hyperparameters."""
@@ -42,9 +44,10 @@ class HParams(Companion):
         checkpoint: Any = trainer.checkpoint_callback
         score = getattr(checkpoint, "best_model_score", None)
         _, _, end = hparams({}, {})
-        for writer, step in self.writers(trainer, STAGE):
+        self._end = self.monitor(trainer).samples_seen + 1
+        for writer, _ in self.writers(trainer, STAGE):
             if score is not None:
-                writer.add_scalar(f"final/{checkpoint.monitor}", float(score), step)
+                writer.add_scalar(f"final/{checkpoint.monitor}", float(score), self._end)
             _add(writer, end)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -54,7 +57,7 @@ class HParams(Companion):
             if is_tensorboard(logger) and (folder := Path(logger.log_dir or "") / STAGE).exists():
                 with SummaryWriter(str(folder)) as writer:
                     for name, value in measured.items():
-                        writer.add_scalar(f"final/{name}", value, self.monitor(trainer).samples_seen)
+                        writer.add_scalar(f"final/{name}", value, self._end)
 
 
 def flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Scalar]]:

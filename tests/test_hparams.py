@@ -82,7 +82,7 @@ def test_no_curve_loses_what_came_after_the_best_checkpoint(
         assert read(tmp_path / stage)["loss/total"][-1][0] == 2 * 1040
     validated = read(tmp_path / "val")
     assert [value for _, value in validated["precision_at_1"]] == pytest.approx([0.9, 0.8])
-    assert validated["final/test/precision_at_1"] == [(1040, pytest.approx(0.7))]
+    assert validated["final/test/precision_at_1"] == [(2081, pytest.approx(0.7))]
 
 
 def test_a_run_that_was_killed_is_shown(configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
