@@ -54,6 +54,7 @@ class LossMonitor(pl.Callback):
         self.batches_seen = 0
         self.board = Board()
         self.losses: dict[str, Loss] = {}
+        self._resumed = False
         self._trainer: pl.Trainer | None = None
         self._sources: dict[str, Source] = {}
         self._reader = Reader(self.guard)
@@ -81,6 +82,7 @@ class LossMonitor(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start from what the checkpoint's window holds, and from nothing else."""
+        self.board.resumed = self._resumed  # only training purges: a test of earlier weights adds to what is there
         self._reader.forget()
         self._reader.start()
 
@@ -190,7 +192,7 @@ class LossMonitor(pl.Callback):
         self._reader.load_state_dict(state_dict["reader"])
         self._spikes.load_state_dict(state_dict["spikes"])
         self.board.written = dict(state_dict["written"])
-        self.board.resumed = True
+        self._resumed = True
 
     def _ids(self, batch: Any) -> Any:
         return batch.get(self.ids) if isinstance(batch, Mapping) else None
