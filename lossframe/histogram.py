@@ -55,6 +55,12 @@ class Histogram:
             dense[histogram.buckets] += histogram.counts
         return cls.of(dense)
 
+    def dense(self) -> np.ndarray:
+        """Return the counts of all buckets `[SIZE]`."""
+        counts = np.zeros(SIZE, np.int64)
+        counts[self.buckets] = self.counts
+        return counts
+
     def state(self) -> tuple[list[int], list[int]]:
         """Return plain numbers, for a checkpoint."""
         return self.buckets.tolist(), self.counts.tolist()

@@ -95,11 +95,10 @@ def moments(values: Tensor, mask: Tensor | None = None, into: Tensor | None = No
     for x, counted in _rows(values.reshape(-1), None if mask is None else mask.reshape(-1)):
         states.append(_of_rows(x) if counted is None else _of_masked_rows(x, counted))
         if into is not None:
-            flat = x.reshape(-1).double()
-            histogram.count(flat, None if counted is None else counted.reshape(-1), into)
+            histogram.count(x.reshape(-1).double(), None if counted is None else counted.reshape(-1), into)
     if not states:
         return torch.tensor(EMPTY, dtype=torch.float64, device=values.device)
-    return merge(torch.cat(states))
+    return states[0][0] if len(states[0]) == len(states) == 1 else merge(torch.cat(states))
 
 
 def _rows(x: Tensor, mask: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -115,11 +114,13 @@ def _rows(x: Tensor, mask: Tensor | None) -> Iterator[tuple[Tensor, Tensor | Non
 def _of_rows(x: Tensor) -> Tensor:
     center = x.mean(1, keepdim=True)
     deviation = x - center
-    shift, squares = deviation.sum(1), deviation.square_().sum(1)
+    low, high = x.amin(1), x.amax(1)
+    if x.dtype == torch.float64:
+        shift, squares = torch.zeros_like(low), torch.linalg.vecdot(deviation, deviation)
+    else:
+        shift, squares = deviation.sum(1), deviation.square_().sum(1)
     nonfinite = torch.mul(x, 0, out=deviation).ne_(0).sum(1)  # 0 x is not 0 for infinities and NaN
-    return _state(
-        torch.full_like(shift, x.shape[1]), center.squeeze(1), shift, squares, x.amin(1), x.amax(1), nonfinite
-    )
+    return _state(torch.full_like(low, x.shape[1]), center.squeeze(1), shift, squares, low, high, nonfinite)
 
 
 def _of_masked_rows(x: Tensor, mask: Tensor) -> Tensor:

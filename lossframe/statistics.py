@@ -12,8 +12,141 @@ from lossframe.errors import NonFiniteError
 from lossframe.histogram import Histogram
 from lossframe.moments import EMPTY, Moments, merge, moments
 
+QUANTILES = {"p5": 0.05, "p50": 0.5, "p95": 0.95, "p99": 0.99}
+"""The quantiles that are shown, by the suffix of their curve."""
+
 _BUFFERED_CALLS = 64
 _BUFFERED_VALUES = 1 << 16
+
+
+class Record:
+    """What is remembered under one name: values that wait, and the states `[k, 6]` and histogram of the others."""
+
+    __slots__ = ("histogram", "pending", "quantiles", "replicated", "states")
+
+    def __init__(self, quantiles: bool = False) -> None:
+        self.quantiles = quantiles
+        self.replicated = False
+        self.pending: list[tuple[Tensor, Tensor | None]] = []
+        self.states: list[Tensor] = []
+        self.histogram: Tensor | None = None
+
+    def push(self, values: Tensor, mask: Tensor | None = None) -> None:
+        """Remember values of any shape, those under the mask if there is one; nothing is computed yet."""
+        pending = self.pending
+        if pending and pending[-1][0].device != values.device:
+            self.fold()
+        pending.append((values.detach(), mask))
+        if len(pending) >= _BUFFERED_CALLS or values.numel() > _BUFFERED_VALUES:
+            self.fold()
+
+    def fold(self) -> None:
+        """Compute the state of the values that wait."""
+        if not self.pending:
+            return
+        values, masks = zip(*self.pending, strict=True)
+        self.pending.clear()
+        if any(mask is not None for mask in masks):
+            mask = _joined([_mask_like(v, m) for v, m in zip(values, masks, strict=True)])
+        else:
+            mask = None
+        joined = _joined([v.reshape(-1) for v in values])
+        self.states.append(moments(joined, mask, self._buckets(joined.device)))
+
+    def state(self) -> Tensor:
+        """Return the state `[6]` of everything remembered."""
+        self.fold()
+        if not self.states:
+            return torch.tensor(EMPTY, dtype=torch.float64)
+        if len(self.states) > 1:
+            self.states = [merge(torch.stack([state.to(self.states[-1].device) for state in self.states]))]
+        return self.states[0]
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.pending.clear()
+        self.states = []
+        self.histogram = None
+
+    def _buckets(self, device: torch.device) -> Tensor | None:
+        if not self.quantiles:
+            return None
+        if self.histogram is None:
+            self.histogram = torch.zeros(histogram.SIZE, dtype=torch.int64, device=device)
+        self.histogram = self.histogram.to(device)
+        return self.histogram
+
+
+class Transfer:
+    """What some records hold, on its way to the host: one copy for all of them, which nothing waits for yet."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        parts = [part for record in records for part in _parts(record)]
+        self.sizes = [len(part) for part in parts]
+        device = next((part.device for part in parts if part.device.type != "cpu"), torch.device("cpu"))
+        packed = torch.cat([part.to(device) for part in parts]) if parts else torch.empty(0, dtype=torch.int64)
+        self.host, self.arrived = packed, None
+        if packed.is_cuda:
+            self.host = torch.empty(packed.shape, dtype=packed.dtype, pin_memory=True)
+            self.host.copy_(packed, non_blocking=True)
+            self.arrived = torch.cuda.Event()
+            self.arrived.record()
+
+    def result(self) -> list[Moments]:
+        """Wait for the copy, and return the moments of each."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        parts = iter(self.host.split(self.sizes))
+        return [
+            Moments.of(numbers.view(torch.float64).tolist(), Histogram.of(buckets.numpy()) if len(buckets) else None)
+            for numbers, buckets in zip(parts, parts, strict=True)
+        ]
+
+
+class Memory:
+    """Named records: what one loss, or one objective, remembers."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, Record] = {}
+
+    def push(
+        self,
+        name: str,
+        values: Tensor,
+        mask: Tensor | None = None,
+        replicated: bool = False,
+        quantiles: bool = False,
+    ) -> None:
+        """Remember values under a name; `replicated` ones are the same on every rank and count once."""
+        record = self.records.get(name)
+        if record is None:
+            record = self.records[name] = Record(quantiles)
+        record.replicated = replicated
+        record.push(values, mask)
+
+    def read(self) -> dict[str, Moments]:
+        """Return the moments of every name seen, on this rank; one transfer from the device for all of them."""
+        seen = zip(self.records, Transfer(list(self.records.values())).result(), strict=True)
+        return {name: moments for name, moments in seen if moments.count}
+
+    def reset(self) -> None:
+        """Forget all values."""
+        for record in self.records.values():
+            record.reset()
+
+    def state(self) -> dict[str, Any]:
+        """Return the state of every name seen, for a checkpoint."""
+        return {name: moments.state() for name, moments in self.read().items()}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take over a `state`."""
+        self.records.clear()
+        for name, saved in state.items():
+            seen = Moments.from_state(saved)
+            record = self.records[name] = Record(seen.histogram is not None)
+            record.states = [torch.tensor(seen.numbers, dtype=torch.float64)]
+            if seen.histogram is not None:
+                record.histogram = torch.from_numpy(seen.histogram.dense())
 
 
 class Statistics(Metric):
@@ -41,148 +174,27 @@ class Statistics(Metric):
         buckets = torch.zeros(histogram.SIZE if quantiles else 0, dtype=torch.int64)
         self.add_state("histogram", default=buckets, dist_reduce_fx="sum", persistent=True)
         self.quantiles = quantiles
-        self.pending: list[tuple[Tensor, Tensor | None]] = []
-        self.replicated = False
-
-    def push(self, values: Tensor, mask: Tensor | None = None) -> None:
-        """Remember values of any shape, those under the mask if there is one; nothing is computed yet."""
-        pending = self.pending
-        if not pending:
-            self._computed, self._update_count = None, self._update_count + 1  # torchmetrics' cache of `compute`
-        elif pending[-1][0].device != values.device:
-            self.fold()
-        pending.append((values.detach(), mask))
-        if len(pending) >= _BUFFERED_CALLS or values.numel() > _BUFFERED_VALUES:
-            self.fold()
-
-    def fold(self) -> Tensor:
-        """Merge the buffered values into the state, and return its moments."""
-        if self.pending:
-            values = [v.reshape(-1) for v, _ in self.pending]
-            masks = [_mask_like(v, m) for v, m in self.pending] if any(m is not None for _, m in self.pending) else []
-            self.pending.clear()
-            device = values[0].device
-            self.histogram = self.histogram.to(device)
-            into = self.histogram if self.quantiles else None
-            new = moments(_joined(values), _joined(masks) if masks else None, into)
-            self.moments = merge(torch.stack([self.moments.to(device), new]))
-        return self.moments
 
     def update(self, values: Tensor, mask: Tensor | None = None) -> None:
-        """Remember values; the torchmetrics spelling of `push`."""
-        self.push(values, mask)
-        self.fold()
+        """Take in values of any shape, those under the mask if there is one."""
+        counted = None if mask is None else _mask_like(values, mask)
+        new = moments(values.detach().reshape(-1), counted, self.histogram if self.quantiles else None)
+        self.moments = merge(torch.stack([self.moments, new]))
 
     def compute(self) -> dict[str, Tensor]:
         """Return count, mean, std, min and max, and p5, p50, p95 and p99 if asked for, as scalar float64 tensors."""
-        count, mean, m2, low, high, _ = self.fold().unbind()
+        count, mean, m2, low, high, _ = self.moments.unbind()
         result = {"count": count, "mean": mean, "std": (m2 / count.clamp_min(1)).sqrt(), "min": low, "max": high}
         if self.quantiles:
-            seen = self.read()
+            seen = Moments.of(self.moments.tolist(), Histogram.of(self.histogram.cpu().numpy()))
             result |= {name: mean.new_tensor(seen.quantile(q)) for name, q in QUANTILES.items()}
         return result
 
-    def read(self) -> Moments:
-        """Return what is remembered as plain numbers; waits for the device."""
-        return Transfer([self]).result()[0]
-
-    def reset(self) -> None:
-        """Forget everything."""
-        self.pending.clear()
-        super().reset()
-
     def _apply(self, fn: Any, exclude_state: Any = "") -> Self:
         """Follow a module to another device, and never to another dtype."""
-        self.fold()
         device = fn(torch.empty(0, device=self.moments.device)).device
         self.moments, self.histogram = self.moments.to(device), self.histogram.to(device)
         return self
-
-
-QUANTILES = {"p5": 0.05, "p50": 0.5, "p95": 0.95, "p99": 0.99}
-"""The quantiles that are shown, by the suffix of their curve."""
-
-
-class Transfer:
-    """What some statistics remember, on its way to the host: one copy for all of them, which nothing waits for yet."""
-
-    def __init__(self, statistics: Sequence[Statistics]) -> None:
-        parts = [part for one in statistics for part in (one.fold().view(torch.int64), one.histogram)]
-        self.sizes = [len(part) for part in parts]
-        device = next((part.device for part in parts if part.device.type != "cpu"), torch.device("cpu"))
-        packed = torch.cat([part.to(device) for part in parts]) if parts else torch.empty(0, dtype=torch.int64)
-        self.host, self.arrived = packed, None
-        if packed.is_cuda:
-            self.host = torch.empty(packed.shape, dtype=packed.dtype, pin_memory=True)
-            self.host.copy_(packed, non_blocking=True)
-            self.arrived = torch.cuda.Event()
-            self.arrived.record()
-
-    def result(self) -> list[Moments]:
-        """Wait for the copy, and return the moments of each."""
-        if self.arrived is not None:
-            self.arrived.synchronize()
-        parts = iter(self.host.split(self.sizes))
-        return [
-            Moments.of(numbers.view(torch.float64).tolist(), Histogram.of(buckets.numpy()) if len(buckets) else None)
-            for numbers, buckets in zip(parts, parts, strict=True)
-        ]
-
-
-def _joined(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-def _mask_like(values: Tensor, mask: Tensor | None) -> Tensor:
-    if mask is None:
-        return torch.ones(values.numel(), dtype=torch.bool, device=values.device)
-    return mask.expand_as(values).reshape(-1)
-
-
-class Memory:
-    """Named statistics: what one loss, or one objective, remembers."""
-
-    def __init__(self) -> None:
-        self.statistics: dict[str, Statistics] = {}
-
-    def push(
-        self,
-        name: str,
-        values: Tensor,
-        mask: Tensor | None = None,
-        replicated: bool = False,
-        quantiles: bool = False,
-    ) -> None:
-        """Remember values under a name; `replicated` ones are the same on every rank and count once."""
-        statistics = self.statistics.get(name)
-        if statistics is None:
-            statistics = self.statistics[name] = Statistics(quantiles)
-        statistics.replicated = replicated
-        statistics.push(values, mask)
-
-    def read(self) -> dict[str, Moments]:
-        """Return the moments of every name seen, on this rank; one transfer from the device for all of them."""
-        seen = zip(self.statistics, Transfer(list(self.statistics.values())).result(), strict=True)
-        return {name: moments for name, moments in seen if moments.count}
-
-    def reset(self) -> None:
-        """Forget all values."""
-        for statistics in self.statistics.values():
-            statistics.reset()
-
-    def state(self) -> dict[str, Any]:
-        """Return the state of every name seen, for a checkpoint."""
-        return {name: moments.state() for name, moments in self.read().items()}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take over a `state`."""
-        self.statistics.clear()
-        for name, saved in state.items():
-            seen = Moments.from_state(saved)
-            statistics = self.statistics[name] = Statistics(seen.histogram is not None)
-            statistics.moments = torch.tensor(seen.numbers, dtype=torch.float64)
-            if seen.histogram is not None:
-                statistics.histogram[seen.histogram.buckets] = torch.from_numpy(seen.histogram.counts)
 
 
 def require_finite(term: str, name: str, moments: Moments) -> None:
@@ -193,3 +205,18 @@ def require_finite(term: str, name: str, moments: Moments) -> None:
             f"{what}: {moments.nonfinite:.0f} of {moments.count:.0f} values were not finite since the last reading; "
             "wanted finite values only. Look at its inputs, the learning rate and the precision"
         )
+
+
+def _parts(record: Record) -> tuple[Tensor, Tensor]:
+    state = record.state().view(torch.int64)
+    return state, state.new_empty(0) if record.histogram is None else record.histogram
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)  # type: ignore[arg-type]
+
+
+def _mask_like(values: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is None:
+        return torch.ones(values.numel(), dtype=torch.bool, device=values.device)
+    return mask.expand_as(values).reshape(-1)

@@ -22,7 +22,7 @@ class Drain:
 
     def __init__(self, memories: Mapping[str, Memory]) -> None:
         self.terms = list(memories)
-        states = {(term, name): s for term, memory in memories.items() for name, s in memory.statistics.items()}
+        states = {(term, name): s for term, memory in memories.items() for name, s in memory.records.items()}
         self.replicated = {key: s.replicated for key, s in states.items()}
         self.transfer = Transfer(list(states.values()))
         for memory in memories.values():

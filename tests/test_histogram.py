@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lossframe import Moments, Statistics, drain
+from lossframe import Moments, drain
 from lossframe.histogram import RELATIVE_ERROR
 from lossframe.statistics import QUANTILES, Memory
 from tests.pool import Pool
@@ -46,9 +46,9 @@ def test_quantiles_of_three_ranks_are_within_the_stated_error_of_numpys(pool: Po
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.int64])
 def test_every_value_counts_once_whatever_its_size_sign_and_dtype(dtype: torch.dtype) -> None:
     values = torch.tensor([0.0, -0.0, 1e-30, -3e-5, 2.0, 2.0, -7.0, 1e12]).to(dtype)
-    statistics = Statistics(quantiles=True)
-    statistics.update(values)
-    seen = statistics.read()
+    memory = Memory()
+    memory.push("loss", values, quantiles=True)
+    seen = memory.read()["loss"]
     assert seen.histogram is not None
     assert seen.histogram.counts.sum() == len(values)
     exact = np.sort(values.double().numpy())
@@ -57,9 +57,11 @@ def test_every_value_counts_once_whatever_its_size_sign_and_dtype(dtype: torch.d
 
 
 def test_masked_and_non_finite_values_are_not_in_the_histogram() -> None:
-    statistics = Statistics(quantiles=True)
-    statistics.update(torch.tensor([1.0, torch.nan, 5.0, torch.inf]), torch.tensor([True, True, False, True]))
-    seen = statistics.read()
+    memory = Memory()
+    memory.push(
+        "loss", torch.tensor([1.0, torch.nan, 5.0, torch.inf]), torch.tensor([True, True, False, True]), quantiles=True
+    )
+    seen = memory.read()["loss"]
     assert seen.histogram is not None
     assert seen.histogram.counts.sum() == 1
     assert (seen.count, seen.nonfinite) == (3, 2)
@@ -70,10 +72,10 @@ def test_masked_and_non_finite_values_are_not_in_the_histogram() -> None:
 def test_large_float32_values_give_float64_moments(n: int, masked: bool) -> None:
     values = 1e4 + 0.1 * torch.randn(n, generator=torch.Generator().manual_seed(0))
     mask = torch.rand(n, generator=torch.Generator().manual_seed(1)) < 0.5 if masked else None
-    statistics = Statistics()
-    statistics.update(values, mask)
+    memory = Memory()
+    memory.push("loss", values, mask, quantiles=True)
     exact = values.double().numpy() if mask is None else values[mask].double().numpy()
-    seen = statistics.read()
+    seen = memory.read()["loss"]
     assert seen.count == len(exact)
     assert [seen.mean, seen.std, seen.min, seen.max] == pytest.approx(
         [exact.mean(), exact.std(), exact.min(), exact.max()], rel=1e-6
@@ -81,10 +83,10 @@ def test_large_float32_values_give_float64_moments(n: int, masked: bool) -> None
 
 
 def test_bars_hold_every_value() -> None:
-    statistics = Statistics(quantiles=True)
+    memory = Memory()
     values = torch.randn(1000, generator=torch.Generator().manual_seed(0))
-    statistics.update(values)
-    seen = statistics.read()
+    memory.push("loss", values, quantiles=True)
+    seen = memory.read()["loss"]
     assert seen.histogram is not None
     edges, counts = seen.histogram.bars(30, seen.min, seen.max)
     assert (len(edges), counts.sum()) == (30, 1000)
