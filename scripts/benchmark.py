@@ -13,7 +13,7 @@ from benchmarks import report
 from benchmarks.cases import Setting
 from benchmarks.runner import run
 
-SUITES = ("relational", "ranking")
+SUITES = ("relational", "ranking", "logging", "startup")
 """Modules of `benchmarks`, whose `cases(quick)` gives what is measured."""
 
 
@@ -35,9 +35,11 @@ def main() -> None:
     """Measure a suite, and print what was found."""
     options = arguments()
     setting = Setting(options.device, options.threads, options.repeats)
-    cases = importlib.import_module(f"benchmarks.{options.suite}").cases(options.quick)
-    figures = list(run((case for case in cases if options.only in case.name), setting))
+    suite = importlib.import_module(f"benchmarks.{options.suite}")
+    figures = list(run((case for case in suite.cases(options.quick) if options.only in case.name), setting))
     print(f"{report.machine(setting)}\n\n{report.table(figures)}\n\n{report.exponents(figures)}".rstrip())
+    if hasattr(suite, "summary"):
+        print(f"\n{suite.summary(figures)}")
     if options.json:
         report.save(figures, setting, options.json)
     if options.plot:

@@ -1,0 +1,113 @@
+"""Recording and logging terms of a loss: ours, torchmetrics, `self.log`, `.item()`, and `.cpu().numpy()` as in babilim.
+
+"recording" is 50 steps of so many terms with 256 values each, read once; "in a Trainer" a training of 200 small steps;
+"two ranks" one drain, or sync, of so many terms over gloo.
+"""
+
+import tempfile
+from functools import partial
+
+import numpy as np
+import torch
+
+from benchmarks.cases import Case, Contestant, Figure, Step, at_sizes
+from benchmarks.pair import on_two_ranks
+from benchmarks.trainings import MAKERS, training
+from benchmarks.trainings import STEPS as TRAINED
+
+BATCH, STEPS = 256, 50
+AS_MANY = {"mean": "MeanMetric", "min": "MinMetric", "max": "MaxMetric", "sum": "SumMetric", "squares": "SumMetric"}
+"""The torchmetrics that hold mean, std, min and max of values."""
+
+
+def ours(size: int, device: torch.device, quantiles: bool) -> Step:
+    """Prepare recording and draining."""
+    from lossframe import drain
+    from lossframe.statistics import Memory
+
+    values = torch.rand(BATCH, device=device)
+    memories = {f"term{k}": Memory() for k in range(size)}
+
+    def step() -> object:
+        for _ in range(STEPS):
+            for memory in memories.values():
+                memory.push("loss", values, quantiles=quantiles)
+        return drain(memories)
+
+    return step
+
+
+def torchmetrics(size: int, device: torch.device) -> Step:
+    """Prepare the same statistics of torchmetrics' aggregators, in their fastest setting."""
+    from torchmetrics import aggregation
+
+    values = torch.rand(BATCH, device=device)
+    terms = [{k: getattr(aggregation, name)("disable").to(device) for k, name in AS_MANY.items()} for _ in range(size)]
+
+    def step() -> object:
+        for _ in range(STEPS):
+            for metrics in terms:
+                for name, metric in metrics.items():
+                    metric.update(values.square() if name == "squares" else values)
+        read = [{name: metric.compute().item() for name, metric in metrics.items()} for metrics in terms]
+        for metrics in terms:
+            for metric in metrics.values():
+                metric.reset()
+        return read
+
+    return step
+
+
+def items(size: int, device: torch.device) -> Step:
+    """Prepare reading each number at each step."""
+    values = torch.rand(BATCH, device=device)
+
+    def numbers() -> list[float]:
+        return [value.item() for value in (values.mean(), values.std(correction=0), values.amin(), values.amax())]
+
+    return lambda: [numbers() for _ in range(STEPS * size)]
+
+
+def babilim(size: int, device: torch.device) -> Step:
+    """Prepare copying each mean to the host at each step, and numpy's statistics at the end."""
+    values = torch.rand(BATCH, device=device)
+
+    def step() -> object:
+        terms = [[values.mean().detach().cpu().numpy() for _ in range(STEPS)] for _ in range(size)]
+        return [(np.mean(term), np.std(term), np.min(term), np.max(term)) for term in terms]
+
+    return step
+
+
+def cases(quick: bool) -> list[Case]:
+    """Return the suite."""
+    sizes = [1, 10] if quick else [1, 10, 30]
+    recording = [
+        Contestant("lossframe", partial(ours, quantiles=False)),
+        Contestant("lossframe with quantiles", partial(ours, quantiles=True)),
+        Contestant("torchmetrics", torchmetrics),
+        Contestant(".item()", items),
+        Contestant("babilim's means", babilim),
+    ]
+    trained = [Contestant(kind, partial(training, kind=kind, folder=tempfile.gettempdir())) for kind in MAKERS]
+    ranked = [Contestant(name, partial(on_two_ranks, name=name)) for name in ("lossframe", "torchmetrics")]
+    return [
+        *at_sizes("recording", sizes, *recording),
+        *at_sizes("in a Trainer", sizes, *trained),
+        *at_sizes("two ranks", sizes, *ranked),
+    ]
+
+
+def summary(figures: list[Figure]) -> str:
+    """Return what recording costs a term and step, and what logging adds to training."""
+    lines = []
+    for figure in figures:
+        if figure.case == "recording" and figure.seconds is not None:
+            cost = figure.seconds / STEPS / figure.size * 1e6
+            lines.append(f"recording, {figure.size} terms, {figure.contestant}: {cost:.1f} us a term and step")
+    bare = {f.size: f.seconds for f in figures if f.case == "in a Trainer" and f.contestant == "nothing logged"}
+    for figure in figures:
+        if figure.case == "in a Trainer" and figure.seconds is not None and bare[figure.size] is not None:
+            added = (figure.seconds - bare[figure.size]) / TRAINED * 1e3
+            lines.append(f"in a Trainer, {figure.size} terms, {figure.contestant}: {added:+.3f} ms a step")
+    return "\n".join(f"- {line}" for line in lines)

@@ -1,0 +1,88 @@
+"""The same small training, with several ways to log its terms."""
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from benchmarks.cases import Step
+from lossframe import LossMonitor
+from lossframe.losses import MSELoss
+
+SAMPLES, FEATURES, STEPS = 256, 32, 200
+
+
+class Terms(pl.LightningModule):
+    """So many losses on one small network; `log` shows their values."""
+
+    def __init__(self, terms: int, log: Callable[[pl.LightningModule, str, Tensor], None] | None, **options: Any) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(FEATURES, 64), nn.ReLU(), nn.Linear(64, 1))
+        self.losses = nn.ModuleList([MSELoss(**options) for _ in range(terms)])
+        self.show = log
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        """Return the sum of the terms."""
+        prediction = self.layers(batch).squeeze(1)
+        values = [loss(prediction, batch[:, k % FEATURES]) for k, loss in enumerate(self.losses)]
+        if self.show is not None:
+            for k, value in enumerate(values):
+                self.show(self, f"loss/{k}", value)
+        return torch.stack(values).sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return plain gradient descent."""
+        return torch.optim.SGD(self.parameters(), lr=1e-3)
+
+
+def on_step(module: pl.LightningModule, name: str, value: Tensor) -> None:
+    """Log each step's value."""
+    module.log(name, value, on_step=True, on_epoch=False)
+
+
+def on_epoch(module: pl.LightningModule, name: str, value: Tensor) -> None:
+    """Log the epoch's mean."""
+    module.log(name, value, on_step=False, on_epoch=True)
+
+
+def on_both(module: pl.LightningModule, name: str, value: Tensor) -> None:
+    """Log both."""
+    module.log(name, value, on_step=True, on_epoch=True)
+
+
+SHOWN = {"log_std": True, "log_min": True, "log_max": True}
+MAKERS: dict[str, Callable[[int], tuple[Terms, list[pl.Callback]]]] = {
+    "lossframe": lambda terms: (Terms(terms, None, **SHOWN), [LossMonitor()]),
+    "nothing logged": lambda terms: (Terms(terms, None, record=False), []),
+    "lossframe with quantiles": lambda terms: (Terms(terms, None, log_quantiles=True, **SHOWN), [LossMonitor()]),
+    "self.log(on_step)": lambda terms: (Terms(terms, on_step, record=False), []),
+    "self.log(on_epoch)": lambda terms: (Terms(terms, on_epoch, record=False), []),
+    "self.log(both)": lambda terms: (Terms(terms, on_both, record=False), []),
+}
+
+
+def training(size: int, device: torch.device, kind: str, folder: str) -> Step:
+    """Prepare a training of 200 steps with so many terms."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore")
+    batches = [torch.randn(SAMPLES, FEATURES) for _ in range(STEPS)]
+
+    def step() -> None:
+        module, callbacks = MAKERS[kind](size)
+        with tempfile.TemporaryDirectory(dir=folder) as run:
+            trainer = pl.Trainer(
+                max_epochs=1, accelerator="gpu" if device.type == "cuda" else "cpu", devices=1, callbacks=callbacks,
+                logger=pl.loggers.TensorBoardLogger(run, name="", version=""), default_root_dir=Path(run),
+                enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+            )  # fmt: skip
+            trainer.fit(module, DataLoader(batches, batch_size=None))
+
+    return step
+
