@@ -26,22 +26,20 @@ def write(folders: Sequence[Path], output: Path | None = None) -> Path:
     """Write the report on all runs at or below `folders`, and return where it is.
 
     Without `output` it is `report.html` in the folder given, or in what several have in common. The file needs no
-    other file and no network. Raises an `InputError` if a folder has no run, or the file cannot be written.
+    other file and no network. Raises an `InputError` if a folder has no run, or there is no folder to write to.
     """
     found = find_runs(folders)
+    common = Path(os.path.commonpath([folder.resolve() for folder in folders]))
+    output = output or common / "report.html"
+    if output.is_dir() or not output.parent.is_dir():
+        raise InputError(f"report: wanted a file in a folder that there is, found {output}; choose another --output")
     runs = [read_run(folder, name) for folder, name in zip(found, run_names(found), strict=True)]
     sections = ([comparison(runs)] if len(runs) > 1 else []) + [run_section(run) for run in runs]
     sections[0].blocks += [Text(f"{folder} is left out: it has no event files.") for folder in left_out(folders, found)]
-    common = Path(os.path.commonpath([folder.resolve() for folder in folders]))
-    output = output or common / "report.html"
     title = runs[0].name if len(runs) == 1 else f"{common.name}: {len(runs)} runs"
     subtitle = (
         f"From TensorBoard's event files. A curve of more than {BUCKETS:,} points is drawn as the means of {BUCKETS:,} "
         "buckets, and its bands keep each bucket's minimum and maximum. Point at a number to see all its digits."
     )
-    page = render(title, subtitle, sections, {run.name: run.final_values for run in runs})
-    try:
-        output.write_text(page, "utf-8")
-    except OSError as error:
-        raise InputError(f"report: cannot write {output}: {error.strerror}; choose another with --output") from error
+    output.write_text(render(title, subtitle, sections, {run.name: run.final_values for run in runs}), "utf-8")
     return output

@@ -101,6 +101,7 @@ def number(value: float | None, best: bool = False) -> Cell:
 def render(title: str, subtitle: str, sections: Sequence[Section], data: Mapping[str, Any]) -> str:
     """Return the page; `data` are in it as JSON, under the id `data`. All text is escaped."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
     template = environment.from_string(files(__package__).joinpath("page.html.jinja").read_text("utf-8"))
     return template.render(title=title, subtitle=subtitle, sections=sections, data=_strict(data))
 
