@@ -132,7 +132,7 @@ def test_what_others_wrote_is_text_and_not_markup(sweep: Path, tmp_path: Path) -
     page = (run / "report.html").read_text()
     assert "<i>run" not in page
     assert "<script>" not in page
-    assert html.escape(evil).replace("&#x27;", "&#39;") in page
+    assert html.escape(evil) in page
     assert f"$x_{evil}" in shown(page)["<i>run"]["val"]
 
 
@@ -254,7 +254,7 @@ def test_the_report_of_a_sweep_opens_without_a_network(
         page = browser.new_page()
         page.context.set_offline(True)
         page.on("request", lambda request: asked.append(request.url))
-        page.on("pageerror", problems.append)
+        page.on("pageerror", lambda error: problems.append(error.message))
         page.on("console", lambda message: problems.append(message.text))
         page.goto(moved.as_uri())
         assert page.locator("h2").all_inner_texts() == ["Comparison", *(f"Run {i}_{n}" for i, n in enumerate(losses))]
