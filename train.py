@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lossframe import ranks
+from lossframe import configs, ranks
 from lossframe.errors import InputError, names, nearest
 
 RANK_CONFIG = "LOSSFRAME_RANK_CONFIG"
@@ -55,7 +56,9 @@ def run(config: DictConfig) -> float | None:
     pl.seed_everything(config.seed, workers=True, verbose=False)
     part = {name: instantiate(config[name], _convert_="all") for name in ("loss", "metrics", "logger", "callbacks")}
     objective = Objective(part["loss"], config.weights, config.inputs)
-    heads = objective.reads.union(*[metric["reads"] for metric in part["metrics"].values()])
+    loggers, callbacks = list(part["logger"].values()), list(part["callbacks"].values())
+    read = [metric["reads"] for metric in part["metrics"].values()] + [feeding.reads_of(each) for each in callbacks]
+    heads = objective.reads.union(*read)
     learner = Learner(
         model=instantiate(config.model, heads=sorted(heads)),
         objective=objective,
@@ -64,8 +67,7 @@ def run(config: DictConfig) -> float | None:
         metrics=part["metrics"],
     )
     data = instantiate(config.data)
-    feeding.check(objective, part["metrics"], data, learner.model)
-    loggers, callbacks = list(part["logger"].values()), list(part["callbacks"].values())
+    feeding.check(objective, part["metrics"], data, learner.model, callbacks)
     if not config.trainer.enable_progress_bar:
         callbacks = [callback for callback in callbacks if not isinstance(callback, pl.callbacks.ProgressBar)]
     callbacks.append(Agreement(cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))))
@@ -94,7 +96,7 @@ def report(folder: Path, tested: Mapping[str, Any], checkpoint: str | None) -> N
     (folder / "metrics.json").write_text(json.dumps({**numbers, "checkpoint": checkpoint}, indent=2) + "\n")
     console = Console(soft_wrap=True, highlight=False)
     for name, value in numbers.items():
-        if not name.endswith(("_std", "_min", "_max")):
+        if not re.search(r"_(std|min|max|p\d+)$|/share/", name):
             console.print(f"{name:<32} {value:.4f}")
     console.print(f"best checkpoint  {checkpoint}")
     console.print(f"curves           tensorboard --logdir {folder}")
@@ -109,9 +111,10 @@ def explain(error: BaseException) -> str | None:
     for link in chain:
         if isinstance(link, InputError):
             message = str(link)
-        elif isinstance(link, MissingConfigException) and link.options:
-            group, _, choice = str(link.missing_cfg_file).rpartition("/")
-            message = f"{group}={choice}: wanted one of {names(link.options)}.{nearest(choice, link.options)}"
+        elif isinstance(link, MissingConfigException) and link.missing_cfg_file:
+            group, _, choice = link.missing_cfg_file.rpartition("/")
+            known = link.options or configs.choices(group)  # of group=[several], Hydra tells no options
+            message = f"{group}={choice}: wanted one of {names(known)}.{nearest(choice, known)}"
         elif (
             isinstance(link, OmegaConfBaseException)
             and link.parent_node

@@ -7,11 +7,13 @@ if TYPE_CHECKING:
     from lossframe.errors import InputError, NonFiniteError
     from lossframe.learner import Learner
     from lossframe.loss import Loss, LossOptions
+    from lossframe.moments import Moments
     from lossframe.monitor import LossMonitor
     from lossframe.native import NativeLoss
     from lossframe.objective import Frame, Objective
     from lossframe.penalty import Penalty
-    from lossframe.statistics import Moments, Statistics, drain
+    from lossframe.statistics import Statistics
+    from lossframe.window import drain
 
 _MODULES = {
     "InputError": "errors",
@@ -24,9 +26,9 @@ _MODULES = {
     "Frame": "objective",
     "Objective": "objective",
     "Penalty": "penalty",
-    "Moments": "statistics",
+    "Moments": "moments",
     "Statistics": "statistics",
-    "drain": "statistics",
+    "drain": "window",
 }
 
 __all__ = [

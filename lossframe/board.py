@@ -6,6 +6,10 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from lossframe.csv_logger import ResumableCSVLogger
+from lossframe.moments import Moments
+
+_BARS = 64
+"""How many bars a histogram has: TensorBoard shows it with about half of them."""
 
 
 class Board:
@@ -13,12 +17,15 @@ class Board:
 
     def __init__(self) -> None:
         self.written: dict[str, int] = {}
+        self.layout: dict[str, Any] = {}
         self.resumed = False
         self._kept = False
         self._writers: dict[tuple[int, str], SummaryWriter] = {}
 
-    def write(self, loggers: list[Any], stage: str, scalars: dict[str, float], step: int) -> None:
-        """Write one point of each curve."""
+    def write(
+        self, loggers: list[Any], stage: str, scalars: dict[str, float], values: dict[str, Moments], step: int
+    ) -> None:
+        """Write one point of each curve, and the histograms of values where they were counted."""
         if self.resumed and not self._kept:
             self._kept = True
             for logger in loggers:
@@ -27,6 +34,8 @@ class Board:
         for writer in self.writers(loggers, stage):
             for tag, value in scalars.items():
                 writer.add_scalar(tag, value, step)
+            for tag, moments in values.items():
+                add_histogram(writer, tag, moments, step)
             writer.flush()
         for logger in loggers:
             if not is_tensorboard(logger):
@@ -49,10 +58,31 @@ class Board:
         key = (id(logger), stage)
         if key not in self._writers:
             purge = self.written.get(stage, -1) + 1 if self.resumed else None
-            self._writers[key] = SummaryWriter(str(Path(logger.log_dir) / stage), purge_step=purge)
+            writer = self._writers[key] = SummaryWriter(str(Path(logger.log_dir) / stage), purge_step=purge)
+            if self.layout and [opened for opened, _ in self._writers].count(id(logger)) == 1:
+                writer.add_custom_scalars(self.layout)
         return self._writers[key]
 
 
 def is_tensorboard(logger: Any) -> bool:
     """Recognise TensorBoard's logger of either Lightning package, without opening a run for nothing."""
     return any(kind.__name__ == "TensorBoardLogger" for kind in type(logger).__mro__)
+
+
+def add_histogram(writer: SummaryWriter, tag: str, moments: Moments, step: int) -> None:
+    """Write a histogram of values as TensorBoard's bars, if they were counted."""
+    if moments.histogram is None or not len(moments.histogram.counts) or moments.nonfinite:
+        return
+    limits, counts = moments.histogram.bars(_BARS, moments.min, moments.max)
+    squares = moments.m2 + moments.count * moments.mean**2
+    writer.add_histogram_raw(
+        tag,
+        min=moments.min,
+        max=moments.max,
+        num=int(moments.count),
+        sum=moments.mean * moments.count,
+        sum_squares=squares,
+        bucket_limits=limits.tolist(),
+        bucket_counts=counts.tolist(),
+        global_step=step,
+    )

@@ -1,6 +1,6 @@
 """Whether the chosen data and model give what losses and metrics read; and if not, which other choices would."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -11,7 +11,9 @@ from lossframe.objective import Objective
 Metrics = Mapping[str, Mapping[str, Any]]
 
 
-def check(objective: Objective, metrics: Metrics, data: object, model: object) -> None:
+def check(
+    objective: Objective, metrics: Metrics, data: object, model: object, callbacks: Iterable[object] = ()
+) -> None:
     """Raise an `InputError` that names a choice to make, unless `data` and `model` give all that is read.
 
     They say what they give by an attribute `provides`, a set of entries. Where one says nothing, nothing is checked.
@@ -31,6 +33,15 @@ def check(objective: Objective, metrics: Metrics, data: object, model: object) -
         if missing := [entry for entry in content["reads"] if entry not in given]:
             hint = " or ".join(f"metrics={name}" for name in _metrics(given)) or "others"
             raise InputError(f"metric {metric!r} reads {names(missing)}, which {neither}; choose {hint}")
+    for callback in callbacks:
+        if missing := [entry for entry in sorted(reads_of(callback)) if entry not in given]:
+            hint = f"choose among {names(sorted(given))} by callbacks.NAME.PARAMETER=ENTRY, or leave it out"
+            raise InputError(f"{type(callback).__name__} reads {names(missing)}, which {neither}; {hint}")
+
+
+def reads_of(callback: object) -> frozenset[str]:
+    """Return the entries that a callback reads, its attribute `reads`; none where it has none."""
+    return getattr(callback, "reads", frozenset())
 
 
 def experiments(reads: Collection[str]) -> list[str]:

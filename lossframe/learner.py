@@ -63,21 +63,22 @@ class Learner(pl.LightningModule):
         """Return the frame: the batch and what the model made of it."""
         return {**batch, **self.model(batch)}
 
-    def training_step(self, batch: Frame, batch_idx: int) -> Tensor:
-        """Return the objective."""
-        total: Tensor = self.objective(self(batch))
+    def training_step(self, batch: Frame, batch_idx: int) -> dict[str, Any]:
+        """Return the objective as "loss", and the "frame", for callbacks that show it."""
+        frame = self(batch)
+        total: Tensor = self.objective(frame)
         if not total.requires_grad:
             terms = names(name for name, _ in self.objective.named_losses())
             raise InputError(f"{terms} has no gradient: add a loss to learn from, as in loss=[cross_entropy,...]")
-        return total
+        return {"loss": total, "frame": frame}
 
-    def validation_step(self, batch: Frame, batch_idx: int) -> None:
-        """Evaluate the objective and the metrics."""
-        self._evaluate(batch)
+    def validation_step(self, batch: Frame, batch_idx: int) -> dict[str, Any]:
+        """Evaluate the objective and the metrics, and return the frame, for callbacks that draw it."""
+        return self._evaluate(batch)
 
-    def test_step(self, batch: Frame, batch_idx: int) -> None:
-        """Evaluate the objective and the metrics."""
-        self._evaluate(batch)
+    def test_step(self, batch: Frame, batch_idx: int) -> dict[str, Any]:
+        """Evaluate the objective and the metrics, and return the frame, for callbacks that draw it."""
+        return self._evaluate(batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of the validation split."""
@@ -94,8 +95,8 @@ class Learner(pl.LightningModule):
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": self.scheduler(optimizer)}
 
-    def _evaluate(self, batch: Frame) -> None:
-        frame = self(batch)
+    def _evaluate(self, batch: Frame) -> dict[str, Any]:
+        frame: dict[str, Any] = self(batch)
         self.objective(frame)
         for name, metric in self.metrics.items():
             reads = metric["reads"]
@@ -106,6 +107,7 @@ class Learner(pl.LightningModule):
                 )
             if len(frame[reads[0]]):  # a rank may be left without samples, which torchmetrics does not expect
                 metric["metric"].update(*[frame[entry] for entry in reads])
+        return frame
 
     def _log_metrics(self, stage: str) -> None:
         for name, metric in self.metrics.items():

@@ -11,9 +11,10 @@ from torch.utils import _pytree as pytree
 
 from lossframe import batch, distributed
 from lossframe.errors import InputError, names
+from lossframe.moments import Moments
 from lossframe.options import LossOptions, check_options, is_plain, positional_parameters
 from lossframe.reduction import check_reduction, divide, fraction, weigh
-from lossframe.statistics import Memory, Moments, require_finite
+from lossframe.statistics import QUANTILES, Memory, require_finite
 
 __all__ = ["Loss", "LossOptions", "SummaryWriter"]
 
@@ -68,6 +69,11 @@ class Loss(nn.Module, ABC):
         self.log_std = options.get("log_std", False)
         self.log_min = options.get("log_min", False)
         self.log_max = options.get("log_max", False)
+        self.log_quantiles = options.get("log_quantiles", False)
+        self.record = options.get("record", True)
+        self.keep_samples = False
+        self.samples: Tensor | None = None
+        self.input_sums: Tensor | None = None
         self.memory = Memory()
         self._calls = 0
 
@@ -106,7 +112,7 @@ class Loss(nn.Module, ABC):
 
     def log(self, name: str, value: Tensor | float) -> None:
         """Remember any value, of any shape, under a name of its own."""
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or not self.record:
             return
         value = torch.as_tensor(value)
         self.memory.push(name, value, replicated=self._replicated())
@@ -126,14 +132,15 @@ class Loss(nn.Module, ABC):
     def summary(self, samples_seen: int, summary_writer: SummaryWriter) -> None:
         """Write what is remembered on this rank as curves over samples seen; nothing is reset.
 
-        Tags are `k`, and `k_std`, `k_min`, `k_max` where `log_std`, `log_min`, `log_max` ask for them.
+        Tags are `k`, and `k_std`, `k_min`, `k_max` where `log_std`, `log_min`, `log_max` ask for them; `k_p5`, `k_p50`,
+        `k_p95` and `k_p99` where `log_quantiles` does.
         """
         for name, moments in self._read().items():
             for tag, value in self.series(name, moments).items():
                 summary_writer.add_scalar(tag, value, samples_seen)
 
     def series(self, tag: str, moments: Moments) -> dict[str, float]:
-        """Return the curves to show for one name: its mean and, where asked for, population std, min and max."""
+        """Return the curves to show for one name: its mean and, where asked for, std, min, max and quantiles."""
         shown = {tag: moments.mean}
         if self.log_std:
             shown[f"{tag}_std"] = moments.std
@@ -141,6 +148,8 @@ class Loss(nn.Module, ABC):
             shown[f"{tag}_min"] = moments.min
         if self.log_max:
             shown[f"{tag}_max"] = moments.max
+        if self.log_quantiles and moments.histogram is not None:
+            shown |= {f"{tag}_{suffix}": moments.quantile(q) for suffix, q in QUANTILES.items()}
         return shown
 
     def extra_repr(self) -> str:
@@ -169,13 +178,16 @@ class Loss(nn.Module, ABC):
     def _evaluate(self, inputs: dict[str, Any], weight: Tensor | float | None) -> Tensor:
         if self.relational and isinstance(weight, Tensor) and weight.ndim:
             weight = batch.weight_of_samples(inputs, weight)
+        keep, own = None, slice(None)
+        if self.relational and self.keep_samples:
+            self.input_sums = batch.sums_of_samples(inputs)
         if self._replicated():
-            inputs, weight = batch.gather(inputs, weight)
+            inputs, weight, own = batch.gather(inputs, weight)
         self.check(**inputs)
         if self._may_read_values(inputs):
             self.check_values(**inputs)
         if self.relational and isinstance(weight, Tensor) and weight.ndim:
-            inputs, weight = batch.leave_out(inputs, weight)
+            inputs, weight, keep = batch.leave_out(inputs, weight)
             values = self._values(inputs)
             weight = batch.weight_of_values(values, weight)
         else:
@@ -184,7 +196,13 @@ class Loss(nn.Module, ABC):
             self.update(**inputs)
         counts = self.counts(**inputs)
         weighted, aligned = weigh(batch.counted(values, counts), weight)
-        self._remember(weighted.detach(), aligned, counts)
+        if self.record or self.keep_samples:
+            remembered, mask = _remembered(weighted.detach(), aligned, counts)
+            if self.record:
+                self.memory.push("loss", remembered, mask, self._replicated(), self.log_quantiles)
+            if self.keep_samples:
+                samples = batch.of_samples(remembered, mask, keep, batch.size(inputs))
+                self.samples = remembered.sum() if samples is None else samples[own]
         if self.reduction == "none":
             return weighted
         if self.reduction == "weighted_mean":
@@ -205,14 +223,6 @@ class Loss(nn.Module, ABC):
                 denominator = torch.ones_like(denominator)
         return divide(numerator, denominator)
 
-    def _remember(self, weighted: Tensor, weight: Tensor | None, counts: Tensor | None) -> None:
-        mask = None if weight is None else (weight != 0)
-        if counts is not None:
-            counted = counts != 0
-            weighted = weighted / counts.clamp_min(1)
-            mask = counted if mask is None else mask & counted
-        self.memory.push("loss", weighted, mask, self._replicated())
-
     def _replicated(self) -> bool:
         return self.relational and distributed.world_size() > 1
 
@@ -228,3 +238,13 @@ class Loss(nn.Module, ABC):
         for name, moments in read.items():
             require_finite(type(self).__name__, name, moments)
         return read
+
+
+def _remembered(weighted: Tensor, weight: Tensor | None, counts: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Return the values to remember, one per elementary penalty, and which of them count."""
+    mask = None if weight is None else (weight != 0)
+    if counts is not None:
+        counted = counts != 0
+        weighted = weighted / counts.clamp_min(1)
+        mask = counted if mask is None else mask & counted
+    return weighted, mask

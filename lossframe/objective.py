@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from lossframe import distributed
 from lossframe.errors import InputError, names, nearest
 from lossframe.loss import Loss
+from lossframe.moments import Moments
 from lossframe.penalty import Penalty
-from lossframe.statistics import Memory, Moments
+from lossframe.statistics import Memory
 
 Frame = Mapping[str, Any]
 """The batch and what the model made of it: name -> tensor."""

@@ -13,12 +13,16 @@ class LossOptions(TypedDict, total=False):
 
     `reduction`: "mean" (default), "sum", "none", "weighted_mean" or "batch_mean", see `lossframe.reduction.reduce`.
     `log_std`, `log_min`, `log_max`: whether `summary` and `LossMonitor` show these beside the mean (default False).
+    `log_quantiles`: whether to count the values into a histogram, and show p5, p50, p95 and p99 (default False).
+    `record`: whether to remember anything at all (default True).
     """
 
     reduction: Reduction
     log_std: bool
     log_min: bool
     log_max: bool
+    log_quantiles: bool
+    record: bool
 
 
 def check_options(loss: type, options: Iterable[str]) -> None:

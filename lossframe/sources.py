@@ -2,15 +2,17 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import NamedTuple
 
 from torch import nn
 
 from lossframe.loss import Loss
+from lossframe.moments import Moments
 from lossframe.objective import Objective
-from lossframe.statistics import Memory, Moments, require_finite
+from lossframe.statistics import Memory
+from lossframe.window import Seen
 
 
 class Source(NamedTuple):
@@ -18,6 +20,7 @@ class Source(NamedTuple):
 
     memory: Memory
     curves: Callable[[str, Moments], dict[str, float]]
+    loss: Loss | None = None
 
 
 def find_sources(module: nn.Module) -> dict[str, Source]:
@@ -31,9 +34,9 @@ def find_sources(module: nn.Module) -> dict[str, Source]:
         prefix = f"{path}." if len(list(_objectives(module))) > 1 else ""
         sources[f"objective {path}"] = Source(objective.memory, partial(_objective_curves, objective, prefix))
         for name, loss in objective.named_losses():
-            sources[prefix + name] = Source(loss.memory, partial(_loss_curves, loss, prefix + name))
+            sources[prefix + name] = Source(loss.memory, partial(_loss_curves, loss, prefix + name), loss)
     for name, loss in _free_losses(module).items():
-        sources[name] = Source(loss.memory, partial(_loss_curves, loss, name))
+        sources[name] = Source(loss.memory, partial(_loss_curves, loss, name), loss)
     return sources
 
 
@@ -45,6 +48,31 @@ def weights(module: nn.Module) -> dict[str, float]:
         for path, objective in found
         for name, weight in objective.weights.items()
     }
+
+
+def forget_samples(losses: Mapping[str, Loss]) -> None:
+    """Forget the values by sample of an earlier batch: not every step calls every loss."""
+    for loss in losses.values():
+        loss.samples = loss.input_sums = None
+
+
+def curves(sources: Mapping[str, Source], seen: Seen) -> dict[str, float]:
+    """Return the curves to show of what was seen: tag -> value."""
+    shown: dict[str, float] = {}
+    for term, named in seen.items():
+        for name, moments in named.items():
+            shown |= sources[term].curves(name, moments)
+    return shown | shares(shown)
+
+
+def shares(curves: dict[str, float]) -> dict[str, float]:
+    """Return `share/TERM`: the part of each weighted term in the sum of their magnitudes."""
+    weighted = {tag[len("weighted/") :]: abs(value) for tag, value in curves.items() if tag.startswith("weighted/")}
+    sums: dict[str, float] = {}
+    for term, value in weighted.items():
+        objective = term.rpartition(".")[0]
+        sums[objective] = sums.get(objective, 0.0) + value
+    return {f"share/{term}": value / (sums[term.rpartition(".")[0]] or 1.0) for term, value in weighted.items()}
 
 
 def snake_case(name: str) -> str:
@@ -69,7 +97,6 @@ def _free_losses(module: nn.Module) -> dict[str, Loss]:
 
 
 def _loss_curves(loss: Loss, term: str, name: str, moments: Moments) -> dict[str, float]:
-    require_finite(f"{term} ({type(loss).__name__})", name, moments)
     return loss.series(f"loss/{term}" if name == "loss" else f"loss/{term}/{name}", moments)
 
 

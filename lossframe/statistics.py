@@ -1,185 +1,200 @@
-"""What a loss remembers: exact moments and extrema that merge over steps and ranks in any order.
+"""What a loss remembers: recording keeps the detached values and computes nothing; they are folded in bulk."""
 
-A state is one float64 vector `[count, mean, m2, min, max, nonfinite]`, where `m2 = sum((x - mean)^2)`; two states
-merge by Chan, Golub & LeVeque (1983), https://doi.org/10.1080/00031305.1983.10483115. Recording keeps the detached
-values and computes nothing; they are folded into the state when the buffer is full, or at a drain.
-"""
-
-from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from lossframe import distributed
+from lossframe import histogram
 from lossframe.errors import NonFiniteError
+from lossframe.histogram import Histogram
+from lossframe.moments import EMPTY, Moments, merge, moments
+
+QUANTILES = {"p5": 0.05, "p50": 0.5, "p95": 0.95, "p99": 0.99}
+"""The quantiles that are shown, by the suffix of their curve."""
 
 _BUFFERED_CALLS = 64
 _BUFFERED_VALUES = 1 << 16
-_BYTES_PER_TERM = 2048
 
 
-@dataclass(frozen=True, slots=True)
-class Moments:
-    """Count, mean, sum of squared deviations, extrema, and how many values were not finite."""
+class Record:
+    """What is remembered under one name: values that wait, and the states `[k, 6]` and histogram of the others."""
 
-    count: float = 0.0
-    mean: float = 0.0
-    m2: float = 0.0
-    min: float = float("inf")
-    max: float = float("-inf")
-    nonfinite: float = 0.0
+    __slots__ = ("histogram", "pending", "quantiles", "replicated", "states")
 
-    @property
-    def std(self) -> float:
-        """Population standard deviation; 0 for a single value."""
-        return float((self.m2 / self.count) ** 0.5) if self.count else 0.0
-
-    def merge(self, other: Self) -> "Moments":
-        """Return the moments of both sets of values together."""
-        return Moments(*merge(torch.tensor([astuple(self), astuple(other)], dtype=torch.float64)).tolist())
-
-
-def merge(states: Tensor) -> Tensor:
-    """Merge states `[k, 6]` into one `[6]`; the empty state is neutral."""
-    count, mean, m2, low, high, nonfinite = states.unbind(-1)
-    total = count.sum()
-    center = (count * mean).sum() / total.clamp_min(1)
-    spread = m2.sum() + (count * (mean - center) ** 2).sum()
-    return torch.stack([total, center, spread, low.amin(), high.amax(), nonfinite.sum()])
-
-
-def moments(values: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Return the state `[6]` of a vector of values, of those under the mask if there is one."""
-    x = values.double()
-    if mask is None:
-        mask = torch.ones((), dtype=torch.bool, device=x.device).expand_as(x)
-    count = mask.sum(dtype=torch.float64)
-    mean = torch.where(mask, x, 0.0).sum() / count.clamp_min(1)
-    m2 = torch.where(mask, (x - mean) ** 2, 0.0).sum()
-    # an infinity of the right sign in front, so that nothing at all still has extrema
-    inf = x.new_full((1,), torch.inf)
-    low = torch.cat([inf, torch.where(mask, x, torch.inf)]).amin()
-    high = torch.cat([-inf, torch.where(mask, x, -torch.inf)]).amax()
-    nonfinite = (mask & ~x.isfinite()).sum(dtype=torch.float64)
-    return torch.stack([count, mean, m2, low, high, nonfinite])
-
-
-class Statistics(Metric):
-    """Count, mean, population std, min and max of every value seen; a `torchmetrics.Metric`.
-
-    Moments are float64 whatever the precision of the model. `compute()` gives a dict of scalar tensors.
-
-    >>> statistics = Statistics()
-    >>> statistics.update(torch.tensor([1.0, 3.0]))
-    >>> statistics.update(torch.tensor([5.0]))
-    >>> {name: value.item() for name, value in statistics.compute().items()}
-    {'count': 3.0, 'mean': 3.0, 'std': 1.632993161855452, 'min': 1.0, 'max': 5.0}
-    """
-
-    full_state_update = False
-    moments: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        empty = torch.tensor(astuple(Moments()), dtype=torch.float64)
-        self.add_state("moments", default=empty, dist_reduce_fx=merge, persistent=True)
-        self.pending: list[tuple[Tensor, Tensor | None]] = []
+    def __init__(self, quantiles: bool = False) -> None:
+        self.quantiles = quantiles
         self.replicated = False
+        self.pending: list[tuple[Tensor, Tensor | None]] = []
+        self.states: list[Tensor] = []
+        self.histogram: Tensor | None = None
 
     def push(self, values: Tensor, mask: Tensor | None = None) -> None:
         """Remember values of any shape, those under the mask if there is one; nothing is computed yet."""
         pending = self.pending
-        if not pending:
-            self._computed, self._update_count = None, self._update_count + 1  # torchmetrics' cache of `compute`
-        elif pending[-1][0].device != values.device:
+        if pending and pending[-1][0].device != values.device:
             self.fold()
         pending.append((values.detach(), mask))
         if len(pending) >= _BUFFERED_CALLS or values.numel() > _BUFFERED_VALUES:
             self.fold()
 
-    def fold(self) -> Tensor:
-        """Merge the buffered values into the state, and return it."""
-        if self.pending:
-            values = torch.cat([v.reshape(-1) for v, _ in self.pending])
+    def fold(self) -> None:
+        """Compute the state of the values that wait."""
+        if not self.pending:
+            return
+        values, masks = zip(*self.pending, strict=True)
+        self.pending.clear()
+        if any(mask is not None for mask in masks):
+            mask = _joined([_mask_like(v, m) for v, m in zip(values, masks, strict=True)])
+        else:
             mask = None
-            if any(m is not None for _, m in self.pending):
-                mask = torch.cat([_mask_like(v, m) for v, m in self.pending])
-            self.pending.clear()
-            new = moments(values, mask)
-            self.moments = merge(torch.stack([self.moments.to(new.device), new]))
-        return self.moments
+        joined = _joined([v.reshape(-1) for v in values])
+        self.states.append(moments(joined, mask, self._buckets(joined.device)))
 
-    def update(self, values: Tensor, mask: Tensor | None = None) -> None:
-        """Remember values; the torchmetrics spelling of `push`."""
-        self.push(values, mask)
+    def state(self) -> Tensor:
+        """Return the state `[6]` of everything remembered."""
         self.fold()
-
-    def compute(self) -> dict[str, Tensor]:
-        """Return count, mean, std, min and max as scalar float64 tensors."""
-        count, mean, m2, low, high, _ = self.fold().unbind()
-        return {
-            "count": count,
-            "mean": mean,
-            "std": (m2 / count.clamp_min(1)).sqrt(),
-            "min": low,
-            "max": high,
-        }
+        if not self.states:
+            return torch.tensor(EMPTY, dtype=torch.float64)
+        if len(self.states) > 1:
+            self.states = [merge(torch.stack([state.to(self.states[-1].device) for state in self.states]))]
+        return self.states[0]
 
     def reset(self) -> None:
         """Forget everything."""
         self.pending.clear()
-        super().reset()
+        self.states = []
+        self.histogram = None
 
-    def _apply(self, fn: Any, exclude_state: Any = "") -> Self:
-        """Follow a module to another device, and never to another dtype."""
-        self.fold()
-        device = fn(torch.empty(0, device=self.moments.device)).device
-        self.moments = self.moments.to(device)
-        return self
+    def _buckets(self, device: torch.device) -> Tensor | None:
+        if not self.quantiles:
+            return None
+        if self.histogram is None:
+            self.histogram = torch.zeros(histogram.SIZE, dtype=torch.int64, device=device)
+        self.histogram = self.histogram.to(device)
+        return self.histogram
 
 
-def _mask_like(values: Tensor, mask: Tensor | None) -> Tensor:
-    if mask is None:
-        return torch.ones(values.numel(), dtype=torch.bool, device=values.device)
-    return mask.expand_as(values).reshape(-1)
+class Transfer:
+    """What some records hold, on its way to the host: one copy for all of them, which nothing waits for yet."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        parts = [part for record in records for part in _parts(record)]
+        self.sizes = [len(part) for part in parts]
+        device = next((part.device for part in parts if part.device.type != "cpu"), torch.device("cpu"))
+        packed = torch.cat([part.to(device) for part in parts]) if parts else torch.empty(0, dtype=torch.int64)
+        self.host, self.arrived = packed, None
+        if packed.is_cuda:
+            self.host = torch.empty(packed.shape, dtype=packed.dtype, pin_memory=True)
+            self.host.copy_(packed, non_blocking=True)
+            self.arrived = torch.cuda.Event()
+            self.arrived.record()
+
+    def result(self) -> list[Moments]:
+        """Wait for the copy, and return the moments of each."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        parts = iter(self.host.split(self.sizes))
+        return [
+            Moments.of(numbers.view(torch.float64).tolist(), Histogram.of(buckets.numpy()) if len(buckets) else None)
+            for numbers, buckets in zip(parts, parts, strict=True)
+        ]
 
 
 class Memory:
-    """Named statistics: what one loss, or one objective, remembers."""
+    """Named records: what one loss, or one objective, remembers."""
 
     def __init__(self) -> None:
-        self.statistics: dict[str, Statistics] = {}
+        self.records: dict[str, Record] = {}
 
-    def push(self, name: str, values: Tensor, mask: Tensor | None = None, replicated: bool = False) -> None:
+    def push(
+        self,
+        name: str,
+        values: Tensor,
+        mask: Tensor | None = None,
+        replicated: bool = False,
+        quantiles: bool = False,
+    ) -> None:
         """Remember values under a name; `replicated` ones are the same on every rank and count once."""
-        statistics = self.statistics.get(name)
-        if statistics is None:
-            statistics = self.statistics[name] = Statistics()
-        statistics.replicated = replicated
-        statistics.push(values, mask)
+        record = self.records.get(name)
+        if record is None:
+            record = self.records[name] = Record(quantiles)
+        record.replicated = replicated
+        record.push(values, mask)
 
     def read(self) -> dict[str, Moments]:
         """Return the moments of every name seen, on this rank; one transfer from the device for all of them."""
-        return _to_host({("", name): statistics for name, statistics in self.statistics.items()}).get("", {})
+        seen = zip(self.records, Transfer(list(self.records.values())).result(), strict=True)
+        return {name: moments for name, moments in seen if moments.count}
 
     def reset(self) -> None:
         """Forget all values."""
-        for statistics in self.statistics.values():
-            statistics.reset()
+        for record in self.records.values():
+            record.reset()
 
-    def state(self) -> dict[str, Tensor]:
-        """Return the state of every name, for a checkpoint."""
-        return {name: statistics.fold().cpu() for name, statistics in self.statistics.items()}
+    def state(self) -> dict[str, Any]:
+        """Return the state of every name seen, for a checkpoint."""
+        return {name: moments.state() for name, moments in self.read().items()}
 
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
+    def load_state(self, state: Mapping[str, Any]) -> None:
         """Take over a `state`."""
-        self.statistics.clear()
+        self.records.clear()
         for name, saved in state.items():
-            self.statistics[name] = Statistics()
-            self.statistics[name].moments = saved.clone()
+            seen = Moments.from_state(saved)
+            record = self.records[name] = Record(seen.histogram is not None)
+            record.states = [torch.tensor(seen.numbers, dtype=torch.float64)]
+            if seen.histogram is not None:
+                record.histogram = torch.from_numpy(seen.histogram.dense())
+
+
+class Statistics(Metric):
+    """Count, mean, population std, min and max of every value seen, and quantiles; a `torchmetrics.Metric`.
+
+    Moments are float64 whatever the precision of the model. `quantiles` also counts the values into a histogram,
+    from which each quantile is known within 1/128 of its value (`histogram.RELATIVE_ERROR`). `compute()` gives a
+    dict of scalar tensors.
+
+    >>> statistics = Statistics(quantiles=True)
+    >>> statistics.update(torch.tensor([1.0, 3.0]))
+    >>> statistics.update(torch.tensor([5.0]))
+    >>> {name: round(value.item(), 2) for name, value in statistics.compute().items()}
+    {'count': 3.0, 'mean': 3.0, 'std': 1.63, 'min': 1.0, 'max': 5.0, 'p5': 1.21, 'p50': 3.02, 'p95': 4.8, 'p99': 4.96}
+    """
+
+    full_state_update = False
+    moments: Tensor
+    histogram: Tensor
+
+    def __init__(self, quantiles: bool = False) -> None:
+        super().__init__()
+        empty = torch.tensor(EMPTY, dtype=torch.float64)
+        self.add_state("moments", default=empty, dist_reduce_fx=merge, persistent=True)
+        buckets = torch.zeros(histogram.SIZE if quantiles else 0, dtype=torch.int64)
+        self.add_state("histogram", default=buckets, dist_reduce_fx="sum", persistent=True)
+        self.quantiles = quantiles
+
+    def update(self, values: Tensor, mask: Tensor | None = None) -> None:
+        """Take in values of any shape, those under the mask if there is one."""
+        counted = None if mask is None else _mask_like(values, mask)
+        new = moments(values.detach().reshape(-1), counted, self.histogram if self.quantiles else None)
+        self.moments = merge(torch.stack([self.moments, new]))
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return count, mean, std, min and max, and p5, p50, p95 and p99 if asked for, as scalar float64 tensors."""
+        count, mean, m2, low, high, _ = self.moments.unbind()
+        result = {"count": count, "mean": mean, "std": (m2 / count.clamp_min(1)).sqrt(), "min": low, "max": high}
+        if self.quantiles:
+            seen = Moments.of(self.moments.tolist(), Histogram.of(self.histogram.cpu().numpy()))
+            result |= {name: mean.new_tensor(seen.quantile(q)) for name, q in QUANTILES.items()}
+        return result
+
+    def _apply(self, fn: Any, exclude_state: Any = "") -> Self:
+        """Follow a module to another device, and never to another dtype."""
+        device = fn(torch.empty(0, device=self.moments.device)).device
+        self.moments, self.histogram = self.moments.to(device), self.histogram.to(device)
+        return self
 
 
 def require_finite(term: str, name: str, moments: Moments) -> None:
@@ -192,40 +207,16 @@ def require_finite(term: str, name: str, moments: Moments) -> None:
         )
 
 
-def drain(memories: Mapping[str, Memory], samples: int = 0) -> tuple[dict[str, dict[str, Moments]], int]:
-    """Read and reset all memories of all ranks: term -> name -> moments, and the ranks' samples added up.
-
-    One transfer from the device and one collective, for any number of terms and statistics. Must be called on
-    every rank; every rank gets the same result. `memories` has the same keys on all ranks; the names that were
-    logged may differ.
-    """
-    states = {(term, name): s for term, memory in memories.items() for name, s in memory.statistics.items()}
-    replicated = {key: s.replicated for key, s in states.items()}
-    message = (_to_host(states), replicated, samples)
-    for memory in memories.values():
-        memory.reset()
-    capacity = _BYTES_PER_TERM * (1 + len(memories))
-    messages = distributed.exchange(message, capacity, distributed.collective_device())
-    merged: dict[str, dict[str, Moments]] = {term: {} for term in memories}
-    for local, local_replicated, _ in messages:
-        for term, names in local.items():
-            for name, new in names.items():
-                known = merged[term].get(name)
-                if known is None:
-                    merged[term][name] = new
-                elif not local_replicated[term, name]:
-                    merged[term][name] = known.merge(new)
-    return merged, sum(count for *_, count in messages)
+def _parts(record: Record) -> tuple[Tensor, Tensor]:
+    state = record.state().view(torch.int64)
+    return state, state.new_empty(0) if record.histogram is None else record.histogram
 
 
-def _to_host(states: Mapping[tuple[str, str], Statistics]) -> dict[str, dict[str, Moments]]:
-    result: dict[str, dict[str, Moments]] = {}
-    if not states:
-        return result
-    folded = [statistics.fold() for statistics in states.values()]
-    device = next((state.device for state in folded if state.device.type != "cpu"), folded[0].device)
-    rows = torch.stack([state.to(device) for state in folded]).tolist()
-    for (term, name), row in zip(states, rows, strict=True):
-        if row[0]:  # nothing seen, nothing to tell
-            result.setdefault(term, {})[name] = Moments(*row)
-    return result
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)  # type: ignore[arg-type]
+
+
+def _mask_like(values: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is None:
+        return torch.ones(values.numel(), dtype=torch.bool, device=values.device)
+    return mask.expand_as(values).reshape(-1)

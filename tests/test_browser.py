@@ -1,8 +1,10 @@
-"""What people see: a real `tensorboard` process, looked at with a real chromium.
+"""What people see: a run of train.py in a real `tensorboard`, looked at with a real chromium.
 
-`LOSSFRAME_PICTURES=docs python -m pytest tests/test_browser.py` renews the README's picture.
+`LOSSFRAME_PICTURES=FOLDER python -m pytest tests/test_browser.py` keeps the screenshots, one a tab; `docs` renews the
+README's.
 """
 
+import json
 import os
 import shutil
 import socket
@@ -10,14 +12,12 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from omegaconf import DictConfig
-from playwright.sync_api import Page, sync_playwright
-
-from train import run
+from conftest import ROOT
+from playwright.sync_api import Browser, Error, Page, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 OFFLINE = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
@@ -27,27 +27,56 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs a chromium on the PATH (Debian: apt-get install chromium)"),
 ]
 
+# tab -> where it is, and what can be read there
+TABS = {
+    "scalars": ("#scalars", ["loss", "weight", "precision_at_1"]),
+    "images": ("#images", ["pictures/confusion", "pictures/retrieval"]),
+    "projector": ("#projector", ["Points: 179", "Dimension: 64", "Total variance described"]),
+    "hparams": ("#hparams", ["data.batch_size", "weights.center", "final/test/precision_at_1"]),
+}
 
-@pytest.fixture
-def board(tmp_path: Path) -> Iterator[str]:
-    """Serve `tmp_path` with tensorboard; give its address."""
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Train with all that can be seen, and serve the run with tensorboard; give its address."""
+    folder = tmp_path_factory.mktemp("seen")
+    arguments = ["loss=[cross_entropy,center]", "weights.center=0.01", "trainer.max_epochs=12",
+                 "callbacks=[default,embeddings,retrieval,confusion]", "trainer.enable_progress_bar=false"]  # fmt: skip
+    subprocess.run([sys.executable, ROOT / "train.py", *arguments, f"hydra.run.dir={folder}"], check=True, timeout=300)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(tmp_path), "--port", str(port)]
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--port", str(port)]
     process = subprocess.Popen([*command, "--host", "127.0.0.1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_until_served(f"http://127.0.0.1:{port}", {"train", "val", "test"})
     yield f"http://127.0.0.1:{port}"
     process.terminate()
     process.wait(30)
 
 
-@pytest.fixture
-def page() -> Iterator[Page]:
-    """Open a browser window."""
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Start a browser."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OFFLINE)
-        yield browser.new_page(viewport={"width": 1180, "height": 1000})
-        browser.close()
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=OFFLINE)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """Open a window."""
+    window = browser.new_page(viewport={"width": 1180, "height": 1000})
+    yield window
+    window.close()
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Where screenshots go."""
+    folder = Path(os.environ.get("LOSSFRAME_PICTURES", tmp_path))
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def wait_until_served(address: str, runs: set[str]) -> None:
@@ -55,19 +84,40 @@ def wait_until_served(address: str, runs: set[str]) -> None:
     while time.monotonic() < deadline:
         try:
             with urllib.request.urlopen(f"{address}/data/runs", timeout=5) as reply:
-                if runs <= {name.strip('" []\n') for name in reply.read().decode().split(",")}:
+                if runs == set(json.load(reply)):
                     return
         except OSError:
             pass
         time.sleep(0.5)
-    raise AssertionError(f"tensorboard did not show the runs {runs} within a minute")
+    raise AssertionError(f"tensorboard did not show the runs {runs}, and no others, within a minute")
 
 
-def test_the_four_curves_of_a_term_show_train_and_val_on_one_chart(
-    configure: Callable[..., DictConfig], tmp_path: Path, board: str, page: Page
-) -> None:
-    run(configure("loss=[cross_entropy,center]", "weights.center=0.01", "trainer.max_epochs=12"))
-    wait_until_served(board, {"train", "val"})
+def wait_for(page: Page, text: str) -> None:
+    """Wait until a text can be seen in the page or in a frame of it."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            if any(frame.get_by_text(text).filter(visible=True).count() for frame in page.frames):
+                return
+        except Error:  # a frame that has just gone
+            pass
+        page.wait_for_timeout(500)
+    raise AssertionError(f"{text!r} cannot be read on {page.url}")
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_a_tab_shows_what_was_written(board: str, page: Page, pictures: Path, tab: str) -> None:
+    place, texts = TABS[tab]
+    page.goto(f"{board}/{place}")
+    for text in texts:
+        wait_for(page, text)
+    page.wait_for_timeout(2_000)
+    page.screenshot(path=pictures / f"tensorboard_{tab}.png")
+    loaded = page.locator("tf-image-loader img").evaluate_all("images => images.map(image => image.naturalWidth)")
+    assert tab != "images" or (len(loaded) == 4 and min(loaded) > 300)
+
+
+def test_the_four_curves_of_a_term_show_train_and_val_on_one_chart(board: str, page: Page, pictures: Path) -> None:
     page.goto(f"{board}/?runFilter=train|val&smoothing=0&tagFilter=loss/cross_entropy#timeseries")
     cards = page.locator("scalar-card")
     cards.first.wait_for(timeout=60_000)
@@ -78,6 +128,5 @@ def test_the_four_curves_of_a_term_show_train_and_val_on_one_chart(
         for curve in ("train", "val"):
             card.get_by_text(curve, exact=True).first.wait_for(timeout=30_000)
     page.wait_for_timeout(2_000)
-    folder = Path(os.environ.get("LOSSFRAME_PICTURES", tmp_path))
-    page.screenshot(path=folder / "tensorboard.png")
-    assert (folder / "tensorboard.png").stat().st_size > 20_000
+    page.screenshot(path=pictures / "tensorboard.png")
+    assert (pictures / "tensorboard.png").stat().st_size > 20_000

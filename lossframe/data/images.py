@@ -19,9 +19,14 @@ _LEAST = 3  # one image each to train, validate and test
 
 
 class ImageOptions(DataOptions, total=False):
-    """What every set of images takes besides: `black`, the value of its darkest pixels, 0 (default) or -1."""
+    """What every set of images takes besides.
+
+    `black`: the value of its darkest pixels, 0 (default) or -1.
+    `label_noise`: the share of the training samples whose label is replaced by another one (0).
+    """
 
     black: float
+    label_noise: float
 
 
 class ImageData(InMemoryData, ABC):
@@ -30,10 +35,19 @@ class ImageData(InMemoryData, ABC):
     provides = frozenset({"image", "index", "labels"})
 
     def __init__(
-        self, num_classes: int, image_shape: Sequence[int], black: float = 0.0, **options: Unpack[DataOptions]
+        self,
+        num_classes: int,
+        image_shape: Sequence[int],
+        black: float = 0.0,
+        label_noise: float = 0.0,
+        **options: Unpack[DataOptions],
     ) -> None:
         super().__init__(**options)
+        if not 0 <= label_noise <= 1:
+            raise InputError(f"{type(self).__name__}: wanted label_noise within [0, 1], found {label_noise}")
         self.black = black
+        self.label_noise = label_noise
+        self.mislabelled = torch.empty(0, dtype=torch.int64)
         self.num_classes = num_classes
         self.image_shape = tuple(image_shape)
 
@@ -42,8 +56,14 @@ class ImageData(InMemoryData, ABC):
         return {"num_classes": len(np.unique(frame["labels"].numpy())), "image_shape": tuple(frame["image"].shape[1:])}
 
     def prepare(self, frame: dict[str, Tensor], train: Tensor) -> dict[str, Tensor]:
-        """Stretch the images from [0, 1] to [`black`, 1]."""
-        return frame | {"image": self.black + (1 - self.black) * frame["image"]}
+        """Stretch the images from [0, 1] to [`black`, 1]; give some training samples, `mislabelled`, a wrong label."""
+        generator = torch.Generator().manual_seed(self.seed)
+        order = torch.randperm(len(train), generator=generator)
+        self.mislabelled = train[order[: round(self.label_noise * len(train))]].sort()[0]
+        labels = frame["labels"].clone()
+        shift = torch.randint(1, self.num_classes, self.mislabelled.shape, generator=generator)
+        labels[self.mislabelled] = (labels[self.mislabelled] + shift) % self.num_classes
+        return frame | {"image": self.black + (1 - self.black) * frame["image"], "labels": labels}
 
 
 class Digits(ImageData):
@@ -93,6 +113,11 @@ class ImageFolder(ImageData):
     ) -> None:
         super().__init__(num_classes, image_shape, **options)
         self.root = Path(root)
+
+    @property
+    def class_names(self) -> list[str]:
+        """The class folders' names, in the order of the labels."""
+        return [folder.name for folder in self._folders()]
 
     def load(self) -> dict[str, Tensor]:
         """Return all images; a root, class or image that cannot be used is an `InputError` naming its path."""

@@ -2,7 +2,7 @@
 
 from abc import ABC
 from collections.abc import Mapping
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 import torch
@@ -53,6 +53,7 @@ class BreastCancer(TabularData):
     """569 tumours with 30 measurements; `labels` int64 [B] is 0 malignant, 1 benign, and `target` the same as float."""
 
     provides = TabularData.provides | {"labels"}
+    class_names: ClassVar = ["malignant", "benign"]
 
     def __init__(
         self, num_inputs: int = 30, num_outputs: int = 2, num_classes: int = 2, **options: Unpack[DataOptions]

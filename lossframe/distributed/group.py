@@ -1,0 +1,52 @@
+"""The group of processes that train together: who is in it, and what all of them agree on."""
+
+import os
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import fully_shard
+
+
+def world_size() -> int:
+    """Return the number of ranks; 1 where no process group is running."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Return this process' rank; 0 where no process group is running."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def collective_device() -> torch.device:
+    """Return the device on which this process group's collectives run."""
+    if world_size() > 1 and "nccl" in dist.get_backend():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
+
+
+def first_rank_says(message: str) -> str:
+    """Return rank 0's message on every rank that torchrun started, before there is a process group."""
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = TCPStore(host, port, is_master=False)
+    key = f"lossframe/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    if os.environ["RANK"] == "0":
+        store.set(key, message)
+    said: bytes = store.get(key)
+    return said.decode()
+
+
+def shard(module: nn.Module, mesh: DeviceMesh) -> None:
+    """Spread a module's parameters over the ranks of a mesh, child by child (FSDP2)."""
+    for child in module.children():
+        if next(child.parameters(), None) is not None:
+            fully_shard(child, mesh=mesh)
+    fully_shard(module, mesh=mesh)
+
+
+def close() -> None:
+    """Leave the process group, so that another one can be started."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()

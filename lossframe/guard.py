@@ -1,0 +1,196 @@
+"""Where values stop being finite: which term or parameter, which samples, on which rank, at which step."""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from enum import IntEnum
+from typing import Any, Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+
+from lossframe import distributed
+from lossframe.errors import InputError, NonFiniteError, names, nearest
+from lossframe.loss import Loss
+from lossframe.moments import Moments
+from lossframe.sources import Source
+from lossframe.statistics import Memory
+from lossframe.window import Seen
+
+Policy = Literal["raise", "skip", "warn", "off"]
+
+_KEPT_BATCHES = 4096
+_NAMED_SAMPLES = 8
+
+
+class Evidence(IntEnum):
+    """Where it was seen, the most telling first: a sample's own input or value, its relations, a gradient."""
+
+    OWN = 0
+    RELATED = 1
+    GRADIENT = 2
+
+
+class Finding(NamedTuple):
+    """The first batch, on one rank, that had a value or a gradient that was not finite."""
+
+    batch: int
+    evidence: Evidence
+    rank: int
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.what}, at step {self.batch} on rank {self.rank}"
+
+
+class Kept(NamedTuple):
+    """What one batch left, by reference: nothing has been computed from it yet."""
+
+    batch: int
+    ids: Any
+    values: dict[str, list[tuple[Evidence, Tensor]]]
+    norms: Tensor | None
+
+
+class Guard:
+    """Keeps what names the culprits of a non-finite value, and decides what happens then.
+
+    `policy`: "raise" a `NonFiniteError` on all ranks at the next drain; "warn" there, and go on; "skip" the optimiser's
+    step on all ranks, which waits for the device and costs one small collective a step; "off" looks for nothing. What
+    the forward pass updates, such as the statistics of a normalisation layer, has still seen a skipped batch.
+    """
+
+    def __init__(self, policy: str) -> None:
+        known = get_args(Policy)
+        if policy not in known:
+            hint = nearest(policy, known)
+            raise InputError(f"LossMonitor: nonfinite={policy!r} is unknown; it is one of {names(known)}.{hint}")
+        self.policy = policy
+        self.memory = Memory()
+        self.skipped = 0
+        self._losses: dict[str, Loss] = {}
+        self._kept: deque[Kept] = deque(maxlen=_KEPT_BATCHES)
+        self._norms: Tensor | None = None
+        self._parameters: list[str] = []
+
+    def source(self) -> dict[str, Source]:
+        """Return what shows the norm of the gradients, by name."""
+        return {} if self.policy == "off" else {GRADIENT: Source(self.memory, _norm_curve)}
+
+    def watch(self, losses: Mapping[str, Loss]) -> None:
+        """Have these losses keep their values by sample."""
+        self._losses = dict(losses) if self.policy != "off" else {}
+        for loss in self._losses.values():
+            loss.keep_samples = True
+
+    def skips(self, module: nn.Module, parameters: Iterable[nn.Parameter]) -> bool:
+        """Note the norms of the gradients; return whether to leave out this step, the same on all ranks."""
+        if self.policy == "off":
+            return False
+        held = {id(p): _local(p.grad) for p in parameters if p.grad is not None and not p.grad.is_sparse}
+        if held:
+            self._parameters = [name for name, parameter in module.named_parameters() if id(parameter) in held]
+            in_order = [held[id(p)] for p in module.parameters() if id(p) in held]
+            self._norms = torch.stack([norm.float() for norm in torch._foreach_norm(in_order)])
+            self.memory.push("norm", torch.linalg.vector_norm(self._norms), replicated=True)
+        if self.policy != "skip":
+            return False
+        looked_at = [tensor for loss in self._losses.values() for _, tensor in _witnesses(loss)]
+        sums = [tensor.sum().float() for tensor in (*looked_at, self._norms) if tensor is not None]
+        skipped = distributed.anywhere(~torch.stack(sums).isfinite().all() if sums else torch.tensor(False))
+        self.skipped += skipped
+        return skipped
+
+    def keep(self, batch: int, ids: Any) -> None:
+        """Keep what the batch that has just ended left, until `take`."""
+        values = {term: witnesses for term, loss in self._losses.items() if (witnesses := _witnesses(loss))}
+        if values or self._norms is not None:
+            self._kept.append(Kept(batch, ids, values, self._norms))
+        self._norms = None
+
+    def take(self) -> list[Kept]:
+        """Return what was kept since the last time."""
+        kept = list(self._kept)
+        self._kept.clear()
+        return kept
+
+    def finding(self, seen: Seen, kept: list[Kept]) -> Finding | None:
+        """Return this rank's first batch that was not finite; waits for the device only if there was one."""
+        terms = [term for term in self._losses if any(moments.nonfinite for moments in seen[term].values())]
+        if not terms and not any(moments.nonfinite for moments in seen.get(GRADIENT, {}).values()):
+            return None
+        for batch in kept:
+            named = [found for term in terms if (found := _culprits(term, batch.values.get(term, []), batch.ids))]
+            if named:
+                evidence = min(kind for kind, _ in named)
+                what = " and ".join(text for kind, text in named if kind == evidence)
+                return Finding(batch.batch, evidence, distributed.rank(), what)
+            if batch.norms is not None and not bool(batch.norms.isfinite().all()):
+                bad = [self._parameters[k] for k in (~batch.norms.isfinite()).nonzero().flatten().tolist()]
+                return Finding(batch.batch, Evidence.GRADIENT, distributed.rank(), f"the gradient of {_first(bad)}")
+        return None
+
+    def judge(self, stage: str, seen: Seen, findings: Iterable[Finding | None]) -> str | None:
+        """Raise what the policy raises; return what it warns of, None if all was finite."""
+        bad = {term: named for term, named in seen.items() if any(moments.nonfinite for moments in named.values())}
+        if not bad or self.policy == "off":
+            return None
+        described = [f"{t} ({type(loss).__name__}): {_count(bad[t])}" for t, loss in self._losses.items() if t in bad]
+        first = min((finding for finding in findings if finding is not None), default=None)
+        located = f" First: {first}." if first else ""
+        skipped = f" {self.skipped} batches were skipped so far." if self.policy == "skip" else ""
+        message = (
+            f"{stage}: {'; '.join(described) or 'gradients'} were not finite since the last reading.{located}"
+            f"{skipped} Look at these samples, the learning rate and the precision"
+        )
+        if self.policy == "raise":
+            raise NonFiniteError(message)
+        return message
+
+
+GRADIENT = "gradient"
+"""The name under which the norms of the gradients are drained."""
+
+
+def _norm_curve(name: str, moments: Moments) -> dict[str, float]:
+    return {"gradient_norm": moments.mean}
+
+
+def _witnesses(loss: Loss) -> list[tuple[Evidence, Tensor]]:
+    """Return what tells whose fault it is: inputs before values, for relations spread one NaN over the whole batch."""
+    of_values = Evidence.OWN if loss.input_sums is None else Evidence.RELATED
+    found = [(Evidence.OWN, loss.input_sums), (of_values, loss.samples)]
+    return [(evidence, tensor) for evidence, tensor in found if tensor is not None]
+
+
+def _culprits(term: str, witnesses: list[tuple[Evidence, Tensor]], ids: Any) -> tuple[Evidence, str] | None:
+    """Return how strong the first evidence against a term is, and whom it names."""
+    for evidence, values in witnesses:
+        if bool(values.isfinite().all()):
+            continue
+        if not values.ndim:
+            return evidence, f"the value of {term!r}"
+        rows = (~values.isfinite()).nonzero().flatten().tolist()
+        if ids is None or len(ids) != len(values):
+            return evidence, f"{term!r} at rows {_first(rows)} of the batch"
+        return evidence, f"{term!r} of samples {_first([_plain(ids[row]) for row in rows])}"
+    return None
+
+
+def _first(items: list[Any]) -> str:
+    more = f" and {len(items) - _NAMED_SAMPLES} more" if len(items) > _NAMED_SAMPLES else ""
+    return ", ".join(map(str, items[:_NAMED_SAMPLES])) + more
+
+
+def _plain(identifier: Any) -> Any:
+    return identifier.item() if isinstance(identifier, Tensor) else identifier
+
+
+def _count(named: Mapping[str, Any]) -> str:
+    worst = max(named.values(), key=lambda moments: moments.nonfinite)
+    return f"{worst.nonfinite:.0f} of {worst.count:.0f} values"
+
+
+def _local(gradient: Tensor) -> Tensor:
+    """Return this rank's part of a sharded gradient."""
+    to_local = getattr(gradient, "to_local", None)
+    return gradient if to_local is None else to_local()

@@ -1,0 +1,98 @@
+"""A mergeable histogram of fixed relative error: DDSketch's idea, with buckets read off the bits of a float.
+
+A bucket is a 64th of an octave: the sign, the exponent and the first six bits of the fraction of a float64, so that
+the middle of a value's bucket is within 1/128 of the value. Magnitudes below 2^-64 (5e-20) count as 0, those
+beyond 2^44 (2e13) as 2^44. Two histograms merge by adding their counts.
+Source: Masson, Rim & Lee (2019), https://doi.org/10.14778/3352063.3352135.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+RELATIVE_ERROR = 1 / 128
+
+_LOWEST, _HIGHEST = -64, 44
+_PER_OCTAVE = 64
+_FRACTION_BITS = 52 - 6
+_HALF = (_HIGHEST - _LOWEST) * _PER_OCTAVE
+SIZE = 2 * _HALF + 1
+"""Buckets in all: negative ones, zero in the middle, positive ones."""
+
+
+def count(values: Tensor, mask: Tensor | None, into: Tensor) -> None:
+    """Add each finite value under the mask, of a float64 vector, to its bucket of `into` `[SIZE]`."""
+    exponent_and_fraction = values.abs().view(torch.int64) >> _FRACTION_BITS
+    bucket = (exponent_and_fraction - ((1023 + _LOWEST) * _PER_OCTAVE - 1)).clamp_(0, _HALF)
+    bucket = torch.where(values < 0, _HALF - bucket, _HALF + bucket)
+    counted = values.isfinite() if mask is None else mask & values.isfinite()
+    into.scatter_add_(0, bucket, counted.to(into.dtype))
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """The occupied buckets in rising order, and how many values each holds."""
+
+    buckets: np.ndarray
+    counts: np.ndarray
+
+    @classmethod
+    def of(cls, dense: np.ndarray) -> Self:
+        """Keep the occupied buckets of `[SIZE]` counts."""
+        buckets = np.flatnonzero(dense)
+        counts = dense[buckets]
+        return cls(buckets.astype(np.uint16), counts.astype(np.min_scalar_type(counts.max(initial=0))))
+
+    @classmethod
+    def merged(cls, histograms: Iterable[Self]) -> Self:
+        """Return the histogram of all values together."""
+        dense = np.zeros(SIZE, np.int64)
+        for histogram in histograms:
+            dense[histogram.buckets] += histogram.counts
+        return cls.of(dense)
+
+    def dense(self) -> np.ndarray:
+        """Return the counts of all buckets `[SIZE]`."""
+        counts = np.zeros(SIZE, np.int64)
+        counts[self.buckets] = self.counts
+        return counts
+
+    def state(self) -> tuple[list[int], list[int]]:
+        """Return plain numbers, for a checkpoint."""
+        return self.buckets.tolist(), self.counts.tolist()
+
+    @classmethod
+    def from_state(cls, state: tuple[list[int], list[int]]) -> Self:
+        """Take over a `state`."""
+        return cls(np.array(state[0], np.uint16), np.array(state[1], np.int64))
+
+    @property
+    def middles(self) -> np.ndarray:
+        """The value that stands for each bucket: no value in it is farther away than `RELATIVE_ERROR` of itself."""
+        rank = np.abs(self.buckets.astype(np.int64) - _HALF) - 1
+        octave, part = np.divmod(rank, _PER_OCTAVE)
+        low = np.ldexp(1 + part / _PER_OCTAVE, octave + _LOWEST)
+        high = np.ldexp(1 + (part + 1) / _PER_OCTAVE, octave + _LOWEST)
+        magnitude = np.where(rank < 0, 0.0, 2 * low * high / (low + high))
+        return np.where(self.buckets < _HALF, -magnitude, magnitude)
+
+    def quantile(self, q: float, low: float, high: float) -> float:
+        """Return a quantile of values whose extrema are known, within `RELATIVE_ERROR` of the exact one.
+
+        Interpolates between neighbours, as numpy does by default; the error is relative to the larger of the two.
+        """
+        last = np.cumsum(self.counts)
+        position = q * (last[-1] - 1)
+        neighbours = np.searchsorted(last, [np.floor(position), np.ceil(position)], "right")
+        below, above = np.clip(self.middles[neighbours], low, high)
+        return float(below + (above - below) * (position - np.floor(position)))
+
+    def bars(self, number: int, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return the upper edges of bars of equal width from the smallest to the largest value, and their counts."""
+        wide = max(high - low, abs(high) * 1e-6, 1e-12)
+        counts, edges = np.histogram(np.clip(self.middles, low, high), number, (low, low + wide), weights=self.counts)
+        return edges[1:], counts

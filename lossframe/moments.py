@@ -1,0 +1,140 @@
+"""Exact moments and extrema that merge over steps and ranks in any order.
+
+A state is one float64 vector `[count, mean, m2, min, max, nonfinite]`, where `m2 = sum((x - mean)^2)`; two states
+merge by Chan, Golub & LeVeque (1983), https://doi.org/10.1080/00031305.1983.10483115.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lossframe import histogram
+from lossframe.histogram import Histogram
+
+EMPTY = (0.0, 0.0, 0.0, float("inf"), float("-inf"), 0.0)
+
+_SMALL = 1 << 16
+_ROW = 4096
+_ROWS_IN_CACHE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Count, mean, sum of squared deviations, extrema, how many values were not finite, and perhaps a histogram."""
+
+    count: float = EMPTY[0]
+    mean: float = EMPTY[1]
+    m2: float = EMPTY[2]
+    min: float = EMPTY[3]
+    max: float = EMPTY[4]
+    nonfinite: float = EMPTY[5]
+    histogram: Histogram | None = None
+
+    @property
+    def std(self) -> float:
+        """Population standard deviation; 0 for a single value."""
+        return float((self.m2 / self.count) ** 0.5) if self.count else 0.0
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """The six numbers of the state."""
+        return self.count, self.mean, self.m2, self.min, self.max, self.nonfinite
+
+    def quantile(self, q: float) -> float:
+        """Return a quantile within `histogram.RELATIVE_ERROR`; NaN without a histogram or a finite value."""
+        if self.histogram is None or not len(self.histogram.counts):
+            return float("nan")
+        return self.histogram.quantile(q, self.min, self.max)
+
+    @classmethod
+    def merged(cls, parts: Sequence["Moments"]) -> "Moments":
+        """Return the moments of several sets of values together."""
+        if len(parts) == 1:
+            return parts[0]
+        numbers = merge(torch.tensor([part.numbers for part in parts], dtype=torch.float64)).tolist()
+        histograms = [part.histogram for part in parts if part.histogram is not None]
+        return cls.of(numbers, Histogram.merged(histograms) if histograms else None)
+
+    @classmethod
+    def of(cls, numbers: Sequence[float], histogram: Histogram | None) -> "Moments":
+        """Take over the six numbers of a state."""
+        count, mean, m2, low, high, nonfinite = numbers
+        return cls(count, mean, m2, low, high, nonfinite, histogram)
+
+    def state(self) -> tuple[Any, ...]:
+        """Return plain numbers and lists, for a checkpoint."""
+        return *self.numbers, None if self.histogram is None else self.histogram.state()
+
+    @classmethod
+    def from_state(cls, state: Sequence[Any]) -> "Moments":
+        """Take over a `state`."""
+        *numbers, occupied = state
+        return cls.of(numbers, None if occupied is None else Histogram.from_state(occupied))
+
+
+def merge(states: Tensor) -> Tensor:
+    """Merge states `[k, 6]` into one `[6]`; the empty state is neutral."""
+    count, mean, m2, low, high, nonfinite = states.unbind(-1)
+    total = count.sum()
+    center = (count * mean).sum() / total.clamp_min(1)
+    spread = m2.sum() + (count * (mean - center) ** 2).sum()
+    return torch.stack([total, center, spread, low.amin(), high.amax(), nonfinite.sum()])
+
+
+def moments(values: Tensor, mask: Tensor | None = None, into: Tensor | None = None) -> Tensor:
+    """Return the state `[6]` of values, of those under the mask if there is one; count them `into` a histogram too.
+
+    Up to 65,536 values are read as float64; more in rows of 4,096, each centred on its own mean in its own precision,
+    a few at a time so that they stay in the cache.
+    """
+    states = []
+    values = values if values.dtype in (torch.float32, torch.float64) else values.double()
+    for x, counted in _rows(values.reshape(-1), None if mask is None else mask.reshape(-1)):
+        states.append(_of_rows(x) if counted is None else _of_masked_rows(x, counted))
+        if into is not None:
+            histogram.count(x.reshape(-1).double(), None if counted is None else counted.reshape(-1), into)
+    if not states:
+        return torch.tensor(EMPTY, dtype=torch.float64, device=values.device)
+    return states[0][0] if len(states[0]) == len(states) == 1 else merge(torch.cat(states))
+
+
+def _rows(x: Tensor, mask: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
+    long = len(x) // _ROW * _ROW if len(x) > _SMALL else 0
+    step = _ROW * _ROWS_IN_CACHE if x.device.type == "cpu" else max(long, 1)
+    for start in range(0, long, step):
+        piece = slice(start, min(start + step, long))
+        yield x[piece].view(-1, _ROW), None if mask is None else mask[piece].view(-1, _ROW)
+    if long < len(x):
+        yield x[None, long:].double(), None if mask is None else mask[None, long:]
+
+
+def _of_rows(x: Tensor) -> Tensor:
+    center = x.mean(1, keepdim=True)
+    deviation = x - center
+    low, high = x.amin(1), x.amax(1)
+    if x.dtype == torch.float64:
+        shift, squares = torch.zeros_like(low), torch.linalg.vecdot(deviation, deviation)
+    else:
+        shift, squares = deviation.sum(1), deviation.square_().sum(1)
+    nonfinite = torch.mul(x, 0, out=deviation).ne_(0).sum(1)  # 0 x is not 0 for infinities and NaN
+    return _state(torch.full_like(low, x.shape[1]), center.squeeze(1), shift, squares, low, high, nonfinite)
+
+
+def _of_masked_rows(x: Tensor, mask: Tensor) -> Tensor:
+    count = mask.sum(1)
+    center = torch.where(mask, x, 0).sum(1, keepdim=True) / count.clamp_min(1)[:, None]
+    deviation = torch.where(mask, x - center, 0)
+    shift, squares = deviation.sum(1), deviation.square_().sum(1)
+    low, high = torch.where(mask, x, torch.inf).amin(1), torch.where(mask, x, -torch.inf).amax(1)
+    return _state(count, center.squeeze(1), shift, squares, low, high, (mask & ~x.isfinite()).sum(1))
+
+
+def _state(
+    count: Tensor, center: Tensor, shift: Tensor, squares: Tensor, low: Tensor, high: Tensor, nonfinite: Tensor
+) -> Tensor:
+    count, shift = count.double(), shift.double() / count.clamp_min(1)
+    m2 = (squares.double() - count * shift**2).clamp_min(0)
+    return torch.stack([count, center.double() + shift, m2, low.double(), high.double(), nonfinite.double()], 1)

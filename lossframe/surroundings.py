@@ -1,0 +1,49 @@
+"""What a drain needs of a batch, a module and a trainer."""
+
+import re
+from typing import Any
+
+import pytorch_lightning as pl
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from lossframe.errors import InputError
+from lossframe.sources import weights
+
+_SPREAD = re.compile(r"_(std|min|max|p\d+)$")
+
+
+def beside(trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, float]:
+    """Return what is shown beside the losses: their weights and the learning rate."""
+    return weights(module) | learning_rates(trainer)
+
+
+def batch_size(batch: Any) -> int:
+    """Return the number of samples of a batch: the length of its first tensor."""
+    for leaf in pytree.tree_leaves(batch):
+        if isinstance(leaf, Tensor) and leaf.ndim:
+            return len(leaf)
+    raise InputError(f"LossMonitor: wanted a batch with a tensor of samples, found {type(batch).__name__}")
+
+
+def learning_rates(trainer: pl.Trainer) -> dict[str, float]:
+    """Return `lr`, or `lr/K` for the K-th parameter group where there are several."""
+    rates = [float(group["lr"]) for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    return {"lr": rates[0]} if len(rates) == 1 else {f"lr/{k}": rate for k, rate in enumerate(rates)}
+
+
+def unwritten(trainer: pl.Trainer, stage: str) -> dict[str, float]:
+    """Return what was logged in a stage for callbacks only, by its tag."""
+    return {
+        name.removeprefix(f"{stage}/"): float(value)
+        for name, value in trainer.callback_metrics.items()
+        if name.startswith(f"{stage}/") and name not in trainer.logged_metrics
+    }
+
+
+def publish(module: pl.LightningModule, stage: str, curves: dict[str, float], on_step: bool) -> None:
+    """Put curves into `trainer.callback_metrics` as `stage/tag`, and the losses' means on the progress bar."""
+    for tag, value in curves.items():
+        shown = stage == "train" and re.fullmatch(r"loss/[^/]+", tag) is not None and not _SPREAD.search(tag)
+        name = f"{stage}/{tag}"
+        module.log(name, value, logger=False, prog_bar=shown, on_step=on_step, on_epoch=not on_step, batch_size=1)

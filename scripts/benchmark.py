@@ -1,0 +1,48 @@
+"""Measure lossframe against its peers: `python scripts/benchmark.py relational`, or another suite.
+
+Prints a Markdown table with the ratios first. Within a case the contestants take turns, so that their ratio does not
+depend on what else the machine does; memory is the peak beyond the inputs, of a process of its own. The peers come
+with `pip install -c constraints.txt -e '.[bench]'`.
+"""
+
+import argparse
+import importlib
+from pathlib import Path
+
+from benchmarks import report
+from benchmarks.cases import Setting
+from benchmarks.runner import run
+
+SUITES = ("relational", "ranking")
+"""Modules of `benchmarks`, whose `cases(quick)` gives what is measured."""
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("suite", choices=SUITES)
+    parser.add_argument("--only", default="", metavar="TEXT", help="the cases whose name holds this")
+    parser.add_argument("--quick", action="store_true", help="small sizes")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=7, help="rounds of which the median is taken")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures too")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw time and memory over the size")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure a suite, and print what was found."""
+    options = arguments()
+    setting = Setting(options.device, options.threads, options.repeats)
+    cases = importlib.import_module(f"benchmarks.{options.suite}").cases(options.quick)
+    figures = list(run((case for case in cases if options.only in case.name), setting))
+    print(f"{report.machine(setting)}\n\n{report.table(figures)}\n\n{report.exponents(figures)}".rstrip())
+    if options.json:
+        report.save(figures, setting, options.json)
+    if options.plot:
+        report.plot(figures, options.plot)
+
+
+if __name__ == "__main__":
+    main()

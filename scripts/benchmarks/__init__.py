@@ -1,0 +1,1 @@
+"""The parts of `scripts/benchmark.py`: a suite a file, and what all suites share."""

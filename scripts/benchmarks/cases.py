@@ -1,0 +1,55 @@
+"""What a benchmark is made of: contestants, cases, figures."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+Step = Callable[[], object]
+Make = Callable[[int, torch.device], Step]
+"""A size and a device -> the step to measure, with its inputs ready. Torch is seeded alike for all contestants."""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """Somebody to measure. `make` is a function of a module, or a `partial` of one: it is sent to another process."""
+
+    name: str
+    make: Make
+    largest: int | None = None
+    """The largest size to try, where more would only cost time."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Contestants who do the same work, of some size; the first is ours."""
+
+    name: str
+    size: int
+    contestants: tuple[Contestant, ...]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What was measured of one contestant: medians, and the peak of memory beyond the inputs."""
+
+    case: str
+    size: int
+    contestant: str
+    seconds: float | None
+    megabytes: float | None
+    failure: str | None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and how often to measure."""
+
+    device: str
+    threads: int
+    repeats: int
+
+
+def at_sizes(name: str, sizes: list[int], *contestants: Contestant) -> list[Case]:
+    """Return a case a size."""
+    return [Case(name, size, tuple(c for c in contestants if c.largest is None or size <= c.largest)) for size in sizes]

@@ -1,0 +1,101 @@
+"""What is made of the figures: a Markdown table with the ratios first, JSON, a picture."""
+
+import datetime
+import json
+import math
+import platform
+import statistics
+from dataclasses import asdict
+from itertools import groupby
+from pathlib import Path
+
+import torch
+
+from benchmarks.cases import Figure, Setting
+
+_HEAD = (
+    "| case | size | against | time, theirs / ours | memory, theirs / ours | our time | theirs | our memory | theirs |"
+)
+
+
+def machine(setting: Setting) -> str:
+    """Say when, with what and on what the figures were measured."""
+    name = torch.cuda.get_device_name() if setting.device == "cuda" else _processor()
+    today = datetime.datetime.now(datetime.UTC).date()
+    return f"{today}, torch {torch.__version__}, {name}, {setting.threads} threads, median of {setting.repeats}"
+
+
+def table(figures: list[Figure]) -> str:
+    """Return a row for each contestant that ours was measured against."""
+    lines = [_HEAD, "|" + "---|" * 9]
+    for (case, size), group in groupby(figures, key=lambda figure: (figure.case, figure.size)):
+        ours, *others = group
+        for theirs in others or [ours]:
+            against = "-" if theirs is ours else theirs.contestant
+            time = _ratio(theirs.seconds, ours.seconds) if others else "-"
+            memory = _ratio(theirs.megabytes, ours.megabytes) if others else "-"
+            absolute = [_time(ours), _time(theirs), _memory(ours), _memory(theirs)]
+            lines.append("| " + " | ".join([case, f"{size:,}", against, time, memory, *absolute]) + " |")
+    return "\n".join(lines)
+
+
+def exponents(figures: list[Figure]) -> str:
+    """Return for each case at three sizes or more how our time and memory grow: as size to the power of what."""
+    lines = ["| case | sizes | time ~ size^ | memory ~ size^ |", "|---|---|---|---|"]
+    for case, group in groupby(figures, key=lambda figure: figure.case):
+        first, *rest = group
+        ours = [figure for figure in [first, *rest] if figure.contestant == first.contestant and not figure.failure]
+        if len(ours) >= 3:
+            sizes = [figure.size for figure in ours]
+            time, memory = (_slope(sizes, [getattr(f, of) for f in ours]) for of in ("seconds", "megabytes"))
+            lines.append(f"| {case} | {sizes[0]:,} to {sizes[-1]:,} | {time:.2f} | {memory:.2f} |")
+    return "\n".join(lines) if len(lines) > 2 else ""
+
+
+def save(figures: list[Figure], setting: Setting, path: Path) -> None:
+    """Write everything as JSON."""
+    content = {"setting": machine(setting), "figures": [asdict(figure) for figure in figures]}
+    path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def plot(figures: list[Figure], path: Path) -> None:
+    """Draw time and memory over the size, a column a case."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot
+
+    cases = list(dict.fromkeys(figure.case for figure in figures))
+    _, axes = pyplot.subplots(2, len(cases), figsize=(4 * len(cases), 6), squeeze=False, layout="constrained")
+    for column, case in enumerate(cases):
+        axes[0, column].set_title(case)
+        for row, (field, label) in enumerate([("seconds", "time / s"), ("megabytes", "memory / MB")]):
+            axis = axes[row, column]
+            for contestant in dict.fromkeys(figure.contestant for figure in figures if figure.case == case):
+                line = [f for f in figures if (f.case, f.contestant) == (case, contestant) and not f.failure]
+                axis.loglog([f.size for f in line], [getattr(f, field) for f in line], marker="o", label=contestant)
+            axis.set(xlabel="size", ylabel=label)
+        axes[0, column].legend(fontsize="small")
+    pyplot.savefig(path)
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _ratio(theirs: float | None, ours: float | None) -> str:
+    return f"**{theirs / ours:.3g}**" if theirs and ours else "-"
+
+
+def _time(figure: Figure) -> str:
+    return figure.failure or "-" if figure.seconds is None else f"{1e3 * figure.seconds:.3g} ms"
+
+
+def _memory(figure: Figure) -> str:
+    return "-" if figure.megabytes is None else f"{figure.megabytes:.3g} MB"
+
+
+def _slope(sizes: list[int], values: list[float]) -> float:
+    logarithms = [math.log(max(value, 1e-6)) for value in values]
+    return statistics.linear_regression([math.log(size) for size in sizes], logarithms).slope

@@ -1,0 +1,316 @@
+"""Pictures of the validation split: what they show, on one rank and on several, in train.py and in foreign modules."""
+
+import importlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import DictConfig
+from PIL import Image
+from pool import Pool
+from sklearn.metrics import confusion_matrix
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
+
+from lossframe import InputError, LossMonitor
+from lossframe.companion import Companion
+from lossframe.losses import CrossEntropyLoss
+from lossframe.pictures import ConfusionMatrix, EmbeddingProjector, RetrievalExamples
+from lossframe.pictures.retrieval import FRAME, RIGHT, WRONG, draw, nearest
+from lossframe.pictures.samples import Samples
+from lossframe.pictures.thumbnails import pixels, thumbnails
+from train import run
+
+Configure = Callable[..., DictConfig]
+ALL = "callbacks=[default,embeddings,retrieval,confusion]"
+SIZES = [7, 7, 1, 2]  # of the global batches: three ranks have uneven shares, and empty ones
+
+
+def images(folder: Path) -> dict[str, list[tuple[int, np.ndarray]]]:
+    """Return tag -> [(step, pixels), ...] of one TensorBoard run."""
+    accumulator = EventAccumulator(str(folder), size_guidance={"images": 0})
+    accumulator.Reload()
+    return {
+        tag: [(e.step, np.asarray(Image.open(io.BytesIO(e.encoded_image_string)))) for e in accumulator.Images(tag)]
+        for tag in accumulator.Tags()["images"]
+    }
+
+
+def shares(rank: int, ranks: int, sizes: list[int] = SIZES) -> list[Tensor]:
+    """Return a rank's share of batches of consecutive numbers."""
+    batches = torch.arange(sum(sizes)).split(sizes)
+    return [batch[rank::ranks] for batch in batches]
+
+
+def kept(rank: int, ranks: int, limit: int, silent: int | None = None) -> list[int]:
+    """Return which of the numbers are kept; a `silent` rank sees no batch at all."""
+    samples = Samples(limit, lambda rows: rows)
+    for batch_idx, batch in enumerate(shares(rank, ranks)):
+        if rank != silent:
+            samples.add(batch_idx, {"number": batch, "image": batch[:, None, None].float().half()})
+    rows = samples.gather()
+    assert rows["image"].flatten().tolist() == rows["number"].tolist()
+    return rows["number"].tolist()
+
+
+@pytest.mark.parametrize("limit", [1, 5, 17, 100])
+def test_the_same_samples_are_kept_on_any_number_of_ranks(pool: Pool, limit: int) -> None:
+    alone = kept(0, 1, limit)
+    assert len(alone) == min(limit, 17)
+    assert alone == sorted(alone)
+    for ranks in (2, 3):
+        assert pool.run(ranks, kept, ranks, limit) == [alone] * ranks
+
+
+def test_a_rank_without_samples_is_not_missed(pool: Pool) -> None:
+    mine = {number for batch in shares(0, 2) for number in batch.tolist()}
+    assert pool.run(2, kept, 2, 100, 1) == [sorted(mine)] * 2
+
+
+def test_what_is_kept_is_spread_over_the_epoch_and_bounded() -> None:
+    sizes = [100] * 100
+    samples = Samples(1_000, lambda rows: rows)
+    most = 0
+    for batch_idx, batch in enumerate(shares(0, 1, sizes)):
+        samples.add(batch_idx, {"number": batch})
+        most = max(most, sum(len(rows["number"]) for rows in samples._rows))
+    tenths = np.bincount(samples.gather()["number"] // 1_000)
+    assert most <= 2_000
+    assert tenths.sum() == 1_000
+    assert tenths.min() > 60  # binomial, mean 100, standard deviation 9.5
+    assert tenths.max() < 140
+
+
+def test_no_rank_saw_anything(pool: Pool) -> None:
+    assert pool.run(2, nothing) == [({}, None)] * 2
+
+
+def nothing(rank: int) -> Any:
+    return Samples(3, lambda rows: rows).gather(), ConfusionMatrix().gather()
+
+
+def test_nearest_are_those_that_plain_loops_find() -> None:
+    embeddings = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
+    queries, found = nearest(embeddings, 6, 5)
+    assert queries.tolist() == [0, 5, 10, 15, 20, 25]
+    for query, rows in zip(queries.tolist(), found.tolist(), strict=True):
+        others = [k for k in range(30) if k != query]
+        assert rows == sorted(others, key=lambda k: float((embeddings[k] - embeddings[query]).norm()))[:5]
+    assert nearest(embeddings[:1], 6, 5)[1].shape == (1, 0)
+
+
+def test_right_and_wrong_are_framed_and_crossed() -> None:
+    black = np.zeros((1, 3, 64, 64, 3), dtype=np.uint8)
+    picture = draw(black, torch.tensor([[3, 3, 4]]), None)
+    tops = [row for row in picture if (row == RIGHT).all(axis=1).any() and (row == WRONG).all(axis=1).any()]
+    row = tops[0]  # along the upper edges
+    assert (row == RIGHT).all(axis=1).sum() == (row == WRONG).all(axis=1).sum() == 64 + 2 * FRAME
+    white = (picture == 255).all(axis=2)
+    right, wrong = (np.argwhere((picture == colour).all(axis=2)) for colour in (RIGHT, WRONG))
+    crossed = [white[r[:, 0].min() : r[:, 0].max(), r[:, 1].min() : r[:, 1].max()].sum() for r in (right, wrong)]
+    assert crossed[0] == 0
+    assert crossed[1] > 10
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 20, 50), (2, 1, 3), (4, 90, 30)])
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-1, 1), (-2.1, 2.6), (0, 255), (0, 65_535)])
+def test_images_of_any_range_and_shape_become_thumbnails(shape: tuple[int, ...], low: float, high: float) -> None:
+    image = low + (high - low) * torch.rand(5, *shape, generator=torch.Generator().manual_seed(0))
+    image[0, 0], image[1, 0] = low, high
+    shown = pixels(thumbnails(image, 32), 32)
+    assert shown.shape == (5, 32, 32, 3)
+    assert shown.dtype == np.uint8
+    assert shown[0, 16, 16, 0] == 0
+    assert shown[1, 16, 16, 0] == 255
+
+
+def test_a_constant_image_is_black_and_a_vector_is_refused() -> None:
+    assert not pixels(thumbnails(torch.ones(2, 1, 4, 4), 8), 8).any()
+    with pytest.raises(InputError, match=r"\[N, C, H, W\], found \[2, 64\]"):
+        thumbnails(torch.ones(2, 64), 8)
+
+
+def predictions(classes: int = 4) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(classes, (sum(SIZES),), generator=generator)
+    labels[3] = -100
+    return torch.randn(sum(SIZES), classes, generator=generator), labels
+
+
+def counted(rank: int, ranks: int, silent: int | None = None) -> np.ndarray:
+    logits, labels = predictions()
+    confusion = ConfusionMatrix()
+    confusion.start()
+    for batch_idx, batch in enumerate(shares(rank, ranks)):
+        if rank != silent:
+            confusion.add(batch_idx, {"logits": logits[batch], "labels": labels[batch]})
+    result = confusion.gather()
+    assert result is not None
+    return result
+
+
+def test_confusion_equals_scikit_learn_on_any_number_of_ranks(pool: Pool) -> None:
+    logits, labels = predictions()
+    seen = labels != -100
+    expected = confusion_matrix(labels[seen], logits[seen].argmax(1), labels=range(4))
+    for ranks in (1, 2, 3):
+        for found in pool.run(ranks, counted, ranks):
+            np.testing.assert_array_equal(found, expected)
+    mine = torch.cat(shares(0, 2))
+    mine = mine[seen[mine]]
+    for found in pool.run(2, counted, 2, 1):
+        np.testing.assert_array_equal(found, confusion_matrix(labels[mine], logits[mine].argmax(1), labels=range(4)))
+
+
+def test_confusion_refuses_what_is_not_a_score_for_each_class() -> None:
+    with pytest.raises(InputError, match=r"'logits' \[N, K, ...\] and 'labels' \[N, ...\], but was given \[5\] and"):
+        ConfusionMatrix().add(0, {"logits": torch.zeros(5), "labels": torch.zeros(5).long()})
+
+
+def test_pictures_are_beside_the_curves(configure: Configure, tmp_path: Path) -> None:
+    twice = "callbacks.confusion.every_n_epochs=2"
+    run(configure("loss=cross_entropy", ALL, "~callbacks.hparams", "trainer.max_epochs=2", twice))
+    validated, tested = images(tmp_path / "val"), images(tmp_path / "test")
+    assert [step for step, _ in validated["pictures/retrieval"]] == [1040, 2080]
+    assert [step for step, _ in validated["pictures/confusion"]] == [2080]
+    assert [step for step, _ in tested["pictures/retrieval"]] == [2080]
+    assert validated["pictures/retrieval"][0][1].shape[2] == validated["pictures/confusion"][0][1].shape[2] == 3
+    for stage, count in (("val", 179), ("test", 539)):
+        (folder,) = (tmp_path / stage).glob("*/embeddings")
+        assert np.loadtxt(folder / "tensors.tsv").shape == (count, 64)
+        assert np.loadtxt(folder / "metadata.tsv").shape == (count,)
+        with Image.open(folder / "sprite.png") as sprite:
+            assert sprite.width == 32 * np.ceil(np.sqrt(count))
+    assert {path.name for path in tmp_path.iterdir()} == {"train", "val", "test", "csv", "checkpoints", "metrics.json"}
+    assert len(list((tmp_path / "val").glob("events*"))) == 1
+
+
+def test_nothing_is_drawn_unless_asked_for(configure: Configure, tmp_path: Path) -> None:
+    run(configure("trainer.max_epochs=1"))
+    assert not images(tmp_path / "val")
+    assert not list(tmp_path.glob("*/projector_config.pbtxt"))
+
+
+@pytest.mark.slow
+def test_pictures_do_not_depend_on_the_number_of_ranks(command: Callable[..., Any], tmp_path: Path) -> None:
+    exact = ["trainer.precision=64-true", "trainer.max_epochs=2", "trainer.enable_progress_bar=false"]
+    for ranks in (1, 3):
+        result = command(
+            "loss=cross_entropy", ALL, "trainer=ddp_cpu", f"trainer.devices={ranks}", f"hydra.run.dir={ranks}", *exact,
+            "callbacks.embeddings.limit=100",
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+    for stage in ("val", "test"):
+        one, three = images(tmp_path / "1" / stage), images(tmp_path / "3" / stage)
+        assert one.keys() == three.keys() == {"pictures/confusion", "pictures/retrieval"}
+        for tag, pictures in one.items():
+            for (step, picture), (other_step, other) in zip(pictures, three[tag], strict=True):
+                assert step == other_step
+                np.testing.assert_array_equal(picture, other)
+        (here,), (there,) = ((tmp_path / n / stage).glob("*/embeddings") for n in ("1", "3"))
+        np.testing.assert_allclose(np.loadtxt(here / "tensors.tsv"), np.loadtxt(there / "tensors.tsv"), atol=1e-6)
+        for name in ("metadata.tsv", "sprite.png"):
+            assert (here / name).read_bytes() == (there / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted", "found"),
+    [
+        (
+            ["experiment=diabetes", "callbacks=[default,embeddings]"],
+            "'inputs'",
+            "reads 'embeddings', 'image', 'labels'",
+        ),
+        (["logger=csv", "callbacks=[default,retrieval]"], "TensorBoardLogger", "ResumableCSVLogger"),
+        (["callbacks=[confusion]"], "add LossMonitor()", "there is none"),
+        ([ALL, "callbacks.confusion.every_n_epochs=0"], "every_n_epochs >= 1", "found 0"),
+        ([ALL, "callbacks.embeddings.limit=0"], "limit and thumbnail >= 1", "found 0"),
+    ],
+)
+def test_what_is_wrong_is_said_before_training(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, arguments: list[str], wanted: str, found: str
+) -> None:
+    monkeypatch.setattr("lossframe.Learner.training_step", lambda *_: pytest.fail("it trained"))
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - what is tested is the line that the user sees
+        run(configure(*arguments))
+    line = importlib.import_module("train").explain(caught.value)
+    assert line is not None
+    assert wanted in line
+    assert found in line
+
+
+def test_a_misspelt_part_of_a_list_is_answered_with_the_nearest(command: Callable[..., Any]) -> None:
+    (last,) = command("callbacks=[default,embedings]").stderr.splitlines()[-1:]
+    assert last.startswith("error: callbacks=embedings: wanted one of 'confusion'")
+    assert last.endswith("Did you mean 'embeddings'?")
+
+
+def classifier(pl: Any, returned: Callable[[dict[str, Tensor]], Any]) -> Any:
+    class Classifier(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(16, 3)
+            self.criterion = CrossEntropyLoss()
+
+        def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+            return self.criterion(self.layer(batch[0].flatten(1)), batch[1])
+
+        def validation_step(self, batch: list[Tensor], batch_idx: int) -> Any:
+            logits = self.layer(batch[0].flatten(1))
+            return returned({"scores": logits, "class": batch[1], "photo": batch[0]})
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    return Classifier()
+
+
+def fit(pl: Any, module: Any, folder: Path, *callbacks: Companion, **options: Any) -> Any:
+    data = torch.utils.data.TensorDataset(torch.randn(20, 1, 4, 4), torch.arange(20) % 3)
+    loader = torch.utils.data.DataLoader(data, batch_size=8)
+    trainer = pl.Trainer(
+        accelerator="cpu", max_epochs=2, logger=pl.loggers.TensorBoardLogger(str(folder), name="", version=""),
+        callbacks=[LossMonitor(), *callbacks], enable_progress_bar=False, enable_model_summary=False,
+        default_root_dir=str(folder), log_every_n_steps=1, **options,
+    )  # fmt: skip
+    trainer.fit(module, loader, loader)
+    return trainer
+
+
+@pytest.mark.parametrize("package", ["pytorch_lightning", "lightning.pytorch"])
+def test_a_foreign_module_returns_what_is_drawn(package: str, tmp_path: Path) -> None:
+    pl = importlib.import_module(package)
+    callbacks = [
+        ConfusionMatrix(logits="scores", labels="class"),
+        RetrievalExamples("scores", "class", "photo", queries=3),
+        EmbeddingProjector("scores", labels=None, image=None, every_n_epochs=1),
+    ]
+    trainer = fit(pl, classifier(pl, lambda frame: frame), tmp_path, *callbacks)
+    assert {tag: [step for step, _ in found] for tag, found in images(tmp_path / "val").items()} == {
+        "pictures/confusion": [20, 40], "pictures/retrieval": [20, 40],
+    }  # fmt: skip
+    assert len(list((tmp_path / "val").glob("*/embeddings/tensors.tsv"))) == 2
+    trainer.validate(trainer.model, trainer.val_dataloaders, verbose=False)
+
+
+@pytest.mark.parametrize(
+    ("returned", "found"),
+    [(lambda frame: None, "NoneType"), (lambda frame: {"scores": frame["scores"]}, "a mapping of 'scores'")],
+)
+def test_a_foreign_module_that_does_not_is_told_what_to_return(
+    returned: Callable[[dict[str, Tensor]], Any], found: str, tmp_path: Path
+) -> None:
+    pl = importlib.import_module("pytorch_lightning")
+    wanted = rf"'class' of the mapping that Classifier.validation_step returns, which is {found}: return \{{'scores'"
+    with pytest.raises(InputError, match=wanted):
+        fit(pl, classifier(pl, returned), tmp_path, ConfusionMatrix("scores", "class"), num_sanity_val_steps=0)
+
+
+def test_a_dry_run_draws_nothing(tmp_path: Path) -> None:
+    pl = importlib.import_module("pytorch_lightning")
+    fit(pl, classifier(pl, lambda frame: frame), tmp_path, ConfusionMatrix("scores", "class"), fast_dev_run=True)
+    assert not list(tmp_path.glob("val/*"))
