@@ -38,6 +38,7 @@ def write_run(folder: Path, seed: int = 0, points: int = 60, config: dict | None
     rows = [f"{rank},{17 * rank},{9 - rank / 3},{rank % 10},<b>{rank % 7}</b>,6000" for rank in range(1, 25)]
     head = "rank,id,value,target,prediction,samples_seen"
     (folder / "hard" / "val_triplet.csv").write_text("\n".join([head, "1,of an older list,3.5,1,2,1000", *rows]) + "\n")
+    (folder / "hard" / "val_triplet_often.csv").write_text("id,epochs\n34,6\n")
     return folder
 
 

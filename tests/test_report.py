@@ -118,6 +118,7 @@ def test_pictures_hard_samples_and_the_test_metrics_are_shown(sweep: Path) -> No
     for tag in ("hard/triplet", "pictures/confusion", "pictures/retrieval"):
         assert f"{tag}, val, after 6,000 samples" in page
     assert "hard/val_triplet.csv: the first 20 of 24" in page
+    assert "hard/val_triplet_often.csv" in page
     assert "of an older list" not in page
 
 

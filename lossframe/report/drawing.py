@@ -102,7 +102,9 @@ def distribution(tag: str, stages: Mapping[str, Sequence[Histogram]], end: float
             axes.set_title(stage)
             _over(axes, end)
 
-    return _chart(draw, 2.9, f"Distribution of {tag} over samples seen: {', '.join(stages)}")
+    return _chart(
+        draw, 2.9, f"Distribution of {tag} over samples seen, spread evenly within each bin of the histograms"
+    )
 
 
 def multiples(

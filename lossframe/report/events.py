@@ -71,17 +71,18 @@ def read_stage(folder: Path) -> Stage:
         stage.pictures[tag] = Picture(newest.step, newest.width, newest.encoded_image_string)
     for tag in tags["tensors"]:
         plugin = events.SummaryMetadata(tag).plugin_data.plugin_name
-        _add_tensors(stage, plugin, tag, [(e.step, make_ndarray(e.tensor_proto)) for e in events.Tensors(tag)])
+        if plugin in ("scalars", "histograms", "images"):  # others, such as text, are not for a report
+            _add_tensors(stage, plugin, tag, [(e.step, make_ndarray(e.tensor_proto)) for e in events.Tensors(tag)])
     return stage
 
 
 def _add_tensors(stage: Stage, plugin: str, tag: str, events: list[tuple[int, Any]]) -> None:
-    """Sort in what was written in TensorBoard's second format; other plugins, such as text, are not for a report."""
+    """Sort in what was written in TensorBoard's second format."""
     if plugin == "scalars":
         stage.scalars[tag] = _curve([(step, float(value)) for step, value in events])
     elif plugin == "histograms":
         stage.histograms[tag] = [Histogram(step, *np.asarray(bins, np.float64).T) for step, bins in events if bins.size]
-    elif plugin == "images":
+    else:
         step, (width, _, encoded, *_) = events[-1]
         stage.pictures[tag] = Picture(step, int(width), encoded)
 

@@ -18,14 +18,14 @@ ROWS = 20
 def run_section(run: Run) -> Section:
     """Return everything about one run; what it did not log is left out."""
     terms = tags.terms(run.tags)
-    speed = [tag for tag in run.tags if tags.is_speed(tag)]
+    progress = [tag for tag in run.tags if tags.is_progress(tag)]
     pictures = [tag for tag in run.pictures if not any(_is_hard(tag, term) for term in terms)]
     parts = [
         Section("Objective", _objective(run, terms)),
         *(Section(f"Term {term}", _term(run, term)) for term in terms),
         Section("Metrics", _multiples(run, tags.metrics(run.tags), "Metrics over samples seen")),
         Section("Pictures", _images(run, pictures)),
-        Section("Learning rate and speed", _multiples(run, speed, "Learning rate and speed over samples seen")),
+        Section("Optimisation", _multiples(run, progress, "How training went over samples seen")),
         Section("Logged by others", _beside(run)),
     ]
     return Section(f"Run {run.name}", _overview(run), [part for part in parts if part.blocks])
@@ -132,15 +132,14 @@ def _images(run: Run, shown: Iterable[str]) -> list[Block]:
 
 
 def _hard_tables(run: Run, term: str) -> list[Block]:
-    """Return the newest list of hard samples of each stage."""
+    """Return the newest list of hard samples of each stage, and the list of those that often were."""
     blocks: list[Block] = []
-    for stage in STAGES:
-        rows = run.hard.get(f"{stage}_{term}", [])
+    for file in (f"{stage}_{term}{which}" for stage in STAGES for which in ("", "_often")):
+        rows = run.hard.get(file, [])
         if rows:
             shown = [[_cell(value) for value in row.values()] for row in rows[:ROWS]]
             left = f": the first {ROWS} of {len(rows)}" if len(rows) > ROWS else ""
-            blocks.append(Text(f"Hard samples of {term}, {stage}, from hard/{stage}_{term}.csv{left}"))
-            blocks.append(Table(list(rows[0]), shown))
+            blocks += [Text(f"Hard samples, from hard/{file}.csv{left}"), Table(list(rows[0]), shown)]
     return blocks
 
 

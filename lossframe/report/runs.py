@@ -34,8 +34,9 @@ class Run:
 
     @property
     def end(self) -> float:
-        """The last step of any curve."""
-        return max((c.steps[-1] for stage in self.stages.values() for c in stage.scalars.values()), default=1.0)
+        """The last step of any curve but those of the HParams tab, which are one further."""
+        curves = [one.items() for one in (stage.scalars for stage in self.stages.values())]
+        return max((c.steps[-1] for some in curves for tag, c in some if not tag.startswith("final/")), default=1.0)
 
     @property
     def tags(self) -> list[str]:

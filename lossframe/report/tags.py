@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 
 STATISTICS = ("std", "min", "p5", "p50", "p95", "p99", "max")
-KINDS = ("loss", "weighted", "share", "weight")
+KINDS = ("loss", "weighted", "share", "weight", "final")
+"""What a tag begins with that is no metric; `final` repeats metrics for TensorBoard's HParams tab."""
 
 
 def means(tags: Iterable[str]) -> list[str]:
@@ -32,15 +33,15 @@ def extras(tags: Iterable[str], term: str) -> list[str]:
     return [tag for tag in means(tags) if tag.startswith(f"loss/{term}/")]
 
 
-def is_speed(tag: str) -> bool:
-    """Tell the learning rates and the speed."""
-    return tag in ("lr", "samples_per_second") or tag.startswith("lr/")
+def is_progress(tag: str) -> bool:
+    """Tell learning rates, gradient norms and the speed, which say how training goes and not what it reached."""
+    return tag.split("/", maxsplit=1)[0] in ("lr", "gradient_norm", "samples_per_second")
 
 
 def metrics(tags: Iterable[str]) -> list[str]:
     """Return the tags of metrics: what is neither of a term nor of the optimisation.
 
-    >>> metrics(["loss/a", "lr", "lr/0", "weight/a", "precision_at_1"])
+    >>> metrics(["loss/a", "lr", "lr/0", "weight/a", "gradient_norm", "final/val/auroc", "precision_at_1"])
     ['precision_at_1']
     """
-    return [tag for tag in means(tags) if tag.split("/")[0] not in KINDS and not is_speed(tag)]
+    return [tag for tag in means(tags) if tag.split("/")[0] not in KINDS and not is_progress(tag)]
