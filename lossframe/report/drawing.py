@@ -108,13 +108,9 @@ def distribution(tag: str, stages: Mapping[str, Sequence[Histogram]], end: float
 
 
 def multiples(
-    panels: Mapping[str, Sequence[Line]],
-    end: float,
-    shows: str,
-    columns: int = 3,
-    shared: bool = False,
+    panels: Mapping[str, Sequence[Line]], end: float, shows: str, columns: int = 3, shared: bool = False,
     over: str = "samples seen",
-) -> Chart:
+) -> Chart:  # fmt: skip
     """Draw a small chart for each title, with one legend for all; `shared` gives them one axis of values."""
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
