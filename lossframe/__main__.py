@@ -1,8 +1,12 @@
-"""`python -m lossframe losses [NAME]`: what losses there are, and what one of them computes."""
+"""`python -m lossframe losses [NAME]`: what losses there are, and what one of them computes.
+
+`python -m lossframe report RUN ...`: the curves of runs as one HTML file.
+"""
 
 import argparse
 import sys
 import textwrap
+from pathlib import Path
 
 from lossframe import catalogue
 from lossframe.errors import InputError
@@ -37,15 +41,32 @@ def description(entry: catalogue.Entry) -> str:
     return "\n".join(lines)
 
 
+def report(folders: list[Path], output: Path | None) -> str:
+    """Write the report, and say where it is."""
+    from lossframe.report import write  # noqa: PLC0415 - matplotlib is an optional dependency
+
+    return f"report           {write(folders, output)}"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return what is understood on the command line."""
+    whole = argparse.ArgumentParser(prog="python -m lossframe", description="What lossframe has to offer.")
+    commands = whole.add_subparsers(dest="command", required=True)
+    losses = commands.add_parser("losses", help="list the losses, or describe one")
+    losses.add_argument("name", nargs="?", help="as in loss=NAME")
+    losses.set_defaults(call=lambda given: description(catalogue.find(given.name)) if given.name else listing())
+    reporting = commands.add_parser("report", help="write the curves of runs as one HTML file, without TensorBoard")
+    reporting.add_argument("run", nargs="+", type=Path, help="a run's folder, or a folder of runs, such as a sweep's")
+    reporting.add_argument("--output", type=Path, metavar="FILE", help="default: report.html in the folder given")
+    reporting.set_defaults(call=lambda given: report(given.run, given.output))
+    return whole
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Print to the terminal; return 2 for a name that does not exist."""
-    parser = argparse.ArgumentParser(prog="python -m lossframe", description="What lossframe has to offer.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("losses", help="list the losses, or describe one")
-    command.add_argument("name", nargs="?", help="as in loss=NAME")
-    name = parser.parse_args(arguments).name
+    """Do one command and print its answer; return 2 if what was given does not fit."""
+    given = parser().parse_args(arguments)
     try:
-        print(description(catalogue.find(name)) if name else listing())
+        print(given.call(given))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,0 +1,45 @@
+"""`python -m lossframe report RUN ...`: the curves of runs as one HTML file, without TensorBoard."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from lossframe.errors import InputError
+
+try:
+    import jinja2  # noqa: F401
+    import matplotlib  # noqa: F401 - drawing needs more of it
+except ModuleNotFoundError as missing:
+    raise InputError(
+        f"report: draws with matplotlib and writes with jinja2, found no {missing.name}; install lossframe's extra "
+        "'report', as in: pip install -c constraints.txt -e '.[report]'"
+    ) from missing
+
+from lossframe.report.comparison import comparison
+from lossframe.report.document import Text, render
+from lossframe.report.page import run_section
+from lossframe.report.runs import find_runs, left_out, read_run, run_names
+from lossframe.report.scales import BUCKETS
+
+
+def write(folders: Sequence[Path], output: Path | None = None) -> Path:
+    """Write the report on all runs at or below `folders`, and return where it is.
+
+    Without `output` it is `report.html` in the folder given, or in what several have in common. The file needs no
+    other file and no network. Raises an `InputError` if a folder has no run, or there is no folder to write to.
+    """
+    found = find_runs(folders)
+    common = Path(os.path.commonpath([folder.resolve() for folder in folders]))
+    output = output or common / "report.html"
+    if output.is_dir() or not output.parent.is_dir():
+        raise InputError(f"report: wanted a file in a folder that there is, found {output}; choose another --output")
+    runs = [read_run(folder, name) for folder, name in zip(found, run_names(found), strict=True)]
+    sections = ([comparison(runs)] if len(runs) > 1 else []) + [run_section(run) for run in runs]
+    sections[0].blocks += [Text(f"{folder} is left out: it has no event files.") for folder in left_out(folders, found)]
+    title = runs[0].name if len(runs) == 1 else f"{common.name}: {len(runs)} runs"
+    subtitle = (
+        f"From TensorBoard's event files. A curve of more than {BUCKETS:,} points is drawn as the means of {BUCKETS:,} "
+        "buckets, and its bands keep each bucket's minimum and maximum. Point at a number to see all its digits."
+    )
+    output.write_text(render(title, subtitle, sections, {run.name: run.final_values for run in runs}), "utf-8")
+    return output

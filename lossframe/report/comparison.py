@@ -1,0 +1,61 @@
+"""What the report says about several runs together."""
+
+import math
+from collections.abc import Sequence
+
+from lossframe.report import drawing, tags
+from lossframe.report.config import differences, lower_is_better, same_loss
+from lossframe.report.document import NOTHING, Block, Cell, Section, Table, Text, number
+from lossframe.report.runs import Run
+
+
+def comparison(runs: Sequence[Run]) -> Section:
+    """Return a table of how the runs differ and what they reached, and the curves that several of them have."""
+    known = list(dict.fromkeys(tag for run in runs for tag in run.tags))
+    losses = [f"loss/{term}" for term in tags.terms(known)]
+    shared = [tag for tag in tags.metrics(known) + losses if sum(tag in run.tags for run in runs) > 1]
+    blocks: list[Block] = [_table(runs, shared)]
+    for tag in shared:
+        panels = {
+            f"{tag}, {stage}": drawing.overlaid({run.name: run.curve(stage, tag) for run in runs})
+            for stage in ("train", "val")
+        }
+        panels = {title: lines for title, lines in panels.items() if lines}
+        if panels:
+            end = max(run.end for run in runs)
+            blocks.append(
+                drawing.multiples(panels, end, f"{tag} of each run over samples seen", columns=2, shared=True)
+            )
+    alone = [tag for tag in losses if tag not in shared]
+    if alone:
+        blocks.append(Text(f"In one run only, and drawn there: {', '.join(alone)}."))
+    return Section("Comparison", blocks)
+
+
+def _table(runs: Sequence[Run], shared: Sequence[str]) -> Table:
+    """Return the runs as rows; what differs between them, and what they reached, as columns."""
+    configs = [run.config for run in runs]
+    head, columns = ["run"], [[Cell(run.name) for run in runs]]
+    for key, values in differences(configs).items():
+        head.append(key)
+        columns.append([Cell(NOTHING if value is None else value) for value in values])
+    for stage, tag in ((stage, tag) for tag in shared for stage in ("val", "test")):
+        scores = [run.last(stage, tag) for run in runs]
+        if any(score is not None for score in scores):
+            head.append(f"{stage} {tag}")
+            columns.append(_marked(runs, tag, scores))
+    note = (
+        "val is the latest point; test is of the best checkpoint, where train.py made the run. The best of a column is "
+        "marked: the lowest loss or error, the highest of other metrics; not where a loss has different parameters."
+    )
+    return Table(head, list(zip(*columns, strict=True)), note)
+
+
+def _marked(runs: Sequence[Run], tag: str, scores: Sequence[float | None]) -> list[Cell]:
+    """Return the cells of a column, the best one marked if they can be compared."""
+    configs = [run.config for run, score in zip(runs, scores, strict=True) if score is not None]
+    found = [score for score in scores if score is not None and not math.isnan(score)]
+    if len(found) < 2 or (tag.startswith("loss/") and not same_loss(configs, tag.removeprefix("loss/"))):
+        return [number(score) for score in scores]
+    best = min(found) if lower_is_better(configs, tag) else max(found)
+    return [number(score, best=score == best) for score in scores]

@@ -1,0 +1,81 @@
+"""What runs were configured to be, in words, and in what they differ."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+QUIET = {"reduction", "log_std", "log_min", "log_max"}
+"""What every loss takes, and few change."""
+COMPOSED = ("loss.", "weights.", "inputs.")
+"""What is there because a term is."""
+
+
+def described(value: Any) -> str:
+    """Return a part of a configuration as a call, without its options that say how it is logged.
+
+    >>> described({"_target_": "torch.optim.Adam", "_partial_": True, "lr": 0.1, "log_std": True})
+    'Adam(lr=0.1)'
+    """
+    if not isinstance(value, Mapping):
+        return str(value)
+    inside = [f"{k}={described(v)}" for k, v in value.items() if not str(k).startswith("_") and k not in QUIET]
+    return f"{_short(value.get('_target_', ''))}({', '.join(inside)})"
+
+
+def facts(config: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return what a run was: its losses with their weights, then the parts that it has."""
+    losses, weights = _mapping(config, "loss"), _mapping(config, "weights")
+    found = {"losses": [f"{weights.get(name, 1.0)} * {name}: {described(loss)}" for name, loss in losses.items()]}
+    parts = ("data", "model", "optimizer", "scheduler", "seed", "ckpt")
+    found |= {name: [described(config[name])] for name in parts if config.get(name) is not None}
+    return {name: lines for name, lines in found.items() if lines}
+
+
+def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[str | None]]:
+    """Return the keys on which configurations differ, and each one's value, or None where it has none.
+
+    A key that only some have differs if it says what something is (`_target_`), or if those that have it differ;
+    what belongs to a term is compared between those that have the term.
+
+    >>> differences([{"seed": 1, "loss": {"a": {"margin": 0.2}}}, {"seed": 2, "loss": {"b": {"margin": 0.5}}}])
+    {'losses': ['a', 'b'], 'seed': ['1', '2']}
+    """
+    flat = [{"losses": " + ".join(_mapping(c, "loss")) or None} | dict(_flattened(c)) for c in configs]
+    result = {}
+    for key in dict.fromkeys(key for one in flat for key in one):
+        values = [one.get(key) for one in flat]
+        whole = key == "losses" or (key.endswith("_target_") and not key.startswith(COMPOSED))
+        if len(set(values) if whole else set(values) - {None}) > 1:
+            result[key.removesuffix("._target_")] = values
+    return result
+
+
+def same_loss(configs: Sequence[Mapping[str, Any]], term: str) -> bool:
+    """Whether a term has the same formula and parameters in all `configs`, so that its values can be compared."""
+    found = [_mapping(config, "loss").get(term) for config in configs]
+    return all(loss == found[0] for loss in found)
+
+
+def lower_is_better(configs: Sequence[Mapping[str, Any]], tag: str) -> bool:
+    """Whether a small value is good: as the runs chose their checkpoint, or else for losses and errors."""
+    for config in configs:
+        monitor = _mapping(config, "checkpoint_monitor")
+        if str(monitor.get("metric", "")).partition("/")[2] == tag:
+            return bool(monitor.get("mode") == "min")
+    return tag.startswith("loss/") or any(word in tag.lower() for word in ("loss", "error", "mae", "mse", "perplexity"))
+
+
+def _flattened(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flattened(value, f"{prefix}{key}.")
+        elif value is not None:
+            yield f"{prefix}{key}", _short(str(value)) if key == "_target_" else str(value)
+
+
+def _mapping(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = config.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _short(target: str) -> str:
+    return target.rpartition(".")[2]

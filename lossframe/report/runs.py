@@ -1,0 +1,143 @@
+"""Finding runs, and reading what they left: event files, configuration, final metrics, hard samples."""
+
+import csv
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lossframe.errors import InputError, names
+from lossframe.report.events import Curve, Stage, read_stage
+
+STAGES = ("train", "val", "test")
+CONFIGS = ("resolved.yaml", ".hydra/config.yaml", "hparams.yaml")
+EVENTS = "*tfevents*"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one training run left in its folder."""
+
+    name: str
+    folder: Path
+    stages: dict[str, Stage]
+    beside: Stage  # what Lightning's own logger wrote, over optimiser steps
+    config: dict[str, Any]
+    overrides: list[str]
+    metrics: dict[str, Any]
+    hard: dict[str, list[dict[str, str]]]  # STAGE_TERM -> rows
+
+    @property
+    def end(self) -> float:
+        """The last step of any curve but those of the HParams tab, which are one further."""
+        curves = [one.items() for one in (stage.scalars for stage in self.stages.values())]
+        return max((c.steps[-1] for some in curves for tag, c in some if not tag.startswith("final/")), default=1.0)
+
+    @property
+    def tags(self) -> list[str]:
+        """The tags of all stages."""
+        return list(dict.fromkeys(tag for stage in self.stages.values() for tag in stage.scalars))
+
+    @property
+    def pictures(self) -> list[str]:
+        """The tags of all stages' images."""
+        return list(dict.fromkeys(tag for stage in self.stages.values() for tag in stage.pictures))
+
+    @property
+    def final_values(self) -> dict[str, dict[str, float]]:
+        """Stage -> tag -> the latest value."""
+        return {name: {tag: curve.last for tag, curve in stage.scalars.items()} for name, stage in self.stages.items()}
+
+    def curve(self, stage: str, tag: str) -> Curve | None:
+        """Return a stage's curve, if there is one."""
+        return self.stages.get(stage, Stage()).scalars.get(tag)
+
+    def last(self, stage: str, tag: str) -> float | None:
+        """Return the latest value of a curve; for test, metrics.json stands in for a missing event file."""
+        found = self.curve(stage, tag)
+        other = self.metrics.get(f"{stage}/{tag}")
+        return found.last if found is not None else None if other is None else float(other)
+
+
+def find_runs(folders: Sequence[Path]) -> list[Path]:
+    """Return every run at or below `folders`, in natural order; an `InputError` for a folder without one."""
+    found: set[Path] = set()
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"report: wanted the folder of a run or of several, found no folder {str(folder)!r}")
+        files = list(folder.resolve().rglob(EVENTS))
+        below = {file.parent.parent for file in files if file.parent.name in STAGES}
+        if not below:
+            elsewhere = f"; event files are only in {names(sorted({file.parent for file in files}))}" if files else ""
+            raise InputError(
+                f"report: {folder}: wanted a run, which has TensorBoard's event files ({EVENTS}) in train/, val/ or "
+                f"test/, or a folder of runs; found {names(sorted(p.name for p in folder.iterdir())[:12])}{elsewhere}. "
+                "A run has event files as soon as LossMonitor has written a first point"
+            )
+        found |= below
+    return sorted(found, key=_natural)
+
+
+def left_out(folders: Sequence[Path], runs: Sequence[Path]) -> list[Path]:
+    """Return the folders that have a run's configuration, but no event files."""
+    configured = {c.parent.parent for folder in folders for c in folder.resolve().rglob(".hydra/config.yaml")}
+    return sorted(configured - set(runs), key=_natural)
+
+
+def read_run(folder: Path, name: str) -> Run:
+    """Read one run."""
+    overrides = folder / ".hydra" / "overrides.yaml"
+    metrics = folder / "metrics.json"
+    return Run(
+        name=name,
+        folder=folder,
+        stages={stage: read_stage(folder / stage) for stage in STAGES if any((folder / stage).glob(EVENTS))},
+        beside=read_stage(folder) if any(folder.glob(EVENTS)) else Stage(),
+        config=_config(folder),
+        overrides=[str(one) for one in yaml.safe_load(overrides.read_text()) or []] if overrides.exists() else [],
+        metrics=json.loads(metrics.read_text()) if metrics.exists() else {},
+        hard={file.stem: _hard(file) for file in sorted(folder.glob("hard/*.csv"))},
+    )
+
+
+def run_names(runs: Sequence[Path]) -> list[str]:
+    """Return how the runs are called: the folder, or where there are several the path below what they share."""
+    shared = Path(os.path.commonpath([run.parent for run in runs]))
+    return [str(run.relative_to(shared)) for run in runs]
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """Return the first configuration there is that can be read, without what only says where the run is."""
+    for file in (folder / name for name in CONFIGS):
+        try:
+            config = yaml.safe_load(file.read_text()) if file.exists() else None
+        except yaml.YAMLError:  # Lightning writes Python objects into hparams.yaml
+            continue
+        if isinstance(config, dict) and config:
+            where = config.pop("run_dir", None)
+            return {key: _without(value, where) for key, value in config.items()}
+    return {}
+
+
+def _without(value: Any, where: str | None) -> Any:
+    if isinstance(value, dict):
+        return {key: _without(entry, where) for key, entry in value.items()}
+    return value.replace(where, "RUN") if isinstance(value, str) and where else value
+
+
+def _hard(file: Path) -> list[dict[str, str]]:
+    """Return the rows of the newest list in a file."""
+    with file.open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    newest = max((float(row.get("samples_seen") or 0) for row in rows), default=0)
+    return [row for row in rows if float(row.get("samples_seen") or 0) == newest]
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Order 2_triplet before 10_triplet."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(path))]

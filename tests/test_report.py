@@ -1,0 +1,274 @@
+"""The report on runs: it shows what the event files hold, opens without a network, and says what is wrong."""
+
+import copy
+import html
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from curves import read
+from playwright.sync_api import sync_playwright
+from synthetic import CONFIG, write_run
+from tensorboard.plugins.histogram.summary_v2 import histogram_pb
+from test_browser import CHROMIUM, OFFLINE
+from torch.utils.tensorboard import SummaryWriter
+
+from lossframe.__main__ import main
+from lossframe.report.comparison import comparison
+from lossframe.report.config import differences
+from lossframe.report.document import Table
+from lossframe.report.events import Curve, read_stage
+from lossframe.report.runs import find_runs, read_run
+from lossframe.report.scales import BUCKETS, banded, extent, strip, thin
+
+STAGES = ("train", "val", "test")
+
+
+def configured(**changes: Any) -> dict[str, Any]:
+    """Return the synthetic run's configuration with other parameters of its triplet term."""
+    config = copy.deepcopy(CONFIG)
+    config["loss"]["triplet"] |= changes
+    return config
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs of different margins, and one that never wrote a point; reported on."""
+    folder = tmp_path_factory.mktemp("sweep")
+    for number, margin in ((2, 0.2), (10, 0.7)):
+        write_run(folder / f"{number}_triplet", seed=number, points=12, config=configured(margin=margin))
+    (folder / "11_failed" / ".hydra").mkdir(parents=True)
+    (folder / "11_failed" / ".hydra" / "config.yaml").write_text("seed: 1\n")
+    assert main(["report", str(folder)]) == 0
+    return folder
+
+
+def shown(page: str) -> dict[str, Any]:
+    """Return the data of a page."""
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found
+    return json.loads(found[1])
+
+
+def cells(table: Table) -> list[dict[str, Any]]:
+    """Return the rows of a table by the names of its columns."""
+    return [dict(zip(table.head, row, strict=True)) for row in table.rows]
+
+
+def table_of(sweep: Path) -> list[dict[str, Any]]:
+    """Return the comparison's table."""
+    runs = [read_run(folder, folder.name) for folder in find_runs([sweep])]
+    return cells(next(block for block in comparison(runs).blocks if isinstance(block, Table)))
+
+
+def test_the_page_holds_the_final_values_of_all_event_files(sweep: Path) -> None:
+    data = shown((sweep / "report.html").read_text())
+    assert list(data) == ["2_triplet", "10_triplet"]
+    for run, stages in data.items():
+        for stage in STAGES:
+            curves = read(sweep / run / stage)
+            assert stages[stage] == {tag: curve[-1][1] for tag, curve in curves.items()}
+
+
+def test_the_tables_of_a_run_show_its_values(sweep: Path) -> None:
+    page = (sweep / "report.html").read_text()
+    for stage in STAGES:
+        for tag, curve in read(sweep / "2_triplet" / stage).items():
+            if tag.startswith("loss/triplet") or tag == "precision_at_1":
+                value = curve[-1][1]
+                assert f'title="{value!r}">{value:.4g}</td>' in page
+
+
+def test_the_comparison_has_what_differs_and_marks_the_best(sweep: Path) -> None:
+    rows = table_of(sweep)
+    assert [row["run"].text for row in rows] == ["2_triplet", "10_triplet"]
+    assert [row["loss.triplet.margin"].text for row in rows] == ["0.2", "0.7"]
+    for stage in ("val", "test"):
+        values = {folder: read(sweep / folder / stage) for folder in ("2_triplet", "10_triplet")}
+        for tag, best in (("precision_at_1", max), ("loss/center", min)):
+            last = [curves[tag][-1][1] for curves in values.values()]
+            assert [row[f"{stage} {tag}"].exact for row in rows] == [repr(value) for value in last]
+            assert [row[f"{stage} {tag}"].best for row in rows] == [value == best(last) for value in last]
+
+
+def test_a_loss_with_different_parameters_has_no_best(sweep: Path) -> None:
+    assert not any(row["val loss/triplet"].best for row in table_of(sweep))
+
+
+def test_configurations_differ_in_terms_targets_and_shared_keys() -> None:
+    a = {"loss": {"a": {"margin": 1}}, "scheduler": None, "data": {"_target_": "x.A", "width": 3}}
+    b = {"loss": {"b": {"scale": 2}}, "scheduler": {"_target_": "y.Step", "gamma": 2}, "data": {"_target_": "x.B"}}
+    assert differences([a, b]) == {"losses": ["a", "b"], "data": ["A", "B"], "scheduler": [None, "Step"]}
+    assert differences([a, a]) == {}
+
+
+def test_a_folder_without_event_files_is_named(sweep: Path) -> None:
+    assert "11_failed is left out: it has no event files" in (sweep / "report.html").read_text()
+
+
+def test_pictures_hard_samples_and_the_test_metrics_are_shown(sweep: Path) -> None:
+    page = (sweep / "report.html").read_text()
+    for tag in ("hard/triplet", "pictures/confusion", "pictures/retrieval"):
+        assert f"{tag}, val, after 6,000 samples" in page
+    assert "hard/val_triplet.csv: the first 20 of 24" in page
+    assert "hard/val_triplet_often.csv" in page
+    assert "of an older list" not in page
+
+
+def test_what_others_wrote_is_text_and_not_markup(sweep: Path, tmp_path: Path) -> None:
+    assert "<b>1</b>" not in (sweep / "report.html").read_text()  # a prediction in the list of hard samples
+    evil = "</script><script>alert(1)</script>"
+    run = tmp_path / "<i>run"
+    with SummaryWriter(str(run / "val")) as writer:
+        writer.add_scalar(f"$x_{evil}", 1.0, 1)
+    (run / "resolved.yaml").write_text(json.dumps(configured(distance=evil)))
+    assert main(["report", str(run)]) == 0
+    page = (run / "report.html").read_text()
+    assert "<i>run" not in page
+    assert "<script>" not in page
+    assert html.escape(evil) in page
+    assert f"$x_{evil}" in shown(page)["<i>run"]["val"]
+
+
+def test_a_bare_run_of_another_project_is_enough(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "version_0"
+    for stage in ("train", "val"):
+        with SummaryWriter(str(folder / stage)) as writer:
+            writer.add_scalar("loss/mse", 0.25, 10)
+    with SummaryWriter(str(folder)) as writer:
+        writer.add_scalar("val/accuracy", 0.5, 3)
+    (folder / "hparams.yaml").write_text("model: !!python/object:some.Model {}\n")
+    output = tmp_path / "out.html"
+    assert main(["report", str(tmp_path), "--output", str(output)]) == 0
+    assert str(output) in capsys.readouterr().out
+    assert shown(output.read_text())["version_0"]["train"] == {"loss/mse": 0.25}
+    assert "Logged by others" in output.read_text()
+
+
+def test_a_resumed_run_is_read_as_tensorboard_does(tmp_path: Path) -> None:
+    with SummaryWriter(str(tmp_path), filename_suffix=".0") as writer:
+        for step in (10, 20, 30):
+            writer.add_scalar("loss/a", float(step), step)
+    with SummaryWriter(str(tmp_path), purge_step=20, filename_suffix=".1") as writer:
+        writer.add_scalar("loss/a", 5.0, 25)
+    assert read_stage(tmp_path).scalars["loss/a"].values.tolist() == [10.0, 5.0]
+
+
+def test_both_formats_of_event_files_are_read(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=500)
+    with SummaryWriter(str(tmp_path)) as writer:
+        writer.add_scalar("old", 1.5, 1)
+        writer.add_scalar("new", 1.5, 1, new_style=True)
+        writer.add_histogram("values/old", values, 1)
+        writer._get_file_writer().add_summary(histogram_pb("values/new", values), 1)
+    stage = read_stage(tmp_path)
+    assert stage.scalars["old"].last == stage.scalars["new"].last == 1.5
+    for (one,) in stage.histograms.values():
+        assert one.counts.sum() == 500
+        assert one.left[one.counts > 0].min() == pytest.approx(values.min())
+        assert one.right[one.counts > 0].max() == pytest.approx(values.max())
+        below = one.counts[one.right <= 0].sum()
+        assert below == pytest.approx((values <= 0).sum(), abs=60)
+
+
+def test_thinning_keeps_extremes_and_means() -> None:
+    values = np.random.default_rng(0).normal(size=100_001)
+    values[77_777] = 1e6
+    curve = Curve(np.arange(100_001.0), values)
+    thinned = thin(curve)
+    assert len(thinned.steps) == BUCKETS
+    assert thinned.high.max() == 1e6
+    assert thinned.low.min() == values.min()
+    assert thinned.mean[0] == pytest.approx(values[: int(100_001 / BUCKETS)].mean())
+    bands = banded({"mean": curve, "min": Curve(curve.steps, values - 1), "max": Curve(curve.steps, values + 1)})
+    assert bands.outer[1].max() == 1e6 + 1
+    assert bands.outer[0].min() == values.min() - 1
+
+
+def test_a_strip_has_all_values_of_each_column(sweep: Path) -> None:
+    histograms = read_stage(sweep / "2_triplet" / "train").histograms["values/triplet"]
+    axis, low, high = extent(histograms)
+    times, shares = strip(histograms, axis.grid(low, high, 90), columns=5)
+    assert times.tolist() == [0, 1500, 3000, 4000, 5000, 6000]
+    np.testing.assert_allclose(shares.sum(axis=0), 1)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda folder: None, "found no folder"),
+        (lambda folder: (folder / "notes").mkdir(parents=True), "in train/, val/ or test/, or a folder of runs; found"),
+        (lambda folder: SummaryWriter(str(folder / "other")).close(), "event files are only in"),
+    ],
+)
+def test_a_folder_that_is_not_a_run_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Callable[[Path], object], said: str
+) -> None:
+    make(tmp_path / "folder")
+    assert main(["report", str(tmp_path / "folder")]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_an_output_in_no_folder_is_an_error(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(sweep / "2_triplet"), "--output", str(sweep / "none" / "x.html")]) == 2
+    assert "choose another --output" in capsys.readouterr().err
+
+
+def test_without_matplotlib_the_extra_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("lossframe.report")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main(["report", "anything"]) == 2
+    assert "found no matplotlib; install lossframe's extra 'report'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_other_commands_do_not_load_the_report() -> None:
+    code = "import sys; from lossframe.__main__ import main; main(['losses']); print('lossframe.report' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert result.stdout.splitlines()[-1] == "False"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs a chromium on the PATH (Debian: apt-get install chromium)")
+def test_the_report_of_a_sweep_opens_without_a_network(
+    tmp_path: Path, command: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    losses = ("triplet", "contrastive", "cross_entropy", "supcon")
+    sweep = tmp_path / "sweep"
+    result = command("-m", f"loss={','.join(losses)}", "trainer.max_epochs=2", f"hydra.sweep.dir={sweep}")
+    assert result.returncode == 0, result.stderr
+    assert main(["report", str(sweep)]) == 0
+    moved = Path(shutil.move(sweep / "report.html", tmp_path / "alone.html"))
+    asked, problems = [], []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OFFLINE)
+        page = browser.new_page()
+        page.context.set_offline(True)
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: problems.append(error.message))
+        page.on("console", lambda message: problems.append(message.text))
+        page.goto(moved.as_uri())
+        assert page.locator("h2").all_inner_texts() == ["Comparison", *(f"Run {i}_{n}" for i, n in enumerate(losses))]
+        assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+        rows = [row.locator("td") for row in page.locator("table").first.locator("tbody tr").all()]
+        heads = page.locator("table").first.locator("th").all_inner_texts()
+        for number, (name, row) in enumerate(zip(losses, rows, strict=True)):
+            run = sweep / f"{number}_{name}"
+            tested = json.loads((run / "metrics.json").read_text())["test/precision_at_1"]
+            assert row.nth(heads.index("losses")).inner_text() == name
+            assert row.nth(heads.index("test precision_at_1")).inner_text() == f"{tested:.4g}"
+            assert read(run / "test")["precision_at_1"][-1][1] == pytest.approx(tested)
+            assert page.get_by_alt_text(f"loss/{name} over samples seen: train, val, test").is_visible()
+        browser.close()
+    assert not problems
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
