@@ -13,12 +13,15 @@ class LossOptions(TypedDict, total=False):
 
     `reduction`: "mean" (default), "sum", "none", "weighted_mean" or "batch_mean", see `lossframe.reduction.reduce`.
     `log_std`, `log_min`, `log_max`: whether `summary` and `LossMonitor` show these beside the mean (default False).
+    `compile`: whether the values are computed by `torch.compile` (default False), which needs a C++ compiler on a CPU.
+    What `loss` logs on the way is then not remembered.
     """
 
     reduction: Reduction
     log_std: bool
     log_min: bool
     log_max: bool
+    compile: bool
 
 
 def check_options(loss: type, options: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lossframe.functional.classes import TINY, fading
-from lossframe.functional.elementwise import elementwise
+from lossframe.functional.rowwise import rowwise
 
 
 def binary_focal(logits: Tensor, target: Tensor, gamma: float, alpha: float | None) -> Tensor:
@@ -15,8 +15,8 @@ def binary_focal(logits: Tensor, target: Tensor, gamma: float, alpha: float | No
 
     Without `alpha`, $\alpha_t = 1$.
     """
-    plain, along = partial(_values, gamma=gamma, alpha=alpha), partial(_with_slopes, gamma=gamma, alpha=alpha)
-    return elementwise(plain, along, logits, target)
+    plain, along = partial(_values, gamma=gamma, alpha=alpha), partial(_with_gradient, gamma=gamma, alpha=alpha)
+    return rowwise(plain, logits.reshape(-1), target.reshape(-1), along).reshape(logits.shape)
 
 
 def _values(logits: Tensor, target: Tensor, gamma: float, alpha: float | None) -> Tensor:
@@ -26,10 +26,10 @@ def _values(logits: Tensor, target: Tensor, gamma: float, alpha: float | None) -
     return values if alpha is None else _alpha_of(y, alpha) * values
 
 
-def _with_slopes(logits: Tensor, target: Tensor, gamma: float, alpha: float | None) -> tuple[Tensor, Tensor]:
-    r"""Return the values, and $\alpha_t w^{\gamma - 1} [w (\sigma - y) + \gamma (1 - 2 y) \sigma (1 - \sigma) L]$.
+def _with_gradient(logits: Tensor, target: Tensor, gamma: float, alpha: float | None) -> tuple[Tensor, Tensor]:
+    r"""Return the values and their slopes, $\alpha_t w^{\gamma - 1} [w (s - y) + \gamma (1 - 2 y) s (1 - s) L]$.
 
-    $w$ is what is wrong, $\sigma + y (1 - 2 \sigma)$, and $L$ the cross-entropy.
+    $s = \sigma(z)$, $w$ is what is wrong, $s + y (1 - 2 s)$, and $L$ the cross-entropy.
     """
     y = target.to(logits.dtype)
     yes, no = logits.sigmoid(), (-logits).sigmoid_()

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from lossframe import checks
 from lossframe.errors import InputError
+from lossframe.functional.rowwise import rowwise
 from lossframe.loss import Loss, LossOptions
 
 _HALF_BIN = 1 / 255
@@ -58,6 +59,9 @@ class DiscretizedLogisticMixtureLoss(Loss):
 
     def loss(self, parameters: Tensor, image: Tensor) -> Tensor:
         """Return one value per image."""
+        return rowwise(self._of_images, parameters, image)
+
+    def _of_images(self, parameters: Tensor, image: Tensor) -> Tensor:
         n, channels, height, width = image.shape
         logits, rest = parameters.tensor_split((self.num_mixtures,), 1)
         kinds = rest.shape[1] // (channels * self.num_mixtures)
