@@ -9,6 +9,9 @@ from torch.nn import functional as F
 from lossframe.functional.classes import TINY, fading
 from lossframe.functional.rowwise import rowwise
 
+_PER_THREAD = 1 << 17
+"""How many logits each thread works on at a time: few enough to reuse memory, many enough to seldom wait."""
+
 
 def binary_focal(logits: Tensor, target: Tensor, gamma: float, alpha: float | None) -> Tensor:
     r"""Return $-\alpha_t (1 - p_t)^\gamma \log p_t$, one value per element; targets are from 0 to 1.
@@ -16,7 +19,7 @@ def binary_focal(logits: Tensor, target: Tensor, gamma: float, alpha: float | No
     Without `alpha`, $\alpha_t = 1$.
     """
     plain, along = partial(_values, gamma=gamma, alpha=alpha), partial(_with_gradient, gamma=gamma, alpha=alpha)
-    return rowwise(plain, logits.reshape(-1), target.reshape(-1), along).reshape(logits.shape)
+    return rowwise(plain, logits.reshape(-1), target.reshape(-1), _PER_THREAD, along).reshape(logits.shape)
 
 
 def _values(logits: Tensor, target: Tensor, gamma: float, alpha: float | None) -> Tensor:
