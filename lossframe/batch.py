@@ -88,7 +88,7 @@ def weight_of_values(values: Tensor, weight: Tensor) -> Tensor | None:
 
 def counted(values: Tensor, counts: Tensor | None) -> Tensor:
     """Return the values, 0 where a value stands for nothing."""
-    return values if counts is None else torch.where(counts != 0, values, torch.zeros_like(values))
+    return values if counts is None else torch.where(counts.bool(), values, 0)
 
 
 def product(weight: Tensor | None, other: Tensor | None) -> Tensor | None:

@@ -50,17 +50,16 @@ def integral(**tensors: Tensor) -> None:
 def within(low: float, high: float, **tensors: Tensor) -> None:
     """Require every value in `[low, high]`, and no NaN. Reads the values."""
     for name, tensor in tensors.items():
-        if not tensor.numel():
-            continue
-        smallest, largest = tensor.detach().aminmax()
+        smallest, largest = _extremes(tensor)
         if not (smallest >= low and largest <= high):  # NaN fails both
-            found = f"{smallest.item():g} to {largest.item():g}"
-            raise InputError(f"wanted {name} within [{low:g}, {high:g}], found {found}")
+            raise InputError(f"wanted {name} within [{low:g}, {high:g}], found {smallest:g} to {largest:g}")
 
 
 def finite(**tensors: Tensor) -> None:
     """Require finite values. Reads the values."""
     for name, tensor in tensors.items():
+        if tensor.detach().sum().isfinite():  # one pass; it may also overflow
+            continue
         bad = tensor.numel() - int(tensor.detach().isfinite().sum())
         if bad:
             raise InputError(f"wanted finite {name}, found {bad} of {tensor.numel()} values NaN or infinite")
@@ -69,6 +68,9 @@ def finite(**tensors: Tensor) -> None:
 def class_indices(num_classes: int, ignore_index: int | None = None, **tensors: Tensor) -> None:
     """Require every index in `[0, num_classes)`, or equal to `ignore_index`. Reads the values."""
     for name, tensor in tensors.items():
+        smallest, largest = _extremes(tensor)
+        if smallest >= 0 and largest < num_classes:
+            continue
         indices = tensor.detach()
         wrong = (indices < 0) | (indices >= num_classes)
         if ignore_index is not None:
@@ -152,8 +154,8 @@ def elementwise(target: Tensor, **scores: Tensor) -> None:
 def probabilities(**tensors: Tensor) -> None:
     """Require values within [0, 1], but for rounding. Reads the values."""
     for name, tensor in tensors.items():
-        near = (tensor.detach() > -_ROUNDING) & (tensor.detach() < 1 + _ROUNDING)
-        if not near.all():
+        smallest, largest = _extremes(tensor)
+        if not (smallest > -_ROUNDING and largest < 1 + _ROUNDING):  # NaN fails both
             within(0, 1, **{name: tensor})
 
 
@@ -205,3 +207,11 @@ def class_size(num_classes: int, **parameters: Tensor | None) -> None:
     for name, value in parameters.items():
         if value is not None and value.ndim and len(value) != num_classes:
             raise InputError(f"wanted {num_classes} numbers in {name}, one per class, found {len(value)}")
+
+
+def _extremes(tensor: Tensor) -> tuple[float, float]:
+    """Return the smallest and the largest value, in one pass; what fits everywhere, where there are none."""
+    if not tensor.numel() or tensor.dtype == torch.bool:
+        return 0, 0
+    smallest, largest = tensor.detach().aminmax()
+    return smallest.item(), largest.item()

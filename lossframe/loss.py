@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from lossframe import batch, distributed
+from lossframe.compilation import Compiled
 from lossframe.errors import InputError, names
 from lossframe.moments import Moments
 from lossframe.options import LossOptions, check_options, is_plain, positional_parameters
@@ -74,6 +75,7 @@ class Loss(nn.Module, ABC):
         self.keep_samples = False
         self.samples: Tensor | None = None
         self.input_sums: Tensor | None = None
+        self._compiled = Compiled() if options.get("compile", False) else None
         self.memory = Memory()
         self._calls = 0
 
@@ -210,6 +212,8 @@ class Loss(nn.Module, ABC):
         return self._reduce(weighted, aligned, counts)
 
     def _values(self, inputs: dict[str, Any]) -> Tensor:
+        if self._compiled is not None:
+            return self._compiled(self.loss, inputs)
         if not self._replicated():
             return self.loss(**inputs)
         with distributed.same_inputs():

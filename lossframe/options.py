@@ -15,6 +15,8 @@ class LossOptions(TypedDict, total=False):
     `log_std`, `log_min`, `log_max`: whether `summary` and `LossMonitor` show these beside the mean (default False).
     `log_quantiles`: whether to count the values into a histogram, and show p5, p50, p95 and p99 (default False).
     `record`: whether to remember anything at all (default True).
+    `compile`: whether the values are computed by `torch.compile` (default False), which needs a C++ compiler on a CPU.
+    What `loss` logs on the way is then not remembered.
     """
 
     reduction: Reduction
@@ -23,6 +25,7 @@ class LossOptions(TypedDict, total=False):
     log_max: bool
     log_quantiles: bool
     record: bool
+    compile: bool
 
 
 def check_options(loss: type, options: Iterable[str]) -> None:

@@ -49,7 +49,7 @@ def weigh(values: Tensor, weight: Tensor | float | None) -> tuple[Tensor, Tensor
     if weight is None:
         return values, None
     aligned = align(weight, values)
-    return torch.where(aligned != 0, aligned * values, torch.zeros_like(values)), aligned
+    return torch.where(aligned != 0, aligned * values, 0), aligned
 
 
 def fraction(
@@ -67,12 +67,13 @@ def fraction(
         return numerator, torch.ones_like(numerator)
     if reduction == "batch_mean":
         return numerator, torch.full_like(numerator, weighted.shape[0] if weighted.ndim else 1)
-    if weight is None and counts is None:
-        return numerator, torch.full_like(numerator, weighted.numel())
-    share = torch.ones_like(weighted) if counts is None else counts.to(weighted.dtype).expand_as(weighted)
     if weight is not None:
-        share = share * (weight if reduction == "weighted_mean" else weight != 0)
-    return numerator, share.sum()
+        weighs = weight if reduction == "weighted_mean" else weight != 0
+        counts = weighs if counts is None else counts * weighs
+    if counts is None:
+        return numerator, torch.full_like(numerator, weighted.numel())
+    # counts broadcast to the values: each of them stands for equally many
+    return numerator, counts.sum(dtype=numerator.dtype) * (weighted.numel() / max(counts.numel(), 1))
 
 
 def divide(numerator: Tensor, denominator: Tensor) -> Tensor:

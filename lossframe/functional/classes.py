@@ -3,12 +3,22 @@
 import torch
 from torch import Tensor
 
-_TINY = 1e-15
+TINY = 1e-15
+"""What counts as the lowest probability of being wrong, so that every power of it has a finite slope."""
 
 
 def indices(scores: Tensor, target: Tensor) -> Tensor:
     """Return integer targets as int64 `[N, ...]`; `[N, 1]` is squeezed where scores are `[N, C]`."""
     return (target.squeeze(1) if target.ndim == scores.ndim else target).long()
+
+
+def ignored(target: Tensor, index: int) -> Tensor | None:
+    """Return which indices stand for nothing; `None` if there are none, which is looked up on a CPU alone."""
+    if target.device.type == "cpu" and target.numel() and not torch.compiler.is_compiling():
+        lowest, highest = target.aminmax()
+        if index < lowest or index > highest:
+            return None
+    return target == index
 
 
 def probabilities(scores: Tensor, target: Tensor) -> Tensor:
@@ -33,4 +43,4 @@ def along(numbers: Tensor, like: Tensor) -> Tensor:
 
 def fading(wrong: Tensor, gamma: float) -> Tensor:
     r"""Return $(1 - p)^\gamma$ of $1 - p$, with a finite slope at 0 for every $\gamma \ge 0$."""
-    return wrong.clamp_min(_TINY).pow(gamma)
+    return wrong.clamp_min(TINY).pow(gamma)

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from lossframe import checks
 from lossframe.functional import classes
+from lossframe.functional.focal import binary_focal
 from lossframe.loss import Loss, LossOptions
 
 
@@ -61,9 +62,11 @@ class BinaryCrossEntropyLoss(BinaryClassification):
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return one value per element."""
-        smooth = target.to(logits.dtype) * (1 - self.label_smoothing) + self.label_smoothing / 2
+        y = target.to(logits.dtype)
+        if self.label_smoothing:
+            y = y * (1 - self.label_smoothing) + self.label_smoothing / 2
         weight = None if self.pos_weight is None else classes.along(self.pos_weight, logits)
-        return F.binary_cross_entropy_with_logits(logits, smooth, pos_weight=weight, reduction="none")
+        return F.binary_cross_entropy_with_logits(logits, y, pos_weight=weight, reduction="none")
 
 
 class LogLoss(Loss):
@@ -116,11 +119,7 @@ class BinaryFocalLoss(BinaryClassification):
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return one value per element."""
-        y = target.to(logits.dtype)
-        wrong = y * (-logits).sigmoid() + (1 - y) * logits.sigmoid()
-        fading = classes.fading(wrong, self.gamma)
-        values = fading * F.binary_cross_entropy_with_logits(logits, y, reduction="none")
-        return values if self.alpha is None else (self.alpha * y + (1 - self.alpha) * (1 - y)) * values
+        return binary_focal(logits, target, self.gamma, self.alpha)
 
 
 class HingeLoss(Loss):

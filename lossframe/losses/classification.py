@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from lossframe import checks
 from lossframe.functional import classes
+from lossframe.functional.softmax import log_probability
 from lossframe.loss import Loss, LossOptions
 
 
@@ -71,18 +72,33 @@ class CrossEntropyLoss(Classification):
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return one value per target."""
+        weight = None if self.class_weight is None else self.class_weight.to(logits.dtype).expand(logits.shape[1])
+        if not target.is_floating_point() and not self.label_smoothing:
+            return self._of_indices(logits, classes.indices(logits, target), weight)
         return F.cross_entropy(
             logits,
             target.to(logits.dtype) if target.is_floating_point() else classes.indices(logits, target),
-            weight=None if self.class_weight is None else self.class_weight.to(logits.dtype).expand(logits.shape[1]),
+            weight=weight,
             ignore_index=self.ignore_index,
             label_smoothing=self.label_smoothing,
             reduction="none",
         )
 
+    def _of_indices(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        ignored = classes.ignored(target, self.ignore_index)
+        if ignored is not None:
+            target = target.masked_fill(ignored, 0)
+        values = -log_probability(logits, target)
+        if weight is not None:
+            values = weight[target] * values
+        return values if ignored is None else values.masked_fill(ignored, 0)
+
     def counts(self, logits: Tensor, target: Tensor) -> Tensor | None:
         """Count the targets that are not ignored."""
-        return None if target.is_floating_point() else classes.indices(logits, target).ne(self.ignore_index)
+        if target.is_floating_point():
+            return None
+        ignored = classes.ignored(classes.indices(logits, target), self.ignore_index)
+        return None if ignored is None else ~ignored
 
     def carried_weight(self, logits: Tensor, target: Tensor) -> Tensor | None:
         """Return the weight of each target's class."""
@@ -160,9 +176,17 @@ class FocalLoss(Classification):
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return one value per target."""
-        log_p = F.log_softmax(logits, 1)
-        values = -classes.fading(-log_p.expm1(), self.gamma) * log_p
+        if not target.is_floating_point():
+            indices = classes.indices(logits, target)
+            values = self._of(log_probability(logits, indices))
+            return (
+                values if self.alpha is None else self.alpha.to(values.dtype).expand(logits.shape[1])[indices] * values
+            )
+        values = self._of(F.log_softmax(logits, 1))
         return classes.expected(values if self.alpha is None else classes.along(self.alpha, values) * values, target)
+
+    def _of(self, log_p: Tensor) -> Tensor:
+        return -classes.fading(-log_p.expm1(), self.gamma) * log_p
 
 
 class CategoricalAccuracy(Classification):

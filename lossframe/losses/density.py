@@ -9,12 +9,15 @@ from torch.nn import functional as F
 
 from lossframe import checks
 from lossframe.errors import InputError
+from lossframe.functional.rowwise import rowwise
 from lossframe.loss import Loss, LossOptions
 
 _HALF_BIN = 1 / 255
 _LOWEST_LOG_SCALE = -7.0
 _EDGE = 0.999
 _TINY = 1e-5
+_PER_THREAD = 1 << 17
+"""How many parameters each thread works on at a time: it bounds the memory."""
 _CHANNELS = {3: 10, 1: 3}
 """Parameters of a mixture component: 1 + 3 x (mean, scale, coefficient) for colour, 1 + mean + scale for gray."""
 
@@ -58,6 +61,9 @@ class DiscretizedLogisticMixtureLoss(Loss):
 
     def loss(self, parameters: Tensor, image: Tensor) -> Tensor:
         """Return one value per image."""
+        return rowwise(self._of_images, parameters, image, _PER_THREAD)
+
+    def _of_images(self, parameters: Tensor, image: Tensor) -> Tensor:
         n, channels, height, width = image.shape
         logits, rest = parameters.tensor_split((self.num_mixtures,), 1)
         kinds = rest.shape[1] // (channels * self.num_mixtures)
@@ -85,7 +91,11 @@ def _log_bin(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
     above, below = middle + inverse * _HALF_BIN, middle - inverse * _HALF_BIN
     # the difference of two sigmoids, as a product: nothing cancels
     inside = above.sigmoid() * (-below).sigmoid() * -torch.expm1(-2 * inverse * _HALF_BIN)
-    wide = inside > _TINY
     density = middle - log_scale - 2 * F.softplus(middle) - math.log(127.5)
-    log_p = torch.where(wide, torch.where(wide, inside, 1).log(), density)
-    return torch.where(x < -_EDGE, F.logsigmoid(above), torch.where(x > _EDGE, F.logsigmoid(-below), log_p))
+    log_p = _choose(inside > _TINY, inside.clamp_min(_TINY).log(), density)
+    return _choose(x < -_EDGE, F.logsigmoid(above), _choose(x > _EDGE, F.logsigmoid(-below), log_p))
+
+
+def _choose(condition: Tensor, chosen: Tensor, otherwise: Tensor) -> Tensor:
+    """Return what `torch.where` does of finite values, which is slow on a CPU."""
+    return torch.lerp(otherwise, chosen, condition.to(chosen.dtype))

@@ -3,6 +3,7 @@
 import math
 from typing import Unpack
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -33,11 +34,19 @@ class DiceLoss(Classification):
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return one value per sample and class."""
-        p = F.softmax(logits, 1)
-        y = classes.probabilities(logits, target)
-        overlap, size = self._total(p * y), self._total(p + y)
+        p = self._pixels(F.softmax(logits, 1))
+        if target.is_floating_point():
+            y = self._pixels(target.to(p.dtype))
+            overlap, share = (p * y).sum(2), y.sum(2)
+        else:
+            index, nothing = classes.indices(logits, target).reshape(len(p), p.shape[2]), p.new_zeros(p.shape[:2])
+            overlap = nothing.scatter_add(1, index, p.gather(1, index.unsqueeze(1)).squeeze(1))
+            share = nothing.scatter_add(1, index, torch.ones_like(index, dtype=p.dtype))
+        overlap, size = self._total(overlap), self._total(p.sum(2) + share)
         return 1 - (2 * overlap + self.smooth) / (size + self.smooth)
 
-    def _total(self, x: Tensor) -> Tensor:
-        pixels = x.reshape(*x.shape[:2], math.prod(x.shape[2:])).sum(2)
-        return pixels.sum(0, keepdim=True) if self.batch else pixels
+    def _pixels(self, x: Tensor) -> Tensor:
+        return x.reshape(*x.shape[:2], math.prod(x.shape[2:]))
+
+    def _total(self, sums: Tensor) -> Tensor:
+        return sums.sum(0, keepdim=True) if self.batch else sums

@@ -1,0 +1,70 @@
+"""The softmax at a target's class, in the memory of a gradient: of the other classes nothing is kept."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lossframe.functional.cutting import blocks
+
+_PER_THREAD = 1 << 19
+"""How many scores are worked on at a time: few enough to reuse memory, many enough to keep all threads at work."""
+_LANES = 16
+"""How many classes fill a vector register; torch is slow for rows that are shorter."""
+
+
+def log_probability(scores: Tensor, target: Tensor) -> Tensor:
+    r"""Return $\log \mathrm{softmax}(z)_t$ of scores `[N, C, ...]` at class indices `[N, ...]`, as `[N, ...]`.
+
+    Forward keeps nothing but its inputs; backward computes the softmax again, block by block.
+    """
+    if torch.compiler.is_compiling() or len(list(_cuts(scores))) == 1:
+        return _at_target(F.log_softmax(scores, 1), target)
+    values: Tensor = _LogProbability.apply(scores, target)
+    return values
+
+
+def _at_target(values: Tensor, target: Tensor) -> Tensor:
+    return values.gather(1, target.unsqueeze(1)).squeeze(1)
+
+
+def _cuts(scores: Tensor) -> Iterator[tuple[slice, ...]]:
+    """Cut into some samples or, where one is too large, into some of its rows of pixels; classes stay together."""
+    for rows in blocks(scores, _PER_THREAD):
+        if scores.ndim == 2 or rows.stop - rows.start > 1:
+            yield (rows,)
+        else:
+            for pixels in blocks(scores[rows], _PER_THREAD, 2):
+                yield rows, pixels
+
+
+def _by_class(softmax: Callable[[Tensor, int], Tensor], scores: Tensor) -> Tensor:
+    if scores.ndim == 2 and scores.shape[1] < _LANES and scores.device.type == "cpu":
+        return softmax(scores.t().contiguous(), 0).t()
+    return softmax(scores, 1)
+
+
+class _LogProbability(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, target: Tensor) -> Tensor:
+        ctx.save_for_backward(scores, target)
+        values = scores.new_empty(target.shape)
+        for rows, *pixels in _cuts(scores):
+            log_p = _by_class(F.log_softmax, scores[rows, :, *pixels])
+            values[rows, *pixels] = _at_target(log_p, target[rows, *pixels])
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        scores, target = ctx.saved_tensors
+        if torch.is_grad_enabled():  # for the gradient of the gradient
+            values = _at_target(F.log_softmax(scores, 1), target)
+            return torch.autograd.grad(values, scores, grad, create_graph=True)[0], None
+        gradient = torch.empty_like(scores)
+        for rows, *pixels in _cuts(scores):
+            upstream, classes = grad[rows, *pixels].unsqueeze(1), target[rows, *pixels].unsqueeze(1)
+            p = _by_class(F.softmax, scores[rows, :, *pixels])
+            gradient[rows, :, *pixels] = p.mul_(-upstream).scatter_add_(1, classes, upstream)
+        return gradient, None

@@ -1,0 +1,169 @@
+"""Large inputs are worked on some rows at a time: with the values and gradients of the plain formulae."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lossframe import InputError, losses
+from lossframe.functional import cutting, softmax
+from lossframe.functional.cutting import blocks
+from lossframe.functional.softmax import log_probability
+
+Formula = Callable[[Tensor, Tensor], Tensor]
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make every batch of the tests a large one: blocks of about 50 scores, whatever is asked for."""
+    torch.manual_seed(0)
+
+    def small(tensor: Tensor, per_thread: int, dim: int = 0) -> list[slice]:
+        return blocks(tensor, max(1, 50 // torch.get_num_threads()), dim)
+
+    monkeypatch.setattr(softmax, "blocks", small)
+    monkeypatch.setattr("lossframe.functional.rowwise.blocks", small)
+
+
+def evaluate(formula: Formula, scores: Tensor, target: Tensor) -> list[Tensor]:
+    """Return values, their weighted gradient by the scores, and a gradient of the gradient."""
+    scores = scores.detach().requires_grad_()
+    values = formula(scores, target)
+    weight = torch.linspace(-1, 2, values.numel(), dtype=values.dtype).reshape(values.shape)
+    (gradient,) = torch.autograd.grad(values, scores, weight, retain_graph=True)
+    (again,) = torch.autograd.grad(values, scores, weight, create_graph=True)
+    (second,) = torch.autograd.grad(again.square().sum(), scores)
+    return [values, gradient, again, second]
+
+
+def assert_same(found: Formula, wanted: Formula, scores: Tensor, target: Tensor) -> None:
+    torch.testing.assert_close(
+        evaluate(found, scores, target), evaluate(wanted, scores, target), rtol=1e-12, atol=1e-12
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(found(scores, target), wanted(scores, target), rtol=1e-12, atol=1e-12)
+
+
+def cross_entropy(scores: Tensor, target: Tensor) -> Tensor:
+    return F.cross_entropy(scores, target, reduction="none")
+
+
+SHAPES = [(300, 1), (300, 3), (40, 30), (2, 4, 17, 5), (2, 4, 300), (100, 3, 2), (0, 3), (0, 3, 4, 4)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("size", [1.0, 1e4])
+def test_log_probability_of_some_rows_at_a_time(shape: tuple[int, ...], size: float) -> None:
+    scores, target = size * torch.randn(shape, dtype=torch.float64), torch.randint(0, shape[1], (shape[0], *shape[2:]))
+    assert_same(lambda s, t: -log_probability(s, t), cross_entropy, scores, target)
+    if scores.ndim == 4:
+        assert_same(
+            lambda s, t: -log_probability(s, t), cross_entropy, scores.to(memory_format=torch.channels_last), target
+        )
+    elif len(scores):
+        assert_same(lambda s, t: -log_probability(s, t), cross_entropy, scores.mT.contiguous().mT, target)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8])
+@pytest.mark.parametrize("ignored", [-100, 2, 255])
+@pytest.mark.parametrize("weight", [None, [0.5, 0.0, 2.0, 1.0]])
+def test_cross_entropy_with_ignored_targets(dtype: torch.dtype, ignored: int, weight: list[float] | None) -> None:
+    if dtype == torch.uint8 and ignored < 0:
+        return
+    scores, target = torch.randn(50, 4, 3, dtype=torch.float64), torch.randint(0, 4, (50, 3))
+    target[::7] = min(ignored, torch.iinfo(dtype).max)
+    numbers = None if weight is None else torch.tensor(weight, dtype=torch.float64)
+    for reduction in ("none", "mean", "sum", "weighted_mean"):
+        criterion = losses.CrossEntropyLoss(class_weight=weight, ignore_index=ignored, reduction=reduction)
+        values = F.cross_entropy(scores, target, numbers, ignore_index=ignored, reduction="none")
+        counted = (target != ignored).double()
+        if numbers is not None and reduction == "weighted_mean":
+            counted = counted * numbers[target.clamp(0, 3)]
+        wanted = {"none": values, "sum": values.sum()}.get(reduction, values.sum() / counted.sum())
+        torch.testing.assert_close(criterion(scores, target.to(dtype)), wanted, rtol=1e-12, atol=1e-12)
+
+
+def focal_of(gamma: float, alpha: float | None) -> Formula:
+    def formula(z: Tensor, y: Tensor) -> Tensor:
+        wrong = y * (-z).sigmoid() + (1 - y) * z.sigmoid()
+        values = wrong.clamp_min(1e-15).pow(gamma) * F.binary_cross_entropy_with_logits(z, y, reduction="none")
+        return values if alpha is None else (alpha * y + (1 - alpha) * (1 - y)) * values
+
+    return formula
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0, 3.3])
+@pytest.mark.parametrize("alpha", [None, 0.25, 0.0, 1.0])
+def test_binary_focal_of_some_elements_at_a_time(gamma: float, alpha: float | None) -> None:
+    extremes = torch.tensor([0.0, 30.0, -30.0, 800.0, -800.0, 1e4, -1e4], dtype=torch.float64)
+    logits = torch.cat([3 * torch.randn(200, dtype=torch.float64), extremes, extremes, extremes])
+    target = torch.cat([torch.rand(100), torch.randint(0, 2, (100,)), torch.zeros(7), torch.ones(7), torch.rand(7)])
+    criterion = losses.BinaryFocalLoss(gamma, alpha, reduction="none")
+    assert_same(criterion.loss, focal_of(gamma, alpha), logits, target.double())
+    assert_same(
+        criterion.loss, focal_of(gamma, alpha), logits[:220].reshape(20, 11), target[:220].double().view(20, 11)
+    )
+
+
+def test_a_soft_target_may_need_a_gradient_too() -> None:
+    logits = torch.randn(200, dtype=torch.float64)
+    target = torch.rand(200, dtype=torch.float64, requires_grad=True)
+    found, wanted = (
+        torch.autograd.grad(formula(logits, target).sum(), target)
+        for formula in (losses.BinaryFocalLoss(reduction="none"), focal_of(2.0, 0.25))
+    )
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("channels", "kinds"), [(3, 10), (1, 3)])
+def test_images_of_a_mixture_some_at_a_time(channels: int, kinds: int) -> None:
+    parameters = 2 * torch.randn(6, kinds * 2, 5, 4, dtype=torch.float64)
+    image = (torch.randint(0, 256, (6, channels, 5, 4)) / 127.5 - 1).double()
+    image[0], image[1] = 1, -1
+    criterion = losses.DiscretizedLogisticMixtureLoss(2)
+    assert_same(criterion.loss, criterion._of_images, parameters, image)
+
+
+def test_blocks_cover_every_row_once() -> None:
+    for shape in ((0,), (1,), (7,), (1000, 3), (3, 1000), (5, 0)):
+        for per_thread in (1, 10, 1 << 20):
+            rows = [row for block in cutting.blocks(torch.zeros(shape), per_thread) for row in range(shape[0])[block]]
+            assert rows == list(range(shape[0]))
+
+
+def test_what_only_its_sum_makes_infinite_is_finite() -> None:
+    large = torch.full((4,), 3e38)
+    assert losses.HuberLoss()(large, large) == 0
+    with pytest.raises(InputError, match="found 2 of 4 values NaN or infinite"):
+        losses.HuberLoss()(large, torch.tensor([torch.inf, -torch.inf, 0.0, 0.0]))
+
+
+of_torch = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # by what its compiler imports
+
+
+@of_torch
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["CrossEntropyLoss", "FocalLoss"])
+def test_compiled_values_are_those_of_the_formula(name: str) -> None:
+    logits, target = torch.randn(20, 4, dtype=torch.float64, requires_grad=True), torch.randint(0, 4, (20,))
+    eager, compiled = (getattr(losses, name)(compile=option) for option in (False, True))
+    for rows in (20, 7):
+        found, wanted = compiled(logits[:rows], target[:rows]), eager(logits[:rows], target[:rows])
+        torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(
+            torch.autograd.grad(found, logits), torch.autograd.grad(wanted, logits), rtol=1e-12, atol=1e-12
+        )
+    assert compiled.avg == pytest.approx(eager.avg)
+
+
+@of_torch
+def test_an_error_says_that_there_is_no_compiler() -> None:
+    torch._dynamo.reset()
+    criterion = losses.HuberLoss(delta=0.123, compile=True)
+    with (
+        torch._inductor.config.patch({"cpp.cxx": (None, "/no/such/compiler"), "fx_graph_cache": False}),
+        pytest.raises(InputError, match=r"^HuberLoss: compile=True wants .* a C\+\+ compiler; found: .*no/such"),
+    ):
+        criterion(torch.zeros(3), torch.ones(3))
