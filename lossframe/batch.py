@@ -17,24 +17,28 @@ def at_least_float32(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in _HALF else tensor
 
 
-def tensors(inputs: Any) -> list[Tensor]:
+def leaves(inputs: dict[str, Any]) -> list[Tensor]:
+    """Return the tensors among the inputs, also inside lists and dicts, in order."""
+    if any(isinstance(value, list | tuple | dict) for value in inputs.values()):
+        return [leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, Tensor)]
+    return [value for value in inputs.values() if isinstance(value, Tensor)]
+
+
+def prepared(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Return the inputs with all tensors in at least float32."""
+    if any(leaf.dtype in _HALF for leaf in leaves(inputs)):
+        return pytree.tree_map_only(Tensor, at_least_float32, inputs)  # type: ignore[no-any-return]
+    return inputs
+
+
+def tensors(inputs: dict[str, Any]) -> list[Tensor]:
     """Return the tensors with a batch dimension, in the order of the inputs."""
-    return [leaf for leaf in pytree.tree_leaves(inputs) if _is_batched(leaf)]
+    return [leaf for leaf in leaves(inputs) if leaf.ndim]
 
 
 def size(inputs: dict[str, Any]) -> int:
     """Return the number of samples: the length of the first batched tensor, 0 without one."""
     return next((len(tensor) for tensor in tensors(inputs)), 0)
-
-
-def sums_of_samples(inputs: dict[str, Any]) -> Tensor | None:
-    """Return the sum `[N]` of each sample's floating inputs, which is finite where they are; None without any."""
-    sums = [
-        tensor.detach().flatten(1).sum(1) if tensor.ndim > 1 else tensor.detach()
-        for tensor in tensors(inputs)
-        if tensor.is_floating_point() and len(tensor) == size(inputs)
-    ]
-    return torch.stack(sums).sum(0) if sums else None
 
 
 def gather(inputs: dict[str, Any], weight: Tensor | float | None) -> tuple[dict[str, Any], Any, slice]:
@@ -64,19 +68,6 @@ def leave_out(inputs: dict[str, Any], weight: Tensor) -> tuple[dict[str, Any], T
     return kept, weight[keep], keep
 
 
-def of_samples(values: Tensor, mask: Tensor | None, keep: Tensor | None, samples: int) -> Tensor | None:
-    """Return each sample's mean over its values under the mask, 0 where it has none; None unless a row is a sample.
-
-    `keep` says which of the samples the rows are, if not all.
-    """
-    if not values.ndim or len(values) != samples:
-        return None
-    if values.ndim > 1:
-        counted = values.new_full((), values[0].numel()) if mask is None else mask.expand_as(values).flatten(1).sum(1)
-        values = values.flatten(1).sum(1) / counted.clamp_min(1)
-    return values if keep is None else values.new_zeros(len(keep)).masked_scatter(keep, values)
-
-
 def weight_of_values(values: Tensor, weight: Tensor) -> Tensor | None:
     """Return the weights of the values; one value for the whole batch only knows samples in and out."""
     if values.ndim and len(values) == len(weight):
@@ -89,6 +80,16 @@ def weight_of_values(values: Tensor, weight: Tensor) -> Tensor | None:
 def counted(values: Tensor, counts: Tensor | None) -> Tensor:
     """Return the values, 0 where a value stands for nothing."""
     return values if counts is None else torch.where(counts.bool(), values, 0)
+
+
+def remembered(weighted: Tensor, weight: Tensor | None, counts: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Return the values to remember, one per elementary penalty, and which of them count."""
+    mask = None if weight is None else (weight != 0)
+    if counts is not None:
+        counted = counts != 0
+        weighted = weighted / counts.clamp_min(1)
+        mask = counted if mask is None else mask & counted
+    return weighted, mask
 
 
 def product(weight: Tensor | None, other: Tensor | None) -> Tensor | None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lossframe import distributed
+from lossframe.by_sample import BySample
 from lossframe.errors import InputError, NonFiniteError, names, nearest
 from lossframe.loss import Loss
 from lossframe.moments import Moments
@@ -69,28 +70,29 @@ class Guard:
         self.skipped = 0
         self._losses: dict[str, Loss] = {}
         self._kept: deque[Kept] = deque(maxlen=_KEPT_BATCHES)
+        self._module = nn.Module()
         self._norms: Tensor | None = None
-        self._parameters: list[str] = []
+        self._parameters: list[nn.Parameter] = []
 
     def source(self) -> dict[str, Source]:
         """Return what shows the norm of the gradients, by name."""
         return {} if self.policy == "off" else {GRADIENT: Source(self.memory, _norm_curve)}
 
-    def watch(self, losses: Mapping[str, Loss]) -> None:
-        """Have these losses keep their values by sample."""
+    def watch(self, module: nn.Module, losses: Mapping[str, Loss]) -> None:
+        """Have a module's losses keep their values by sample."""
+        self._module = module
         self._losses = dict(losses) if self.policy != "off" else {}
         for loss in self._losses.values():
-            loss.keep_samples = True
+            loss.by_sample = loss.by_sample or BySample()
 
-    def skips(self, module: nn.Module, parameters: Iterable[nn.Parameter]) -> bool:
+    def skips(self, parameters: Iterable[nn.Parameter]) -> bool:
         """Note the norms of the gradients; return whether to leave out this step, the same on all ranks."""
         if self.policy == "off":
             return False
-        held = {id(p): _local(p.grad) for p in parameters if p.grad is not None and not p.grad.is_sparse}
-        if held:
-            self._parameters = [name for name, parameter in module.named_parameters() if id(parameter) in held]
-            in_order = [held[id(p)] for p in module.parameters() if id(p) in held]
-            self._norms = torch.stack([norm.float() for norm in torch._foreach_norm(in_order)])
+        self._parameters = [p for p in parameters if p.grad is not None and p.grad.layout == torch.strided]
+        if self._parameters:
+            norms = torch._foreach_norm([_local(p.grad) for p in self._parameters if p.grad is not None])
+            self._norms = torch.stack([norm.float() for norm in norms])
             self.memory.push("norm", torch.linalg.vector_norm(self._norms), replicated=True)
         if self.policy != "skip":
             return False
@@ -125,9 +127,14 @@ class Guard:
                 what = " and ".join(text for kind, text in named if kind == evidence)
                 return Finding(batch.batch, evidence, distributed.rank(), what)
             if batch.norms is not None and not bool(batch.norms.isfinite().all()):
-                bad = [self._parameters[k] for k in (~batch.norms.isfinite()).nonzero().flatten().tolist()]
+                bad = [self._name(k) for k in (~batch.norms.isfinite()).nonzero().flatten().tolist()]
                 return Finding(batch.batch, Evidence.GRADIENT, distributed.rank(), f"the gradient of {_first(bad)}")
         return None
+
+    def _name(self, k: int) -> str:
+        """Return the name of the k-th parameter that had a gradient."""
+        names_of = {id(parameter): name for name, parameter in self._module.named_parameters()}
+        return names_of.get(id(self._parameters[k]), f"parameter {k}")
 
     def judge(self, stage: str, seen: Seen, findings: Iterable[Finding | None]) -> str | None:
         """Raise what the policy raises; return what it warns of, None if all was finite."""
@@ -157,8 +164,10 @@ def _norm_curve(name: str, moments: Moments) -> dict[str, float]:
 
 def _witnesses(loss: Loss) -> list[tuple[Evidence, Tensor]]:
     """Return what tells whose fault it is: inputs before values, for relations spread one NaN over the whole batch."""
-    of_values = Evidence.OWN if loss.input_sums is None else Evidence.RELATED
-    found = [(Evidence.OWN, loss.input_sums), (of_values, loss.samples)]
+    if (seen := loss.by_sample) is None:
+        return []
+    of_values = Evidence.OWN if seen.inputs is None else Evidence.RELATED
+    found = [(Evidence.OWN, seen.inputs), (of_values, seen.values)]
     return [(evidence, tensor) for evidence, tensor in found if tensor is not None]
 
 

@@ -2,14 +2,13 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, Unpack
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
-from lossframe import batch, distributed
+from lossframe import batch, by_sample, distributed
+from lossframe.by_sample import BySample
 from lossframe.compilation import Compiled
 from lossframe.errors import InputError, names
 from lossframe.moments import Moments
@@ -72,9 +71,7 @@ class Loss(nn.Module, ABC):
         self.log_max = options.get("log_max", False)
         self.log_quantiles = options.get("log_quantiles", False)
         self.record = options.get("record", True)
-        self.keep_samples = False
-        self.samples: Tensor | None = None
-        self.input_sums: Tensor | None = None
+        self.by_sample: BySample | None = None
         self._compiled = Compiled() if options.get("compile", False) else None
         self.memory = Memory()
         self._calls = 0
@@ -101,8 +98,8 @@ class Loss(nn.Module, ABC):
     def forward(self, *args: Any, weight: Tensor | float | None = None, **kwargs: Any) -> Tensor:
         """Return the reduced loss of the whole batch of all ranks, and remember its values."""
         try:
-            inputs = pytree.tree_map_only(Tensor, batch.at_least_float32, self._bind(args, kwargs))
-            device = next((leaf.device.type for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, Tensor)), "cpu")
+            inputs = batch.prepared(self._bind(args, kwargs))
+            device = next((leaf.device.type for leaf in batch.leaves(inputs)), "cpu")
             if not torch.is_autocast_enabled(device):
                 return self._evaluate(inputs, weight)
             with torch.autocast(device, enabled=False):
@@ -181,8 +178,8 @@ class Loss(nn.Module, ABC):
         if self.relational and isinstance(weight, Tensor) and weight.ndim:
             weight = batch.weight_of_samples(inputs, weight)
         keep, own = None, slice(None)
-        if self.relational and self.keep_samples:
-            self.input_sums = batch.sums_of_samples(inputs)
+        if self.relational and self.by_sample is not None:
+            self.by_sample.inputs = by_sample.sums(inputs)
         if self._replicated():
             inputs, weight, own = batch.gather(inputs, weight)
         self.check(**inputs)
@@ -198,13 +195,13 @@ class Loss(nn.Module, ABC):
             self.update(**inputs)
         counts = self.counts(**inputs)
         weighted, aligned = weigh(batch.counted(values, counts), weight)
-        if self.record or self.keep_samples:
-            remembered, mask = _remembered(weighted.detach(), aligned, counts)
+        if self.record or self.by_sample is not None:
+            remembered, mask = batch.remembered(weighted.detach(), aligned, counts)
             if self.record:
                 self.memory.push("loss", remembered, mask, self._replicated(), self.log_quantiles)
-            if self.keep_samples:
-                samples = batch.of_samples(remembered, mask, keep, batch.size(inputs))
-                self.samples = remembered.sum() if samples is None else samples[own]
+            if self.by_sample is not None:
+                samples = by_sample.means(remembered, mask, keep, batch.size(inputs))
+                self.by_sample.values = remembered.sum() if samples is None else samples[own]
         if self.reduction == "none":
             return weighted
         if self.reduction == "weighted_mean":
@@ -230,9 +227,8 @@ class Loss(nn.Module, ABC):
     def _replicated(self) -> bool:
         return self.relational and distributed.world_size() > 1
 
-    def _may_read_values(self, inputs: Mapping[str, Any]) -> bool:
-        leaves = [leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, Tensor)]
-        if self.debug or all(leaf.device.type == "cpu" for leaf in leaves):
+    def _may_read_values(self, inputs: dict[str, Any]) -> bool:
+        if self.debug or all(leaf.device.type == "cpu" for leaf in batch.leaves(inputs)):
             return True
         self._calls += 1
         return self._calls <= _CAREFUL_CALLS
@@ -242,13 +238,3 @@ class Loss(nn.Module, ABC):
         for name, moments in read.items():
             require_finite(type(self).__name__, name, moments)
         return read
-
-
-def _remembered(weighted: Tensor, weight: Tensor | None, counts: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Return the values to remember, one per elementary penalty, and which of them count."""
-    mask = None if weight is None else (weight != 0)
-    if counts is not None:
-        counted = counts != 0
-        weighted = weighted / counts.clamp_min(1)
-        mask = counted if mask is None else mask & counted
-    return weighted, mask

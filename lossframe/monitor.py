@@ -1,7 +1,6 @@
 """The Lightning callback that drains what losses remember into the loggers."""
 
 import logging
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,8 +19,6 @@ from lossframe.surroundings import batch_size, beside, publish, unwritten
 from lossframe.window import Seen
 
 _log = logging.getLogger(__name__)
-GLOBAL_ALREADY = r"It is recommended to use `self.log\('(train|val|test)/(loss|weighted|share)/.*sync_dist"
-"""Lightning's advice to reduce over ranks what a drain has made global."""
 
 
 class LossMonitor(pl.Callback):
@@ -72,9 +69,8 @@ class LossMonitor(pl.Callback):
         self._sources = find_sources(pl_module) | self.guard.source()
         self._reader.memories = {name: source.memory for name, source in self._sources.items()}
         self.losses = {name: source.loss for name, source in self._sources.items() if source.loss is not None}
-        self.guard.watch(self.losses)
+        self.guard.watch(pl_module, self.losses)
         self.board.layout = layout(self.losses)
-        warnings.filterwarnings("ignore", message=GLOBAL_ALREADY)
 
     def on_sanity_check_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget what the sanity check showed."""
@@ -109,7 +105,7 @@ class LossMonitor(pl.Callback):
         self.guard.keep(self.batches_seen, self._ids(batch))
         if self.batches_seen % self.log_every == 0:
             self._read(beside(trainer, pl_module), wait=False)
-            publish(pl_module, "train", self._shown, on_step=True)
+            publish(trainer, "train", self._shown)
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
@@ -118,13 +114,13 @@ class LossMonitor(pl.Callback):
         if getattr(trainer.precision_plugin, "scaler", None) is not None:
             return  # a gradient scaler overflows on purpose, and skips those steps itself
         parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
-        if self.guard.skips(pl_module, parameters):
+        if self.guard.skips(parameters):
             optimizer.zero_grad(set_to_none=True)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the rest of the epoch."""
         self._read(beside(trainer, pl_module))
-        publish(pl_module, "train", self._shown, on_step=False)
+        publish(trainer, "train", self._shown)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock."""
@@ -211,7 +207,7 @@ class LossMonitor(pl.Callback):
             return
         self._evaluated = seen = self._reader.drain(stage)
         self._shown = curves(self._sources, seen)
-        publish(pl_module, stage, self._shown, on_step=False)
+        publish(trainer, stage, self._shown)
 
     def _note(self, text: str, step: int) -> None:
         if self._trainer is not None and self._trainer.is_global_zero:

@@ -53,7 +53,8 @@ def weights(module: nn.Module) -> dict[str, float]:
 def forget_samples(losses: Mapping[str, Loss]) -> None:
     """Forget the values by sample of an earlier batch: not every step calls every loss."""
     for loss in losses.values():
-        loss.samples = loss.input_sums = None
+        if loss.by_sample is not None:
+            loss.by_sample.forget()
 
 
 def curves(sources: Mapping[str, Source], seen: Seen) -> dict[str, float]:

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
@@ -41,9 +42,14 @@ def unwritten(trainer: pl.Trainer, stage: str) -> dict[str, float]:
     }
 
 
-def publish(module: pl.LightningModule, stage: str, curves: dict[str, float], on_step: bool) -> None:
-    """Put curves into `trainer.callback_metrics` as `stage/tag`, and the losses' means on the progress bar."""
-    for tag, value in curves.items():
-        shown = stage == "train" and re.fullmatch(r"loss/[^/]+", tag) is not None and not _SPREAD.search(tag)
-        name = f"{stage}/{tag}"
-        module.log(name, value, logger=False, prog_bar=shown, on_step=on_step, on_epoch=not on_step, batch_size=1)
+def publish(trainer: pl.Trainer, stage: str, curves: dict[str, float]) -> None:
+    """Put curves into `trainer.callback_metrics` as `stage/tag`, and training's losses on the progress bar.
+
+    Straight into Lightning's own mappings, which it only adds to: `LightningModule.log` would cost as much for each
+    number at each drain as computing all of them.
+    """
+    trainer.callback_metrics.update({f"{stage}/{tag}": torch.tensor(value) for tag, value in curves.items()})
+    if stage == "train":
+        shown = {tag: value for tag, value in curves.items() if re.fullmatch(r"loss/[^/]+", tag)}
+        bar: dict[str, float] = trainer.progress_bar_metrics
+        bar.update({f"{stage}/{tag}": value for tag, value in shown.items() if not _SPREAD.search(tag)})

@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.data import DataLoader
 
 from lossframe import LossMonitor
+from lossframe.by_sample import BySample
 from lossframe.data import Digits
 from lossframe.losses import BatchAllTripletLoss, MSELoss
 from lossframe.pictures import HardSamples
@@ -55,20 +56,21 @@ def test_a_loss_keeps_one_number_a_sample_if_asked(weight: torch.Tensor | None) 
     embeddings = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([0, 0, 0, 1, 1, 1])
     triplet(embeddings, labels, weight=weight)
-    assert triplet.samples is None
-    for loss in (triplet, mse):
-        loss.keep_samples = True
+    assert triplet.by_sample is None
+    triplet.by_sample, mse.by_sample = BySample(), BySample()
     values = BatchAllTripletLoss(reduction="none")(embeddings, labels, weight=weight)
     triplet(embeddings, labels, weight=weight)
     mse(embeddings, torch.zeros(6, 3), weight=weight)
-    assert triplet.samples is not None
-    assert mse.samples is not None
-    assert triplet.samples[triplet.samples != 0].tolist() == pytest.approx(values[values != 0].tolist())
-    assert len(triplet.samples) == 6
+    assert triplet.by_sample.values is not None
+    assert mse.by_sample.values is not None
+    assert triplet.by_sample.values[triplet.by_sample.values != 0].tolist() == pytest.approx(
+        values[values != 0].tolist()
+    )
+    assert len(triplet.by_sample.values) == 6
     kept = torch.ones(6) if weight is None else weight
-    assert mse.samples.tolist() == pytest.approx((kept * embeddings.square().mean(1)).tolist())
+    assert mse.by_sample.values.tolist() == pytest.approx((kept * embeddings.square().mean(1)).tolist())
     forget_samples({"mse": mse})
-    assert mse.samples is None
+    assert mse.by_sample.values is None
 
 
 @pytest.mark.slow

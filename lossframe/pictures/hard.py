@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lossframe.by_sample import BySample
 from lossframe.companion import Companion
 from lossframe.errors import InputError
 from lossframe.loss import Loss
@@ -49,7 +50,7 @@ class HardSamples(Companion):
         """Have the losses keep their values by sample."""
         super().setup(trainer, pl_module, stage)
         for loss in self.monitor(trainer).losses.values():
-            loss.keep_samples = True
+            loss.by_sample = loss.by_sample or BySample()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -109,7 +110,7 @@ class HardSamples(Companion):
     def _add(self, stage: str, losses: Mapping[str, Loss], entries: dict[str, Any], batch_idx: int) -> None:
         hardest = self._hardest.setdefault(stage, {term: Hardest(self.k, self._compact) for term in losses})
         for term, loss in losses.items():
-            values = loss.samples
+            values = None if loss.by_sample is None else loss.by_sample.values
             if values is None or not values.ndim or not len(values):
                 continue
             fitting = {name: entry for name, entry in entries.items() if len(entry) == len(values)}

@@ -35,7 +35,9 @@ def torchmetrics(terms: int) -> Step:
     from torchmetrics.aggregation import MaxMetric, MeanMetric, MinMetric, SumMetric
 
     values = torch.rand(BATCH)
-    metrics = [kind("disable") for _ in range(terms) for kind in (MeanMetric, MinMetric, MaxMetric, SumMetric, SumMetric)]
+    metrics = [
+        kind("disable") for _ in range(terms) for kind in (MeanMetric, MinMetric, MaxMetric, SumMetric, SumMetric)
+    ]
 
     def step() -> object:
         for metric in metrics:

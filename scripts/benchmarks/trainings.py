@@ -22,7 +22,9 @@ SAMPLES, FEATURES, STEPS = 256, 32, 200
 class Terms(pl.LightningModule):
     """So many losses on one small network; `log` shows their values."""
 
-    def __init__(self, terms: int, log: Callable[[pl.LightningModule, str, Tensor], None] | None, **options: Any) -> None:
+    def __init__(
+        self, terms: int, log: Callable[[pl.LightningModule, str, Tensor], None] | None, **options: Any
+    ) -> None:
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(FEATURES, 64), nn.ReLU(), nn.Linear(64, 1))
         self.losses = nn.ModuleList([MSELoss(**options) for _ in range(terms)])
@@ -85,4 +87,3 @@ def training(size: int, device: torch.device, kind: str, folder: str) -> Step:
             trainer.fit(module, DataLoader(batches, batch_size=None))
 
     return step
-
