@@ -14,7 +14,7 @@ LAST = 0x7FFFFFFF << 32
 _FLAG = 1 << 31
 
 
-def keys(x: Tensor, columns: Tensor, flagged: bool) -> Tensor:
+def keys(x: Tensor, columns: Tensor, flagged: bool | Tensor) -> Tensor:
     """Return int64 in the order of float32 or float64 `x` of these columns; of equal numbers, flagged ones are last."""
     if x.dtype == torch.float64:
         bits = x.contiguous().view(torch.int64)
