@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lossframe import InputError, Loss, losses
 from lossframe.functional import blocks
-from lossframe.functional.distances import centered
+from lossframe.functional.distances import PAIRWISE, centered
 
 N, D = 24, 4
 DISTANCES = ["squared_euclidean", "euclidean", "cosine"]
@@ -202,3 +202,36 @@ def test_far_clusters_keep_their_precision() -> None:
     assert losses.BatchAllTripletLoss(margin=0.0)(x, y).item() == pytest.approx(wanted.item(), rel=1e-4)
     integers = torch.randint(-50, 50, (N, D)).double() + 1e6
     assert torch.equal(centered(integers), centered(integers).round())
+
+
+def test_euclidean_distances_have_the_gradients_of_exact_ones() -> None:
+    x = torch.cat([torch.randn(N, D), torch.zeros(2, D)]).requires_grad_()
+    exact = x.detach().double().requires_grad_()
+    for create_graph in (False, True):
+        found = (PAIRWISE["euclidean"](x, x) ** 2).sum() + PAIRWISE["euclidean"](x, x).sum()
+        wanted = (between(exact, "euclidean") ** 2).sum() + between(exact, "euclidean").sum()
+        (of_found,), (of_wanted,) = (
+            torch.autograd.grad(v, leaf, create_graph=create_graph) for v, leaf in ((found, x), (wanted, exact))
+        )
+        torch.testing.assert_close(of_found.double(), of_wanted, rtol=1e-5, atol=1e-5)
+    twice = [torch.autograd.grad(g.square().sum(), leaf)[0] for g, leaf in ((of_found, x), (of_wanted, exact))]
+    torch.testing.assert_close(twice[0].double(), twice[1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("classes", [3, 8])
+@pytest.mark.parametrize(("average", "reducer"), [("nonzero", "AvgNonZeroReducer"), ("all", "MeanReducer")])
+def test_batch_all_is_that_of_pytorch_metric_learning(average: str, reducer: str, classes: int) -> None:
+    theirs, distances, reducers = (
+        pytest.importorskip(f"pytorch_metric_learning.{part}") for part in ("losses", "distances", "reducers")
+    )
+
+    x, y = sample(classes)
+    unit = torch.nn.functional.normalize(x)
+    wanted = theirs.TripletMarginLoss(
+        margin=0.3,
+        triplets_per_anchor="all",
+        distance=distances.LpDistance(normalize_embeddings=False),
+        reducer=getattr(reducers, reducer)(),
+    )(unit, y)
+    found = losses.BatchAllTripletLoss(margin=0.3, distance="euclidean", average=average)(unit, y)
+    assert_equal(found, wanted, x)

@@ -10,7 +10,7 @@ from lossframe.functional import ordering
 
 
 def pair_sums(scores: Tensor, positive: Tensor, margin: float, power: int) -> Tensor:
-    r"""Return $\sum_j \max(0, m - (s_i - s_j))^k$ over the negatives $j$, for each positive's score `[M]`, 0 for others.
+    r"""Return $\sum_j \max(0, m - (s_i - s_j))^k$ over the negatives $j$ for each positive `[M]`; others get 0.
 
     In one ascending order of the positives' $-s_i + m$ and the negatives' $-s_j$, the negatives that violate the margin
     of a positive are those before it. Summed in float64, and centred first: powers of a common offset would cancel.
@@ -54,11 +54,11 @@ def _polynomials(weight: Tensor, x: Tensor, y: Tensor, power: int, behind: bool 
 
     As $\sum_q \binom{k}{q} y_i^{k - q} \sum_j w_j (-x_j)^q$, by Horner's rule.
     """
-    factor = -x
+    result, factor = torch.zeros_like(y), -x
     for q in range(power + 1):
         sums = weight.cumsum(0)
         if behind:
             sums = sums[-1:] - sums
-        result = (result * y).add_(sums, alpha=math.comb(power, q)) if q else sums
+        result = (result * y).add_(sums, alpha=math.comb(power, q))
         weight = weight * factor
     return result
