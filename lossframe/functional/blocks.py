@@ -16,7 +16,7 @@ from lossframe import distributed
 OfAnchors = Callable[[Tensor, Tensor, slice], tuple[Tensor, Tensor]]
 """Embeddings of some anchors `[B, D]`, of everyone `[N, D]`, and which rows the anchors are -> sums `[B]`, numbers."""
 
-_BLOCK, _ANCHORS = 1 << 18, 256
+_BLOCK, _ANCHORS = 1 << 17, 128
 """How many pairs are held at a time, for at least how many anchors: products of fewer rows are slow."""
 
 
