@@ -22,6 +22,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suite", choices=SUITES)
     parser.add_argument("--only", default="", metavar="TEXT", help="the cases whose name holds this")
+    parser.add_argument("--largest", type=int, default=10**9, metavar="N", help="no sizes beyond this")
     parser.add_argument("--quick", action="store_true", help="small sizes")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=2)
@@ -36,7 +37,8 @@ def main() -> None:
     options = arguments()
     setting = Setting(options.device, options.threads, options.repeats)
     suite = importlib.import_module(f"benchmarks.{options.suite}")
-    figures = list(run((case for case in suite.cases(options.quick) if options.only in case.name), setting))
+    chosen = (c for c in suite.cases(options.quick) if options.only in c.name and c.size <= options.largest)
+    figures = list(run(chosen, setting))
     print(f"{report.machine(setting)}\n\n{report.table(figures)}\n\n{report.exponents(figures)}".rstrip())
     if hasattr(suite, "summary"):
         print(f"\n{suite.summary(figures)}")

@@ -5,14 +5,11 @@ from itertools import chain, product
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
 from lossframe import InputError, Loss, losses
 from lossframe.functional import blocks
-from lossframe.functional.distances import centered
-from lossframe.functional.search import count_not_above
+from lossframe.functional.distances import PAIRWISE, centered
 
 N, D = 24, 4
 DISTANCES = ["squared_euclidean", "euclidean", "cosine"]
@@ -23,6 +20,7 @@ def _blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     torch.manual_seed(0)
     if request.param == "many blocks":
         monkeypatch.setattr(blocks, "_BLOCK", 5 * N)
+        monkeypatch.setattr(blocks, "_ANCHORS", 1)
 
 
 def between(x: Tensor, distance: str) -> Tensor:
@@ -206,12 +204,34 @@ def test_far_clusters_keep_their_precision() -> None:
     assert torch.equal(centered(integers), centered(integers).round())
 
 
-@given(
-    st.lists(st.floats(-100, 100, width=32) | st.just(float("-inf")) | st.integers(-3, 3).map(float), max_size=20),
-    st.lists(st.floats(-100, 100, width=32) | st.integers(-3, 3).map(float), max_size=20),
-    st.sampled_from([1e-30, 1.0, 1e20]),
-)
-def test_the_search_is_a_binary_search(ordered: list[float], queries: list[float], scale: float) -> None:
-    rows = scale * torch.tensor([ordered, ordered[::-1]]).sort(1).values
-    found = scale * torch.tensor([queries, queries[::-1]])
-    assert torch.equal(count_not_above(rows, found), torch.searchsorted(rows, found, right=True))
+def test_euclidean_distances_have_the_gradients_of_exact_ones() -> None:
+    x = torch.cat([torch.randn(N, D), torch.zeros(2, D)]).requires_grad_()
+    exact = x.detach().double().requires_grad_()
+    for create_graph in (False, True):
+        found = (PAIRWISE["euclidean"](x, x) ** 2).sum() + PAIRWISE["euclidean"](x, x).sum()
+        wanted = (between(exact, "euclidean") ** 2).sum() + between(exact, "euclidean").sum()
+        (of_found,), (of_wanted,) = (
+            torch.autograd.grad(v, leaf, create_graph=create_graph) for v, leaf in ((found, x), (wanted, exact))
+        )
+        torch.testing.assert_close(of_found.double(), of_wanted, rtol=1e-5, atol=1e-5)
+    twice = [torch.autograd.grad(g.square().sum(), leaf)[0] for g, leaf in ((of_found, x), (of_wanted, exact))]
+    torch.testing.assert_close(twice[0].double(), twice[1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("classes", [3, 8])
+@pytest.mark.parametrize(("average", "reducer"), [("nonzero", "AvgNonZeroReducer"), ("all", "MeanReducer")])
+def test_batch_all_is_that_of_pytorch_metric_learning(average: str, reducer: str, classes: int) -> None:
+    theirs, distances, reducers = (
+        pytest.importorskip(f"pytorch_metric_learning.{part}") for part in ("losses", "distances", "reducers")
+    )
+
+    x, y = sample(classes)
+    unit = torch.nn.functional.normalize(x)
+    wanted = theirs.TripletMarginLoss(
+        margin=0.3,
+        triplets_per_anchor="all",
+        distance=distances.LpDistance(normalize_embeddings=False),
+        reducer=getattr(reducers, reducer)(),
+    )(unit, y)
+    found = losses.BatchAllTripletLoss(margin=0.3, distance="euclidean", average=average)(unit, y)
+    assert_equal(found, wanted, x)

@@ -16,13 +16,13 @@ from lossframe import distributed
 OfAnchors = Callable[[Tensor, Tensor, slice], tuple[Tensor, Tensor]]
 """Embeddings of some anchors `[B, D]`, of everyone `[N, D]`, and which rows the anchors are -> sums `[B]`, numbers."""
 
-_BLOCK = 1 << 19
-"""How many pairs are held at a time."""
+_BLOCK, _ANCHORS = 1 << 17, 128
+"""How many pairs are held at a time, for at least how many anchors: products of fewer rows are slow."""
 
 
 def blocks(n: int) -> list[slice]:
     """Split this rank's part of `n` anchors so that a block of pairs `[B, n]` stays small; at least one block."""
-    mine, size = distributed.own_part(n), max(1, _BLOCK // max(n, 1))
+    mine, size = distributed.own_part(n), max(_ANCHORS, _BLOCK // max(n, 1))
     starts = range(mine.start, max(mine.stop, mine.start + 1), size)
     return [slice(start, min(start + size, mine.stop)) for start in starts]
 

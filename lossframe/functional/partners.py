@@ -19,13 +19,14 @@ class Partners:
     def of(self, rows: slice) -> tuple[Tensor, Tensor]:
         """Return the columns `[B, width]` of the class of each row, and which of them are positives of it.
 
-        What is no positive, being the row itself or beyond the class's size, points at a member of the class too.
+        What is no positive, for want of members of the class, points at the row itself.
         """
         number = torch.arange(self.width, device=self.order.device)
-        inside = torch.minimum(number, self.count[rows, None] - 1)
-        columns = self.order[self.start[rows, None] + inside]
+        inside = number < self.count[rows, None]
         itself = torch.arange(rows.start, rows.stop, device=self.order.device)[:, None]
-        return columns, (number < self.count[rows, None]) & (columns != itself)
+        places = (self.start[rows, None] + number).clamp_max_(len(self.order) - 1)
+        columns = torch.where(inside, self.order[places], itself)
+        return columns, columns != itself
 
     @property
     def positives(self) -> Tensor:

@@ -6,30 +6,42 @@ import torch
 from torch import Tensor
 
 from lossframe import distributed
+from lossframe.functional import ordering
 from lossframe.functional.blocks import blocks
+from lossframe.functional.chunks import by_rows
 from lossframe.functional.partners import Partners
-from lossframe.functional.search import count_not_above
 
 
 def hinges(distances: Tensor, partners: Partners, rows: slice, margin: float) -> tuple[Tensor, Tensor]:
     r"""Return for each anchor the sum of $\max(0, d(a, p) - d(a, n) + m)$ over its triplets, and how many are > 0.
 
-    The anchor's positives are sorted by their limit $d(a, p) + m$, and every negative finds by binary search how many
-    limits it falls short of. With these counts the sum is linear in the distances: $\sum_p v_p (d(a, p) + m) - \sum_n
-    v_n d(a, n)$. $O(\log P)$ for each of the `[B, N]` distances, where $P$ is the size of the largest class. The
+    Of the anchor's limits $d(a, p) + m$ and distances $d(a, n)$ in one ascending order, each limit exceeds the
+    distances before it, each distance falls short of the limits after it. With these numbers the sum is linear in the
+    distances: $\sum_p v_p (d(a, p) + m) - \sum_n v_n d(a, n)$. $O(\log N)$ for each of the `[B, N]` distances. The
     second result has no gradient. A triplet exactly at the margin is not counted.
     """
-    columns, positive = partners.of(rows)
-    fixed = distances.detach()
-    limits, order = torch.where(positive, fixed.gather(1, columns) + margin, -torch.inf).sort(1)
-    beyond = limits[:, -1:].clamp_min(0).expand_as(columns)
-    missed = count_not_above(limits, fixed.scatter(1, columns, beyond))
-    landed = missed.new_zeros(len(missed), partners.width + 1)
-    violated = landed.scatter_add_(1, missed, missed.new_ones(()).expand_as(missed)).cumsum(1)[:, :-1]
-    factors = missed.to(fixed.dtype) - partners.width
-    factors.scatter_add_(1, columns.gather(1, order), violated.to(fixed.dtype))
-    active = violated.sum(1).to(fixed.dtype)
+    fixed, factors = distances.detach(), torch.empty_like(distances, requires_grad=False)
+
+    def count(part: slice) -> Tensor:
+        of_part = slice(rows.start + part.start, rows.start + part.stop)
+        return _violations(fixed[part], partners, of_part, margin, factors[part])
+
+    active = torch.cat(by_rows(count, fixed.shape, fixed.device))
     return torch.linalg.vecdot(factors, distances) + margin * active, active
+
+
+def _violations(distances: Tensor, partners: Partners, rows: slice, margin: float, factors: Tensor) -> Tensor:
+    """Write how often each distance counts into `factors`; return the numbers of violated triplets."""
+    same, positive = partners.of(rows)
+    limits = torch.where(positive, distances.gather(1, same) + margin, -torch.inf)  # the anchor itself comes first
+    place = torch.arange(distances.shape[1], device=distances.device)
+    keys = ordering.keys(distances, place, True).scatter_(1, same, ordering.keys(limits, same, False))
+    _, columns, negative = ordering.sort(keys, distances.dtype)
+    before = negative.cumsum(1, dtype=torch.int32)  # minus the negatives; of the positives, P - (place + before) follow
+    behind = partners.positives[rows, None].int() - place.int()
+    counts = behind.sub_(before, alpha=2).mul_(negative).sub_(before)
+    factors.scatter_(1, columns, counts.to(distances.dtype))
+    return factors.gather(1, same).sum(1)
 
 
 def semi_hard(distances: Tensor, partners: Partners, rows: slice) -> tuple[Tensor, Tensor]:
@@ -37,12 +49,13 @@ def semi_hard(distances: Tensor, partners: Partners, rows: slice) -> tuple[Tenso
 
     The negative is the nearest one that is farther than the positive; where none is, the farthest one.
     """
-    columns, positive = partners.of(rows)
-    of_positive = distances.gather(1, columns)
-    nearest, order = distances.detach().scatter(1, columns, torch.inf).sort(1)
-    farther = torch.searchsorted(nearest, of_positive.detach(), right=True)
+    same, positive = partners.of(rows)
+    of_positive, fixed = distances.gather(1, same), distances.detach()
+    keys = ordering.keys(fixed, torch.arange(fixed.shape[1], device=fixed.device), False)
+    nearest, columns, _ = ordering.sort(keys.scatter_(1, same, ordering.LAST), fixed.dtype)
+    farther = torch.searchsorted(nearest, ordering.keys(of_positive.detach(), torch.zeros_like(same), True), right=True)
     last = partners.negatives[rows, None] - 1
-    chosen = order.gather(1, torch.minimum(farther, last).clamp_min(0))
+    chosen = columns.gather(1, torch.minimum(farther, last).clamp_min(0))
     return of_positive - distances.gather(1, chosen), positive & (last >= 0)
 
 

@@ -44,8 +44,8 @@ class ROCAUCLoss(Loss):
     def loss(self, scores: Tensor, target: Tensor) -> Tensor:
         """Return one value per positive: the sum over its pairs; 0 for negatives."""
         positive = target != 0
-        sums = pair_sums(scores.reshape(-1), positive.reshape(-1), self.margin, self.power).reshape(scores.shape)
-        return (sums * positive).to(scores.dtype)
+        sums = pair_sums(scores.reshape(-1), positive.reshape(-1), self.margin, self.power)
+        return sums.reshape(scores.shape)
 
     def counts(self, scores: Tensor, target: Tensor) -> Tensor:
         """Count the pairs of each positive."""
