@@ -13,7 +13,7 @@ from benchmarks import report
 from benchmarks.cases import Setting
 from benchmarks.runner import run
 
-SUITES = ("relational", "ranking")
+SUITES = ("relational", "ranking", "dense")
 """Modules of `benchmarks`, whose `cases(quick)` gives what is measured."""
 
 

@@ -140,7 +140,7 @@ def test_what_only_its_sum_makes_infinite_is_finite() -> None:
         losses.HuberLoss()(large, torch.tensor([torch.inf, -torch.inf, 0.0, 0.0]))
 
 
-of_torch = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # by what its compiler imports
+of_torch = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning", "ignore:The .grad attribute:UserWarning")
 
 
 @of_torch
