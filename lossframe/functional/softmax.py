@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from lossframe.functional.cutting import blocks
 
 _PER_THREAD = 1 << 19
-"""How many scores each thread works on at a time: few enough to reuse memory, many enough to keep all threads at work."""
+"""How many scores each thread works on at a time: few enough to reuse memory, many enough to seldom wait."""
 _LANES = 16
 """How many classes fill a vector register; torch is slow for rows that are shorter."""
 _MANY = 1 << 10
