@@ -13,7 +13,7 @@ from benchmarks import report
 from benchmarks.cases import Setting
 from benchmarks.runner import run
 
-SUITES = ("relational", "ranking", "logging", "startup")
+SUITES = ("relational", "ranking", "dense", "logging", "startup")
 """Modules of `benchmarks`, whose `cases(quick)` gives what is measured."""
 
 

@@ -10,9 +10,11 @@ from torch.nn import functional as F
 from lossframe.functional.cutting import blocks
 
 _PER_THREAD = 1 << 19
-"""How many scores are worked on at a time: few enough to reuse memory, many enough to keep all threads at work."""
+"""How many scores each thread works on at a time: few enough to reuse memory, many enough to seldom wait."""
 _LANES = 16
 """How many classes fill a vector register; torch is slow for rows that are shorter."""
+_MANY = 1 << 10
+"""How many short rows are worth turning."""
 
 
 def log_probability(scores: Tensor, target: Tensor) -> Tensor:
@@ -20,8 +22,10 @@ def log_probability(scores: Tensor, target: Tensor) -> Tensor:
 
     Forward keeps nothing but its inputs; backward computes the softmax again, block by block.
     """
-    if torch.compiler.is_compiling() or len(list(_cuts(scores))) == 1:
+    if torch.compiler.is_compiling():
         return _at_target(F.log_softmax(scores, 1), target)
+    if len(list(_cuts(scores))) == 1:
+        return _at_target(_by_class(F.log_softmax, scores), target)
     values: Tensor = _LogProbability.apply(scores, target)
     return values
 
@@ -41,7 +45,8 @@ def _cuts(scores: Tensor) -> Iterator[tuple[slice, ...]]:
 
 
 def _by_class(softmax: Callable[[Tensor, int], Tensor], scores: Tensor) -> Tensor:
-    if scores.ndim == 2 and scores.shape[1] < _LANES and scores.device.type == "cpu":
+    """Return the softmax over dim 1, or its logarithm; many short rows on a CPU are turned into columns."""
+    if scores.ndim == 2 and scores.shape[1] < _LANES and len(scores) > _MANY and scores.device.type == "cpu":
         return softmax(scores.t().contiguous(), 0).t()
     return softmax(scores, 1)
 

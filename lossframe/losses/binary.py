@@ -122,7 +122,7 @@ class BinaryFocalLoss(BinaryClassification):
         return binary_focal(logits, target, self.gamma, self.alpha)
 
 
-class HingeLoss(Loss):
+class HingeLoss(BinaryClassification):
     r"""Linear below a margin of 1, $\max(0, 1 - t z)$, one value per element.
 
     `labels` says how the target is written: "binary", 0 or 1, $t = 2 y - 1$; or "signed", -1 or 1, $t = y$. Values in
@@ -139,10 +139,6 @@ class HingeLoss(Loss):
     def __init__(self, labels: str = "binary", **options: Unpack[LossOptions]) -> None:
         super().__init__(**options)
         self.labels = checks.one_of("labels", labels, ("binary", "signed"))
-
-    def check(self, logits: Tensor, target: Tensor) -> None:
-        """Require floating logits, and a target of their shape."""
-        checks.elementwise(target, logits=logits)
 
     def check_values(self, logits: Tensor, target: Tensor) -> None:
         """Require targets in the range of the convention."""
