@@ -20,9 +20,10 @@ from lossframe import InputError, LossMonitor
 from lossframe.companion import Companion
 from lossframe.losses import CrossEntropyLoss
 from lossframe.pictures import ConfusionMatrix, EmbeddingProjector, RetrievalExamples
-from lossframe.pictures.retrieval import FRAME, RIGHT, WRONG, draw, nearest
+from lossframe.pictures.retrieval import draw, nearest
 from lossframe.pictures.samples import Samples
 from lossframe.pictures.thumbnails import pixels, thumbnails
+from lossframe.pictures.tiles import FRAME, RIGHT, WRONG
 from train import run
 
 Configure = Callable[..., DictConfig]
