@@ -92,7 +92,12 @@ class Histogram:
         return float(below + (above - below) * (position - np.floor(position)))
 
     def bars(self, number: int, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-        """Return the upper edges of bars of equal width from the smallest to the largest value, and their counts."""
-        wide = max(high - low, abs(high) * 1e-6, 1e-12)
-        counts, edges = np.histogram(np.clip(self.middles, low, high), number, (low, low + wide), weights=self.counts)
-        return edges[1:], counts
+        """Return the upper edges of at most `number` bars from the smallest to the largest value, and their counts.
+
+        Half of the edges are equally far apart, and half have equally many values between them.
+        """
+        wide, middles = max(high - low, abs(high) * 1e-6, 1e-12), np.clip(self.middles, low, high)
+        shares = np.linspace(0, self.counts.sum(), number // 2, endpoint=False)
+        of_equal_rank = middles[np.searchsorted(np.cumsum(self.counts), shares, "right")]
+        edges = np.unique(np.concatenate([np.linspace(low, low + wide, number // 2 + 1), of_equal_rank]))
+        return edges[1:], np.histogram(middles, edges, weights=self.counts)[0]

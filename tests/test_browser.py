@@ -27,10 +27,13 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs a chromium on the PATH (Debian: apt-get install chromium)"),
 ]
 
+HEIGHTS = "paths => paths.map(path => path.getBBox().height)"
 # tab -> where it is, and what can be read there
 TABS = {
     "scalars": ("#scalars", ["loss", "weight", "precision_at_1"]),
-    "images": ("#images", ["pictures/confusion", "pictures/retrieval"]),
+    "custom_scalars": ("#custom_scalars", ["cross_entropy: median, 5% to 95%", "center: mean, min to max", "share of"]),
+    "histograms": ("#histograms", ["values/cross_entropy", "values/center"]),
+    "images": ("#images", ["pictures/confusion", "pictures/retrieval", "hard/cross_entropy"]),
     "projector": ("#projector", ["Points: 179", "Dimension: 64", "Total variance described"]),
     "hparams": ("#hparams", ["data.batch_size", "weights.center", "final/test/precision_at_1"]),
 }
@@ -41,7 +44,8 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Train with all that can be seen, and serve the run with tensorboard; give its address."""
     folder = tmp_path_factory.mktemp("seen")
     arguments = ["loss=[cross_entropy,center]", "weights.center=0.01", "trainer.max_epochs=12",
-                 "callbacks=[default,embeddings,retrieval,confusion]", "trainer.enable_progress_bar=false"]  # fmt: skip
+                 "trainer.enable_progress_bar=false",
+                 "callbacks=[default,embeddings,retrieval,confusion,hard_samples]"]  # fmt: skip
     subprocess.run([sys.executable, ROOT / "train.py", *arguments, f"hydra.run.dir={folder}"], check=True, timeout=300)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -114,11 +118,13 @@ def test_a_tab_shows_what_was_written(board: str, page: Page, pictures: Path, ta
     page.wait_for_timeout(2_000)
     page.screenshot(path=pictures / f"tensorboard_{tab}.png")
     loaded = page.locator("tf-image-loader img").evaluate_all("images => images.map(image => image.naturalWidth)")
-    assert tab != "images" or (len(loaded) == 4 and min(loaded) > 300)
+    assert tab != "images" or (len(loaded) >= 4 and min(loaded) > 300)
+    bands = page.locator("tf-custom-scalar-margin-chart-card path.area").evaluate_all(HEIGHTS)
+    assert tab != "custom_scalars" or (len(bands) >= 8 and max(bands) > 50)  # two charts of two terms, train and val
 
 
 def test_the_four_curves_of_a_term_show_train_and_val_on_one_chart(board: str, page: Page, pictures: Path) -> None:
-    page.goto(f"{board}/?runFilter=train|val&smoothing=0&tagFilter=loss/cross_entropy#timeseries")
+    page.goto(f"{board}/?runFilter=train|val&smoothing=0&tagFilter=loss/cross_entropy(_(std|min|max))?$#timeseries")
     cards = page.locator("scalar-card")
     cards.first.wait_for(timeout=60_000)
     page.get_by_role("button", name="Settings").first.click()  # makes room for a second column

@@ -88,8 +88,20 @@ def test_bars_hold_every_value() -> None:
     memory.push("loss", values, quantiles=True)
     seen = memory.read()["loss"]
     assert seen.histogram is not None
-    edges, counts = seen.histogram.bars(30, seen.min, seen.max)
-    assert (len(edges), counts.sum()) == (30, 1000)
+    edges, counts = seen.histogram.bars(60, seen.min, seen.max)
+    assert 40 < len(edges) <= 60
+    assert counts.sum() == 1000
     assert edges[-1] >= seen.max
-    expected = np.histogram(values.numpy(), 30)[0]
+    expected = np.histogram(values.numpy(), [seen.min, *edges])[0]
     assert np.abs(counts - expected).max() <= 20  # values near an edge may fall on its other side
+    assert counts.max() <= 60  # also where most values are, the bars show where
+
+
+def test_a_constant_is_one_bar() -> None:
+    memory = Memory()
+    memory.push("loss", torch.full((7,), 0.3), quantiles=True)
+    seen = memory.read()["loss"]
+    assert seen.histogram is not None
+    edges, counts = seen.histogram.bars(60, seen.min, seen.max)
+    assert counts.max() == counts.sum() == 7
+    assert (np.diff(edges) > 0).all()
