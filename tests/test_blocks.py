@@ -20,8 +20,8 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make every batch of the tests a large one: blocks of about 50 scores, whatever is asked for."""
     torch.manual_seed(0)
 
-    def small(tensor: Tensor, per_thread: int, dim: int = 0) -> list[slice]:
-        return blocks(tensor, max(1, 50 // torch.get_num_threads()), dim)
+    def small(tensor: Tensor, per_thread: int) -> list[slice]:
+        return blocks(tensor, max(1, 50 // torch.get_num_threads()))
 
     monkeypatch.setattr(softmax, "blocks", small)
     monkeypatch.setattr("lossframe.functional.rowwise.blocks", small)

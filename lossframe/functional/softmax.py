@@ -1,6 +1,6 @@
 """The softmax at a target's class, in the memory of a gradient: of the other classes nothing is kept."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ def log_probability(scores: Tensor, target: Tensor) -> Tensor:
     """
     if torch.compiler.is_compiling():
         return _at_target(F.log_softmax(scores, 1), target)
-    if len(list(_cuts(scores))) == 1:
+    if len(blocks(scores, _PER_THREAD)) == 1:
         return _at_target(_by_class(F.log_softmax, scores), target)
     values: Tensor = _LogProbability.apply(scores, target)
     return values
@@ -32,16 +32,6 @@ def log_probability(scores: Tensor, target: Tensor) -> Tensor:
 
 def _at_target(values: Tensor, target: Tensor) -> Tensor:
     return values.gather(1, target.unsqueeze(1)).squeeze(1)
-
-
-def _cuts(scores: Tensor) -> Iterator[tuple[slice, ...]]:
-    """Cut into some samples or, where one is too large, into some of its rows of pixels; classes stay together."""
-    for rows in blocks(scores, _PER_THREAD):
-        if scores.ndim == 2 or rows.stop - rows.start > 1:
-            yield (rows,)
-        else:
-            for pixels in blocks(scores[rows], _PER_THREAD, 2):
-                yield rows, pixels
 
 
 def _by_class(softmax: Callable[[Tensor, int], Tensor], scores: Tensor) -> Tensor:
@@ -56,9 +46,8 @@ class _LogProbability(torch.autograd.Function):
     def forward(ctx: Any, scores: Tensor, target: Tensor) -> Tensor:
         ctx.save_for_backward(scores, target)
         values = scores.new_empty(target.shape)
-        for rows, *pixels in _cuts(scores):
-            log_p = _by_class(F.log_softmax, scores[rows, :, *pixels])
-            values[rows, *pixels] = _at_target(log_p, target[rows, *pixels])
+        for rows in blocks(scores, _PER_THREAD):
+            values[rows] = _at_target(_by_class(F.log_softmax, scores[rows]), target[rows])
         return values
 
     @staticmethod
@@ -68,8 +57,8 @@ class _LogProbability(torch.autograd.Function):
             values = _at_target(F.log_softmax(scores, 1), target)
             return torch.autograd.grad(values, scores, grad, create_graph=True)[0], None
         gradient = torch.empty_like(scores)
-        for rows, *pixels in _cuts(scores):
-            upstream, classes = grad[rows, *pixels].unsqueeze(1), target[rows, *pixels].unsqueeze(1)
-            p = _by_class(F.softmax, scores[rows, :, *pixels])
-            gradient[rows, :, *pixels] = p.mul_(-upstream).scatter_add_(1, classes, upstream)
+        for rows in blocks(scores, _PER_THREAD):
+            upstream = grad[rows].unsqueeze(1)
+            p = _by_class(F.softmax, scores[rows]).mul_(-upstream)
+            gradient[rows] = p.scatter_add_(1, target[rows].unsqueeze(1), upstream)
         return gradient, None
