@@ -17,20 +17,33 @@ from torch import Tensor
 RELATIVE_ERROR = 1 / 128
 
 _LOWEST, _HIGHEST = -64, 44
-_PER_OCTAVE = 64
-_FRACTION_BITS = 52 - 6
+_FRACTION_BITS = 6
+_PER_OCTAVE = 1 << _FRACTION_BITS
 _HALF = (_HIGHEST - _LOWEST) * _PER_OCTAVE
 SIZE = 2 * _HALF + 1
 """Buckets in all: negative ones, zero in the middle, positive ones."""
 
 
 def count(values: Tensor, mask: Tensor | None, into: Tensor) -> None:
-    """Add each finite value under the mask, of a float64 vector, to its bucket of `into` `[SIZE]`."""
-    exponent_and_fraction = values.abs().view(torch.int64) >> _FRACTION_BITS
-    bucket = (exponent_and_fraction - ((1023 + _LOWEST) * _PER_OCTAVE - 1)).clamp_(0, _HALF)
-    bucket = torch.where(values < 0, _HALF - bucket, _HALF + bucket)
+    """Add each finite value under the mask, of a float vector, to its bucket of `into` `[SIZE]`."""
     counted = values.isfinite() if mask is None else mask & values.isfinite()
-    into.scatter_add_(0, bucket, counted.to(into.dtype))
+    into.scatter_add_(0, _bucket(values).long(), counted.to(into.dtype))
+
+
+def count_finite(values: Tensor, into: Tensor) -> None:
+    """Add each value of a vector on the CPU, all of which are finite, to its bucket of `into` `[SIZE]`."""
+    into += torch.bincount(_bucket(values), minlength=SIZE)
+
+
+def _bucket(values: Tensor) -> Tensor:
+    """Return each value's bucket, from the bits of a float32 or float64."""
+    wide = values.dtype == torch.float64
+    bits = values.contiguous().view(torch.int64 if wide else torch.int32)
+    bias, fraction, last = (1023, 52, 63) if wide else (127, 23, 31)
+    sign = bits >> last  # 0, or -1 for negative ones: (x ^ sign) - sign is then -x
+    magnitude = (bits & torch.iinfo(bits.dtype).max) >> (fraction - _FRACTION_BITS)
+    magnitude = magnitude.sub_((bias + _LOWEST) * _PER_OCTAVE - 1).clamp_(0, _HALF)
+    return magnitude.bitwise_xor_(sign).sub_(sign).add_(_HALF)
 
 
 @dataclass(frozen=True, slots=True)

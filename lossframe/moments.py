@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +19,7 @@ EMPTY = (0.0, 0.0, 0.0, float("inf"), float("-inf"), 0.0)
 
 _SMALL = 1 << 16
 _ROW = 4096
-_ROWS_IN_CACHE = 32
+_ROWS_IN_CACHE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +91,19 @@ def moments(values: Tensor, mask: Tensor | None = None, into: Tensor | None = No
     Up to 65,536 values are read as float64; more in rows of 4,096, each centred on its own mean in its own precision,
     a few at a time so that they stay in the cache.
     """
-    states = []
+    seen: list[tuple[Tensor, ...]] = []
     values = values if values.dtype in (torch.float32, torch.float64) else values.double()
     for x, counted in _rows(values.reshape(-1), None if mask is None else mask.reshape(-1)):
-        states.append(_of_rows(x) if counted is None else _of_masked_rows(x, counted))
-        if into is not None:
-            histogram.count(x.reshape(-1).double(), None if counted is None else counted.reshape(-1), into)
-    if not states:
+        rows, finite = _of_rows(x) if counted is None else (_of_masked_rows(x, counted), False)
+        seen.append(rows)
+        if into is not None and finite:
+            histogram.count_finite(x.reshape(-1), into)
+        elif into is not None:
+            histogram.count(x.reshape(-1), None if counted is None else counted.reshape(-1), into)
+    if not seen:
         return torch.tensor(EMPTY, dtype=torch.float64, device=values.device)
-    return states[0][0] if len(states[0]) == len(states) == 1 else merge(torch.cat(states))
+    states = _states(*(torch.cat(column).double() for column in zip(*seen, strict=True)))
+    return states[0] if len(states) == 1 else merge(states)
 
 
 def _rows(x: Tensor, mask: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -111,7 +116,8 @@ def _rows(x: Tensor, mask: Tensor | None) -> Iterator[tuple[Tensor, Tensor | Non
         yield x[None, long:].double(), None if mask is None else mask[None, long:]
 
 
-def _of_rows(x: Tensor) -> Tensor:
+def _of_rows(x: Tensor) -> tuple[tuple[Tensor, ...], bool]:
+    """Return what `_states` takes of rows, and whether all values are known to be finite."""
     center = x.mean(1, keepdim=True)
     deviation = x - center
     low, high = x.amin(1), x.amax(1)
@@ -119,22 +125,26 @@ def _of_rows(x: Tensor) -> Tensor:
         shift, squares = torch.zeros_like(low), torch.linalg.vecdot(deviation, deviation)
     else:
         shift, squares = deviation.sum(1), deviation.square_().sum(1)
-    nonfinite = torch.mul(x, 0, out=deviation).ne_(0).sum(1)  # 0 x is not 0 for infinities and NaN
-    return _state(torch.full_like(low, x.shape[1]), center.squeeze(1), shift, squares, low, high, nonfinite)
+    # of many values on a CPU it pays to look: their sums are finite only if they are
+    finite = len(x) > 1 and x.device.type == "cpu" and bool(np.isfinite(center.numpy()).all())
+    # 0 x is not 0 for infinities and NaN
+    nonfinite = torch.zeros_like(low) if finite else torch.mul(x, 0, out=deviation).ne_(0).sum(1)
+    return (torch.full_like(low, x.shape[1]), center.squeeze(1), shift, squares, low, high, nonfinite), finite
 
 
-def _of_masked_rows(x: Tensor, mask: Tensor) -> Tensor:
+def _of_masked_rows(x: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
     count = mask.sum(1)
     center = torch.where(mask, x, 0).sum(1, keepdim=True) / count.clamp_min(1)[:, None]
     deviation = torch.where(mask, x - center, 0)
     shift, squares = deviation.sum(1), deviation.square_().sum(1)
     low, high = torch.where(mask, x, torch.inf).amin(1), torch.where(mask, x, -torch.inf).amax(1)
-    return _state(count, center.squeeze(1), shift, squares, low, high, (mask & ~x.isfinite()).sum(1))
+    return count, center.squeeze(1), shift, squares, low, high, (mask & ~x.isfinite()).sum(1)
 
 
-def _state(
+def _states(
     count: Tensor, center: Tensor, shift: Tensor, squares: Tensor, low: Tensor, high: Tensor, nonfinite: Tensor
 ) -> Tensor:
-    count, shift = count.double(), shift.double() / count.clamp_min(1)
-    m2 = (squares.double() - count * shift**2).clamp_min(0)
-    return torch.stack([count, center.double() + shift, m2, low.double(), high.double(), nonfinite.double()], 1)
+    """Return states `[k, 6]` of rows whose deviations from some center sum to `shift`, their squares to `squares`."""
+    shift = shift / count.clamp_min(1)
+    m2 = (squares - count * shift**2).clamp_min(0)
+    return torch.stack([count, center + shift, m2, low, high, nonfinite], 1)
