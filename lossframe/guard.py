@@ -91,8 +91,7 @@ class Guard:
             return False
         self._parameters = [p for p in parameters if p.grad is not None and p.grad.layout == torch.strided]
         if self._parameters:
-            norms = torch._foreach_norm([_local(p.grad) for p in self._parameters if p.grad is not None])
-            self._norms = torch.stack([norm.float() for norm in norms])
+            self._norms = _norms([parameter.grad for parameter in self._parameters])
             self.memory.push("norm", torch.linalg.vector_norm(self._norms), replicated=True)
         if self.policy != "skip":
             return False
@@ -199,7 +198,12 @@ def _count(named: Mapping[str, Any]) -> str:
     return f"{worst.nonfinite:.0f} of {worst.count:.0f} values"
 
 
-def _local(gradient: Tensor) -> Tensor:
-    """Return this rank's part of a sharded gradient."""
-    to_local = getattr(gradient, "to_local", None)
-    return gradient if to_local is None else to_local()
+def _norms(gradients: list[Any]) -> Tensor:
+    """Return the norm of each gradient; those of sharded ones are added up over the ranks, without waiting."""
+    local = [gradient.to_local() if hasattr(gradient, "to_local") else gradient for gradient in gradients]
+    norms = torch.stack([norm.float() for norm in torch._foreach_norm(local)])
+    if all(part is whole for part, whole in zip(local, gradients, strict=True)):
+        return norms
+    everywhere = [part is whole for part, whole in zip(local, gradients, strict=True)]
+    counted = norms.new_tensor(everywhere).mul_(1 / distributed.world_size() - 1).add_(1)
+    return distributed.total(norms.square() * counted).sqrt()
