@@ -91,19 +91,27 @@ def moments(values: Tensor, mask: Tensor | None = None, into: Tensor | None = No
     Up to 65,536 values are read as float64; more in rows of 4,096, each centred on its own mean in its own precision,
     a few at a time so that they stay in the cache.
     """
-    seen: list[tuple[Tensor, ...]] = []
     values = values if values.dtype in (torch.float32, torch.float64) else values.double()
+    states: list[Tensor] = []
+    raw: list[tuple[Tensor, ...]] = []
     for x, counted in _rows(values.reshape(-1), None if mask is None else mask.reshape(-1)):
-        rows, finite = _of_rows(x) if counted is None else (_of_masked_rows(x, counted), False)
-        seen.append(rows)
+        finite = False
+        if counted is not None:
+            raw.append(_of_masked_rows(x, counted))
+        elif x.dtype == torch.float64:
+            states.append(_of_exact_rows(x))
+        else:
+            rows, finite = _of_rows(x)
+            raw.append(rows)
         if into is not None and finite:
             histogram.count_finite(x.reshape(-1), into)
         elif into is not None:
             histogram.count(x.reshape(-1), None if counted is None else counted.reshape(-1), into)
-    if not seen:
+    if raw:
+        states.append(_states(*(torch.cat(column).double() for column in zip(*raw, strict=True))))
+    if not states:
         return torch.tensor(EMPTY, dtype=torch.float64, device=values.device)
-    states = _states(*(torch.cat(column).double() for column in zip(*seen, strict=True)))
-    return states[0] if len(states) == 1 else merge(states)
+    return states[0][0] if len(states) == len(states[0]) == 1 else merge(torch.cat(states))
 
 
 def _rows(x: Tensor, mask: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -116,19 +124,24 @@ def _rows(x: Tensor, mask: Tensor | None) -> Iterator[tuple[Tensor, Tensor | Non
         yield x[None, long:].double(), None if mask is None else mask[None, long:]
 
 
-def _of_rows(x: Tensor) -> tuple[tuple[Tensor, ...], bool]:
-    """Return what `_states` takes of rows, and whether all values are known to be finite."""
+def _of_exact_rows(x: Tensor) -> Tensor:
+    """Return the states of rows of float64."""
     center = x.mean(1, keepdim=True)
     deviation = x - center
+    squares, low, high = torch.linalg.vecdot(deviation, deviation), x.amin(1), x.amax(1)
+    nonfinite = torch.sub(x, x, out=deviation).ne_(0).sum(1)  # x - x is not 0 for infinities and NaN
+    return torch.stack([torch.full_like(low, x.shape[1]), center.squeeze(1), squares, low, high, nonfinite], 1)
+
+
+def _of_rows(x: Tensor) -> tuple[tuple[Tensor, ...], bool]:
+    """Return what `_states` takes of rows of float32, and whether all values are known to be finite."""
+    center = x.mean(1, keepdim=True)
+    deviation = x - center
+    shift, squares = deviation.sum(1), deviation.square_().sum(1)
     low, high = x.amin(1), x.amax(1)
-    if x.dtype == torch.float64:
-        shift, squares = torch.zeros_like(low), torch.linalg.vecdot(deviation, deviation)
-    else:
-        shift, squares = deviation.sum(1), deviation.square_().sum(1)
-    # of many values on a CPU it pays to look: their sums are finite only if they are
-    finite = len(x) > 1 and x.device.type == "cpu" and bool(np.isfinite(center.numpy()).all())
-    # 0 x is not 0 for infinities and NaN
-    nonfinite = torch.zeros_like(low) if finite else torch.mul(x, 0, out=deviation).ne_(0).sum(1)
+    # on a CPU it pays to look: sums are finite only if all values are
+    finite = x.device.type == "cpu" and bool(np.isfinite(center.numpy()).all())
+    nonfinite = torch.zeros_like(low) if finite else torch.sub(x, x, out=deviation).ne_(0).sum(1)
     return (torch.full_like(low, x.shape[1]), center.squeeze(1), shift, squares, low, high, nonfinite), finite
 
 

@@ -50,7 +50,7 @@ class Record:
             mask = _joined([_mask_like(v, m) for v, m in zip(values, masks, strict=True)])
         else:
             mask = None
-        joined = _joined([v.reshape(-1) for v in values])
+        joined = _joined([v if v.ndim == 1 else v.reshape(-1) for v in values])
         self.states.append(moments(joined, mask, self._buckets(joined.device)))
 
     def state(self) -> Tensor:
