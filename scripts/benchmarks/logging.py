@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.cases import Case, Contestant, Figure, Step, at_sizes
 from benchmarks.pair import on_two_ranks
-from benchmarks.trainings import MAKERS, training
+from benchmarks.trainings import MAKERS, PARTS, training
 from benchmarks.trainings import STEPS as TRAINED
 
 BATCH, STEPS = 256, 50
@@ -90,10 +90,12 @@ def cases(quick: bool) -> list[Case]:
         Contestant("babilim's means", babilim),
     ]
     trained = [Contestant(kind, partial(training, kind=kind, folder=tempfile.gettempdir())) for kind in MAKERS]
+    parts = [Contestant(kind, partial(training, kind=kind, folder=tempfile.gettempdir())) for kind in PARTS]
     ranked = [Contestant(name, partial(on_two_ranks, name=name)) for name in ("lossframe", "torchmetrics")]
     return [
         *at_sizes("recording", sizes, *recording),
         *at_sizes("in a Trainer", sizes, *trained),
+        *at_sizes("parts in a Trainer", [10], *parts),
         *at_sizes("two ranks", sizes, *ranked),
     ]
 
@@ -105,9 +107,10 @@ def summary(figures: list[Figure]) -> str:
         if figure.case == "recording" and figure.seconds is not None:
             cost = figure.seconds / STEPS / figure.size * 1e6
             lines.append(f"recording, {figure.size} terms, {figure.contestant}: {cost:.1f} us a term and step")
-    bare = {f.size: f.seconds for f in figures if f.case == "in a Trainer" and f.contestant == "nothing logged"}
+    bare = {(f.case, f.size): f.seconds for f in figures if f.contestant == "nothing logged"}
     for figure in figures:
-        if figure.case == "in a Trainer" and figure.seconds is not None and bare[figure.size] is not None:
-            added = (figure.seconds - bare[figure.size]) / TRAINED * 1e3
-            lines.append(f"in a Trainer, {figure.size} terms, {figure.contestant}: {added:+.3f} ms a step")
+        nothing = bare.get((figure.case, figure.size))
+        if figure.seconds is not None and nothing is not None:
+            added = (figure.seconds - nothing) / TRAINED * 1e3
+            lines.append(f"{figure.case}, {figure.size} terms, {figure.contestant}: {added:+.3f} ms a step")
     return "\n".join(f"- {line}" for line in lines)

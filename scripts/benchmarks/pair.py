@@ -79,7 +79,10 @@ def _follow(connection: Connection, store: str) -> None:
     _join(1, store)
     steps: dict[tuple[str, int], Step] = {}
     while True:
-        name, size = connection.recv()
+        try:
+            name, size = connection.recv()
+        except EOFError:  # the first rank has gone
+            return
         if (name, size) not in steps:
             steps[name, size] = STEPS[name](size)
         steps[name, size]()

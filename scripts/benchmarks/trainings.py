@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from benchmarks.cases import Step
 from lossframe import LossMonitor
 from lossframe.losses import MSELoss
+from lossframe.pictures import HardSamples
 
 SAMPLES, FEATURES, STEPS = 256, 32, 200
 
@@ -68,6 +69,19 @@ MAKERS: dict[str, Callable[[int], tuple[Terms, list[pl.Callback]]]] = {
     "self.log(on_epoch)": lambda terms: (Terms(terms, on_epoch, record=False), []),
     "self.log(both)": lambda terms: (Terms(terms, on_both, record=False), []),
 }
+PARTS: dict[str, Callable[[int], tuple[Terms, list[pl.Callback]]]] = {
+    "the curves alone": lambda terms: (Terms(terms, None, **SHOWN), [_monitor()]),
+    "nothing logged": MAKERS["nothing logged"],
+    "+ quantiles": lambda terms: (Terms(terms, None, log_quantiles=True, **SHOWN), [_monitor()]),
+    "+ nonfinite=raise": lambda terms: (Terms(terms, None, **SHOWN), [_monitor(nonfinite="raise")]),
+    "+ nonfinite=skip": lambda terms: (Terms(terms, None, **SHOWN), [_monitor(nonfinite="skip")]),
+    "+ spikes": lambda terms: (Terms(terms, None, **SHOWN), [_monitor(spikes=10.0)]),
+    "+ hard samples": lambda terms: (Terms(terms, None, **SHOWN), [_monitor(), HardSamples()]),
+}
+
+
+def _monitor(nonfinite: str = "off", spikes: float | None = None) -> LossMonitor:
+    return LossMonitor(nonfinite=nonfinite, spikes=spikes)
 
 
 def training(size: int, device: torch.device, kind: str, folder: str) -> Step:
@@ -77,7 +91,7 @@ def training(size: int, device: torch.device, kind: str, folder: str) -> Step:
     batches = [torch.randn(SAMPLES, FEATURES) for _ in range(STEPS)]
 
     def step() -> None:
-        module, callbacks = MAKERS[kind](size)
+        module, callbacks = (MAKERS | PARTS)[kind](size)
         with tempfile.TemporaryDirectory(dir=folder) as run:
             trainer = pl.Trainer(
                 max_epochs=1, accelerator="gpu" if device.type == "cuda" else "cpu", devices=1, callbacks=callbacks,
