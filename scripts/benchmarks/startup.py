@@ -14,9 +14,9 @@ from benchmarks.cases import Case, Contestant, Step, at_sizes
 TRAIN = str(Path(__file__).parents[2] / "train.py")
 BASE = ["-c", "import torch, pytorch_lightning, torchmetrics, torch.utils.tensorboard"]
 OURS = ["-c", f"{BASE[1]}, lossframe.learner, lossframe.monitor, lossframe.losses"]
-FIRST_STEP = [
-    TRAIN, "loss=triplet", "trainer.max_steps=1", "trainer.limit_val_batches=0", "trainer.num_sanity_val_steps=0",
-    "trainer.limit_test_batches=0", "callbacks=[]", "logger=[]", "trainer.enable_progress_bar=false",
+ONE_STEP = [
+    TRAIN, "loss=triplet", "trainer.max_steps=1", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1",
+    "trainer.num_sanity_val_steps=0", "trainer.enable_progress_bar=false",
 ]  # fmt: skip
 QUICK = {
     "--help": [TRAIN, "--help"],
@@ -27,28 +27,31 @@ QUICK = {
 }
 
 
-def command(size: int, device: torch.device, arguments: list[str]) -> Step:
+def command(size: int, device: torch.device, name: str, arguments: list[str]) -> Step:
     """Prepare a whole process."""
     environment = {**os.environ, "COMP_LINE": "train.py loss=", "COMP_POINT": "14"}
 
     def step() -> object:
         with tempfile.TemporaryDirectory() as folder:
-            return subprocess.run(
-                [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, check=False
+            ended = subprocess.run(
+                [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
             )
+            if ended.returncode != ("misspelt" in name):
+                raise RuntimeError(f"{name} ended with {ended.returncode}: {ended.stderr[-500:]}")
+            return ended
 
     return step
 
 
 def cases(quick: bool) -> list[Case]:
     """Return the suite; the size means nothing."""
-    base = Contestant("import torch and Lightning", partial(command, arguments=BASE))
+    base = Contestant("import torch and Lightning", partial(command, name="import", arguments=BASE))
 
     def against(name: str, arguments: list[str], *others: Contestant) -> list[Case]:
-        return at_sizes(name, [1], Contestant(name, partial(command, arguments=arguments)), *others)
+        return at_sizes(name, [1], Contestant(name, partial(command, name=name, arguments=arguments)), *others)
 
     return [
         *against("import lossframe", OURS, base),
-        *against("the first step", FIRST_STEP, base),
+        *against("a run of one step", ONE_STEP, base),
         *(case for name, arguments in QUICK.items() for case in against(name, arguments)),
     ]
