@@ -1,6 +1,5 @@
 """Where values stop being finite: which term or parameter, which samples, on which rank, at which step."""
 
-from collections import deque
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from typing import Any, Literal, NamedTuple, get_args
@@ -69,7 +68,7 @@ class Guard:
         self.memory = Memory()
         self.skipped = 0
         self._losses: dict[str, Loss] = {}
-        self._kept: deque[Kept] = deque(maxlen=_KEPT_BATCHES)
+        self._kept: list[Kept] = []
         self._module = nn.Module()
         self._norms: Tensor | None = None
         self._parameters: list[nn.Parameter] = []
@@ -104,14 +103,13 @@ class Guard:
     def keep(self, batch: int, ids: Any) -> None:
         """Keep what the batch that has just ended left, until `take`."""
         values = {term: witnesses for term, loss in self._losses.items() if (witnesses := _witnesses(loss))}
-        if values or self._norms is not None:
+        if len(self._kept) < _KEPT_BATCHES and (values or self._norms is not None):  # the first are wanted
             self._kept.append(Kept(batch, ids, values, self._norms))
         self._norms = None
 
     def take(self) -> list[Kept]:
         """Return what was kept since the last time."""
-        kept = list(self._kept)
-        self._kept.clear()
+        kept, self._kept = self._kept, []
         return kept
 
     def finding(self, seen: Seen, kept: list[Kept]) -> Finding | None:

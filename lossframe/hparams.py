@@ -51,13 +51,11 @@ class HParams(Companion):
             _add(writer, end)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write what the test gave, without the board: its writer would purge what is later than the tested weights."""
+        """Write what the test of a training gave."""
         measured = {name: float(value) for name, value in trainer.callback_metrics.items() if _is_metric(name)}
-        for logger in trainer.loggers if trainer.is_global_zero else []:
-            if is_tensorboard(logger) and (folder := Path(logger.log_dir or "") / STAGE).exists():
-                with SummaryWriter(str(folder)) as writer:
-                    for name, value in measured.items():
-                        writer.add_scalar(f"final/{name}", value, self._end)
+        for writer, _ in self.writers(trainer, STAGE) if self._end else []:
+            for name, value in measured.items():
+                writer.add_scalar(f"final/{name}", value, self._end)
 
 
 def flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Scalar]]:

@@ -170,6 +170,7 @@ class LossMonitor(pl.Callback):
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Close the event files."""
         self._reader.stop()
+        self._resumed = self.board.resumed = False
         self.board.close()
 
     def state_dict(self) -> dict[str, Any]:

@@ -89,7 +89,8 @@ class HardSamples(Companion):
     def state_dict(self) -> dict[str, Any]:
         """Return what was seen of the open epoch, by all ranks, and how often each sample was among the hardest."""
         self._merge("train")
-        return {"rows": self._rows.get("train", {}), "epochs": self._epochs}
+        epochs = {stage: {term: dict(ids) for term, ids in terms.items()} for stage, terms in self._epochs.items()}
+        return {"rows": self._rows.get("train", {}), "epochs": epochs}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where the checkpoint was made."""
@@ -104,8 +105,7 @@ class HardSamples(Companion):
         found = {name: frame[entry] for name, entry in self.entries.items() if entry in frame}
         if isinstance(found.get("prediction"), Tensor) and found["prediction"].ndim == 2:
             found["prediction"] = found["prediction"].argmax(1)
-        words = {name: entry for name, entry in found.items() if name == "image" or getattr(entry, "ndim", 1) == 1}
-        return words
+        return {name: entry for name, entry in found.items() if name == "image" or getattr(entry, "ndim", 1) == 1}
 
     def _add(self, stage: str, losses: Mapping[str, Loss], entries: dict[str, Any], batch_idx: int) -> None:
         hardest = self._hardest.setdefault(stage, {term: Hardest(self.k, self._compact) for term in losses})
