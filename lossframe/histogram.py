@@ -25,7 +25,8 @@ SIZE = 2 * _HALF + 1
 
 
 def count(values: Tensor, mask: Tensor | None, into: Tensor) -> None:
-    """Add each finite value under the mask, of a float vector, to its bucket of `into` `[SIZE]`."""
+    """Add each finite value under the mask, of a vector, to its bucket of `into` `[SIZE]`."""
+    values = values if values.dtype in (torch.float32, torch.float64) else values.double()
     counted = values.isfinite() if mask is None else mask & values.isfinite()
     into.scatter_add_(0, _bucket(values).long(), counted.to(into.dtype))
 

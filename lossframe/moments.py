@@ -17,7 +17,8 @@ from lossframe.histogram import Histogram
 
 EMPTY = (0.0, 0.0, 0.0, float("inf"), float("-inf"), 0.0)
 
-_SMALL = 1 << 16
+FEW = 1 << 16
+"""Up to how many values are read as float64."""
 _ROW = 4096
 _ROWS_IN_CACHE = 16
 
@@ -88,21 +89,20 @@ def merge(states: Tensor) -> Tensor:
 def moments(values: Tensor, mask: Tensor | None = None, into: Tensor | None = None) -> Tensor:
     """Return the state `[6]` of values, of those under the mask if there is one; count them `into` a histogram too.
 
-    Up to 65,536 values are read as float64; more in rows of 4,096, each centred on its own mean in its own precision,
+    Up to `FEW` values are read as float64; more in rows of 4,096, each centred on its own mean in its own precision,
     a few at a time so that they stay in the cache.
     """
-    values = values if values.dtype in (torch.float32, torch.float64) else values.double()
+    values = values.reshape(-1) if values.dtype in (torch.float32, torch.float64) else values.double().reshape(-1)
+    mask = None if mask is None else mask.reshape(-1)
     states: list[Tensor] = []
     raw: list[tuple[Tensor, ...]] = []
-    for x, counted in _rows(values.reshape(-1), None if mask is None else mask.reshape(-1)):
+    for x, counted in _rows(values, mask):
         finite = False
-        if counted is not None:
-            raw.append(_of_masked_rows(x, counted))
-        elif x.dtype == torch.float64:
-            states.append(_of_exact_rows(x))
-        else:
+        if counted is None and x.dtype == torch.float32:
             rows, finite = _of_rows(x)
             raw.append(rows)
+        else:
+            states.append(moments_of_rows(x, counted))
         if into is not None and finite:
             histogram.count_finite(x.reshape(-1), into)
         elif into is not None:
@@ -114,8 +114,20 @@ def moments(values: Tensor, mask: Tensor | None = None, into: Tensor | None = No
     return states[0][0] if len(states) == len(states[0]) == 1 else merge(torch.cat(states))
 
 
+def moments_of_rows(x: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return the states `[k, 6]` of the rows of `[k, n]`, n > 0, each read as float64."""
+    x = x.double()
+    if mask is not None:
+        return _states(*_of_masked_rows(x, mask))
+    center = x.mean(1, keepdim=True)
+    deviation = x - center
+    squares, low, high = torch.linalg.vecdot(deviation, deviation), x.amin(1), x.amax(1)
+    nonfinite = torch.zeros_like(low) if _finite(center) else _nonfinite(x, deviation)
+    return torch.stack([torch.full_like(low, x.shape[1]), center.squeeze(1), squares, low, high, nonfinite], 1)
+
+
 def _rows(x: Tensor, mask: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
-    long = len(x) // _ROW * _ROW if len(x) > _SMALL else 0
+    long = len(x) // _ROW * _ROW if len(x) > FEW else 0
     step = _ROW * _ROWS_IN_CACHE if x.device.type == "cpu" else max(long, 1)
     for start in range(0, long, step):
         piece = slice(start, min(start + step, long))
@@ -124,25 +136,25 @@ def _rows(x: Tensor, mask: Tensor | None) -> Iterator[tuple[Tensor, Tensor | Non
         yield x[None, long:].double(), None if mask is None else mask[None, long:]
 
 
-def _of_exact_rows(x: Tensor) -> Tensor:
-    """Return the states of rows of float64."""
-    center = x.mean(1, keepdim=True)
-    deviation = x - center
-    squares, low, high = torch.linalg.vecdot(deviation, deviation), x.amin(1), x.amax(1)
-    nonfinite = torch.sub(x, x, out=deviation).ne_(0).sum(1)  # x - x is not 0 for infinities and NaN
-    return torch.stack([torch.full_like(low, x.shape[1]), center.squeeze(1), squares, low, high, nonfinite], 1)
-
-
 def _of_rows(x: Tensor) -> tuple[tuple[Tensor, ...], bool]:
     """Return what `_states` takes of rows of float32, and whether all values are known to be finite."""
     center = x.mean(1, keepdim=True)
     deviation = x - center
     shift, squares = deviation.sum(1), deviation.square_().sum(1)
     low, high = x.amin(1), x.amax(1)
-    # on a CPU it pays to look: sums are finite only if all values are
-    finite = x.device.type == "cpu" and bool(np.isfinite(center.numpy()).all())
-    nonfinite = torch.zeros_like(low) if finite else torch.sub(x, x, out=deviation).ne_(0).sum(1)
+    finite = _finite(center)
+    nonfinite = torch.zeros_like(low) if finite else _nonfinite(x, deviation)
     return (torch.full_like(low, x.shape[1]), center.squeeze(1), shift, squares, low, high, nonfinite), finite
+
+
+def _finite(sums: Tensor) -> bool:
+    """Return whether sums are known to be finite, as they are only if all values are: on a CPU it pays to look."""
+    return sums.device.type == "cpu" and bool(np.isfinite(sums.numpy()).all())
+
+
+def _nonfinite(x: Tensor, buffer: Tensor) -> Tensor:
+    """Return how many values of each row are infinite or NaN: those of which x - x is not 0."""
+    return torch.sub(x, x, out=buffer).ne_(0).sum(1)
 
 
 def _of_masked_rows(x: Tensor, mask: Tensor) -> tuple[Tensor, ...]:

@@ -1,6 +1,7 @@
 """What a loss remembers: recording keeps the detached values and computes nothing; they are folded in bulk."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import torch
@@ -9,14 +10,14 @@ from torchmetrics import Metric
 
 from lossframe import histogram
 from lossframe.errors import NonFiniteError
+from lossframe.functional.chunks import chunks
 from lossframe.histogram import Histogram
-from lossframe.moments import EMPTY, Moments, merge, moments
+from lossframe.moments import EMPTY, FEW, Moments, merge, moments, moments_of_rows
 
 QUANTILES = {"p5": 0.05, "p50": 0.5, "p95": 0.95, "p99": 0.99}
 """The quantiles that are shown, by the suffix of their curve."""
 
 _BUFFERED_CALLS = 64
-_BUFFERED_VALUES = 1 << 16
 
 
 class Record:
@@ -35,27 +36,13 @@ class Record:
         """Remember values of any shape, those under the mask if there is one; nothing is computed yet."""
         pending = self.pending
         if pending and pending[-1][0].device != values.device:
-            self.fold()
+            fold([self])
         pending.append((values.detach(), mask))
-        if len(pending) >= _BUFFERED_CALLS or values.numel() > _BUFFERED_VALUES:
-            self.fold()
-
-    def fold(self) -> None:
-        """Compute the state of the values that wait."""
-        if not self.pending:
-            return
-        values, masks = zip(*self.pending, strict=True)
-        self.pending.clear()
-        if any(mask is not None for mask in masks):
-            mask = _joined([_mask_like(v, m) for v, m in zip(values, masks, strict=True)])
-        else:
-            mask = None
-        joined = _joined([v if v.ndim == 1 else v.reshape(-1) for v in values])
-        self.states.append(moments(joined, mask, self._buckets(joined.device)))
+        if len(pending) >= _BUFFERED_CALLS or values.numel() > FEW:
+            fold([self])
 
     def state(self) -> Tensor:
-        """Return the state `[6]` of everything remembered."""
-        self.fold()
+        """Return the state `[6]` of everything that is folded."""
         if not self.states:
             return torch.tensor(EMPTY, dtype=torch.float64)
         if len(self.states) > 1:
@@ -68,7 +55,17 @@ class Record:
         self.states = []
         self.histogram = None
 
-    def _buckets(self, device: torch.device) -> Tensor | None:
+    def take(self) -> tuple[list[Tensor], Tensor | None]:
+        """Return the values that wait, flat, and what counts of them; nothing waits any more."""
+        values, masks = zip(*self.pending, strict=True)
+        self.pending.clear()
+        flat = [v if v.ndim == 1 else v.reshape(-1) for v in values]
+        if all(mask is None for mask in masks):
+            return flat, None
+        return flat, _joined([_mask_like(v, m) for v, m in zip(values, masks, strict=True)])
+
+    def buckets(self, device: torch.device) -> Tensor | None:
+        """Return what to count values into; None unless quantiles are wanted."""
         if not self.quantiles:
             return None
         if self.histogram is None:
@@ -77,10 +74,33 @@ class Record:
         return self.histogram
 
 
+def fold(records: Iterable[Record]) -> None:
+    """Compute the states of the values that wait, at once for all records that hold equally many."""
+    alike: dict[Any, list[tuple[Record, list[Tensor], Tensor | None]]] = defaultdict(list)
+    for record in records:
+        if record.pending:
+            values, mask = record.take()
+            number = sum(part.numel() for part in values)
+            if 0 < number <= FEW:
+                alike[number, values[0].dtype, values[0].device, mask is None].append((record, values, mask))
+            else:
+                joined = _joined(values)
+                record.states.append(moments(joined, mask, record.buckets(joined.device)))
+    for (number, *_), group in alike.items():
+        rows = _joined([part for _, values, _ in group for part in values]).view(-1, number)
+        masks = None if group[0][2] is None else torch.stack([mask for *_, mask in group if mask is not None])
+        states = torch.cat([moments_of_rows(rows[k], None if masks is None else masks[k]) for k in chunks(rows)])
+        for k, (record, *_) in enumerate(group):
+            record.states.append(states[k])
+            if (into := record.buckets(rows.device)) is not None:
+                histogram.count(rows[k], None if masks is None else masks[k], into)
+
+
 class Transfer:
     """What some records hold, on its way to the host: one copy for all of them, which nothing waits for yet."""
 
     def __init__(self, records: Sequence[Record]) -> None:
+        fold(records)
         parts = [part for record in records for part in _parts(record)]
         self.sizes = [len(part) for part in parts]
         device = next((part.device for part in parts if part.device.type != "cpu"), torch.device("cpu"))

@@ -1,6 +1,7 @@
 """Large inputs are worked on some rows at a time: with the values and gradients of the plain formulae."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -8,8 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lossframe import InputError, losses
-from lossframe.functional import cutting, softmax
-from lossframe.functional.cutting import blocks
+from lossframe.functional import chunks, logistic_mixture, softmax
 from lossframe.functional.softmax import log_probability
 
 Formula = Callable[[Tensor, Tensor], Tensor]
@@ -17,14 +17,9 @@ Formula = Callable[[Tensor, Tensor], Tensor]
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make every batch of the tests a large one: blocks of about 50 scores, whatever is asked for."""
+    """Make every batch of the tests a large one: chunks of about 50 scores."""
     torch.manual_seed(0)
-
-    def small(tensor: Tensor, per_thread: int) -> list[slice]:
-        return blocks(tensor, max(1, 50 // torch.get_num_threads()))
-
-    monkeypatch.setattr(softmax, "blocks", small)
-    monkeypatch.setattr("lossframe.functional.rowwise.blocks", small)
+    monkeypatch.setattr(chunks, "_CHUNK", 50)
 
 
 def evaluate(formula: Formula, scores: Tensor, target: Tensor) -> list[Tensor]:
@@ -129,14 +124,15 @@ def test_images_of_a_mixture_some_at_a_time(channels: int, kinds: int) -> None:
     image = (torch.randint(0, 256, (6, channels, 5, 4)) / 127.5 - 1).double()
     image[0], image[1] = 1, -1
     criterion = losses.DiscretizedLogisticMixtureLoss(2)
-    assert_same(criterion.loss, criterion._of_images, parameters, image)
+    assert_same(criterion.loss, partial(logistic_mixture._values, k=2), parameters, image)
 
 
-def test_blocks_cover_every_row_once() -> None:
+@pytest.mark.parametrize("size", [1, 10, 1 << 20])
+def test_chunks_cover_every_row_once(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(chunks, "_CHUNK", size)
     for shape in ((0,), (1,), (7,), (1000, 3), (3, 1000), (5, 0)):
-        for per_thread in (1, 10, 1 << 20):
-            rows = [row for block in cutting.blocks(torch.zeros(shape), per_thread) for row in range(shape[0])[block]]
-            assert rows == list(range(shape[0]))
+        found = chunks.by_rows(lambda part, n=shape[0]: list(range(n)[part]), torch.zeros(shape))
+        assert sum(found, []) == list(range(shape[0]))
 
 
 def test_what_only_its_sum_makes_infinite_is_finite() -> None:

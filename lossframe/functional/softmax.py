@@ -7,10 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossframe.functional.cutting import blocks
+from lossframe.functional.chunks import by_rows, chunks
 
-_PER_THREAD = 1 << 19
-"""How many scores each thread works on at a time: few enough to reuse memory, many enough to seldom wait."""
 _LANES = 16
 """How many classes fill a vector register; torch is slow for rows that are shorter."""
 _MANY = 1 << 10
@@ -24,7 +22,7 @@ def log_probability(scores: Tensor, target: Tensor) -> Tensor:
     """
     if torch.compiler.is_compiling():
         return _at_target(F.log_softmax(scores, 1), target)
-    if len(blocks(scores, _PER_THREAD)) == 1:
+    if len(chunks(scores)) == 1:
         return _at_target(_by_class(F.log_softmax, scores), target)
     values: Tensor = _LogProbability.apply(scores, target)
     return values
@@ -46,8 +44,11 @@ class _LogProbability(torch.autograd.Function):
     def forward(ctx: Any, scores: Tensor, target: Tensor) -> Tensor:
         ctx.save_for_backward(scores, target)
         values = scores.new_empty(target.shape)
-        for rows in blocks(scores, _PER_THREAD):
+
+        def evaluate(rows: slice) -> None:
             values[rows] = _at_target(_by_class(F.log_softmax, scores[rows]), target[rows])
+
+        by_rows(evaluate, scores)
         return values
 
     @staticmethod
@@ -57,8 +58,11 @@ class _LogProbability(torch.autograd.Function):
             values = _at_target(F.log_softmax(scores, 1), target)
             return torch.autograd.grad(values, scores, grad, create_graph=True)[0], None
         gradient = torch.empty_like(scores)
-        for rows in blocks(scores, _PER_THREAD):
+
+        def evaluate(rows: slice) -> None:
             upstream = grad[rows].unsqueeze(1)
             p = _by_class(F.softmax, scores[rows]).mul_(-upstream)
             gradient[rows] = p.scatter_add_(1, target[rows].unsqueeze(1), upstream)
+
+        by_rows(evaluate, scores)
         return gradient, None

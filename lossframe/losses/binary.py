@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from lossframe import checks
 from lossframe.functional import classes
-from lossframe.functional.focal import binary_focal
+from lossframe.functional.binary import binary_cross_entropy, binary_focal
 from lossframe.loss import Loss, LossOptions
 
 
@@ -62,11 +62,13 @@ class BinaryCrossEntropyLoss(BinaryClassification):
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return one value per element."""
-        y = target.to(logits.dtype)
+        y = target
         if self.label_smoothing:
             y = y * (1 - self.label_smoothing) + self.label_smoothing / 2
-        weight = None if self.pos_weight is None else classes.along(self.pos_weight, logits)
-        return F.binary_cross_entropy_with_logits(logits, y, pos_weight=weight, reduction="none")
+        if self.pos_weight is None:
+            return binary_cross_entropy(logits, y)
+        weight = classes.along(self.pos_weight, logits)
+        return F.binary_cross_entropy_with_logits(logits, y.to(logits.dtype), pos_weight=weight, reduction="none")
 
 
 class LogLoss(Loss):

@@ -1,23 +1,14 @@
 """Density estimation: the likelihood of what was seen."""
 
-import math
 from typing import Unpack
 
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from lossframe import checks
 from lossframe.errors import InputError
-from lossframe.functional.rowwise import rowwise
+from lossframe.functional.logistic_mixture import negative_log_likelihood
 from lossframe.loss import Loss, LossOptions
 
-_HALF_BIN = 1 / 255
-_LOWEST_LOG_SCALE = -7.0
-_EDGE = 0.999
-_TINY = 1e-5
-_PER_THREAD = 1 << 17
-"""How many parameters each thread works on at a time: it bounds the memory."""
 _CHANNELS = {3: 10, 1: 3}
 """Parameters of a mixture component: 1 + 3 x (mean, scale, coefficient) for colour, 1 + mean + scale for gray."""
 
@@ -34,6 +25,7 @@ class DiscretizedLogisticMixtureLoss(Loss):
 
     Coming from tefla `discretized_mix_logistic_loss`: `reduction="sum"`; parameters come first, colours are on dim 1.
 
+    >>> import torch
     >>> image, parameters = torch.zeros(1, 1, 1, 1), torch.zeros(1, 3, 1, 1)
     >>> DiscretizedLogisticMixtureLoss(num_mixtures=1)(parameters, image)
     tensor(6.2344)
@@ -61,41 +53,4 @@ class DiscretizedLogisticMixtureLoss(Loss):
 
     def loss(self, parameters: Tensor, image: Tensor) -> Tensor:
         """Return one value per image."""
-        return rowwise(self._of_images, parameters, image, _PER_THREAD)
-
-    def _of_images(self, parameters: Tensor, image: Tensor) -> Tensor:
-        n, channels, height, width = image.shape
-        logits, rest = parameters.tensor_split((self.num_mixtures,), 1)
-        kinds = rest.shape[1] // (channels * self.num_mixtures)
-        per_colour = rest.reshape(n, channels, kinds, self.num_mixtures, height, width)
-        x = image.to(parameters.dtype).unsqueeze(2)  # [N, channels, 1, H, W]
-        means, log_scales = per_colour[:, :, 0], per_colour[:, :, 1].clamp_min(_LOWEST_LOG_SCALE)
-        if channels == 3:
-            means = _conditioned(means, per_colour[:, :, 2].tanh(), x)
-        log_p = _log_bin(x, means, log_scales).sum(1) + F.log_softmax(logits, 1)
-        return -log_p.logsumexp(1).sum((1, 2))
-
-
-def _conditioned(means: Tensor, coefficients: Tensor, x: Tensor) -> Tensor:
-    """Shift the means of green by red, and those of blue by red and green; all `[N, 3, K, H, W]`."""
-    red, green, blue = means.unbind(1)
-    first, second, third = coefficients.unbind(1)
-    seen_red, seen_green = x[:, 0], x[:, 1]
-    return torch.stack([red, green + first * seen_red, blue + second * seen_red + third * seen_green], 1)
-
-
-def _log_bin(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
-    """Return the log-probability of the bin around `x` under each logistic."""
-    inverse = torch.exp(-log_scale)
-    middle = inverse * (x - mean)
-    above, below = middle + inverse * _HALF_BIN, middle - inverse * _HALF_BIN
-    # the difference of two sigmoids, as a product: nothing cancels
-    inside = above.sigmoid() * (-below).sigmoid() * -torch.expm1(-2 * inverse * _HALF_BIN)
-    density = middle - log_scale - 2 * F.softplus(middle) - math.log(127.5)
-    log_p = _choose(inside > _TINY, inside.clamp_min(_TINY).log(), density)
-    return _choose(x < -_EDGE, F.logsigmoid(above), _choose(x > _EDGE, F.logsigmoid(-below), log_p))
-
-
-def _choose(condition: Tensor, chosen: Tensor, otherwise: Tensor) -> Tensor:
-    """Return what `torch.where` does of finite values, which is slow on a CPU."""
-    return torch.lerp(otherwise, chosen, condition.to(chosen.dtype))
+        return negative_log_likelihood(parameters, image, self.num_mixtures)

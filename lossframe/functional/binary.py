@@ -1,0 +1,60 @@
+"""Losses of one logit per yes or no, with their slopes in closed form; targets are from 0 to 1."""
+
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lossframe.functional.classes import TINY, fading
+from lossframe.functional.rowwise import rowwise
+
+
+def binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    r"""Return $-y \log \sigma(z) - (1 - y) \log(1 - \sigma(z))$, one value per element."""
+    values = rowwise(_cross_entropy, _cross_entropy_and_slopes, logits.reshape(-1), target.reshape(-1))
+    return values.reshape(logits.shape)
+
+
+def binary_focal(logits: Tensor, target: Tensor, gamma: float, alpha: float | None) -> Tensor:
+    r"""Return $-\alpha_t (1 - p_t)^\gamma \log p_t$, one value per element; without `alpha`, $\alpha_t = 1$."""
+    values, slopes = partial(_focal, gamma=gamma, alpha=alpha), partial(_focal_and_slopes, gamma=gamma, alpha=alpha)
+    return rowwise(values, slopes, logits.reshape(-1), target.reshape(-1)).reshape(logits.shape)
+
+
+def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="none")
+
+
+def _cross_entropy_and_slopes(logits: Tensor, target: Tensor, slopes: Tensor) -> Tensor:
+    y = target.to(logits.dtype)
+    torch.sigmoid(logits, out=slopes).sub_(y)
+    return _cross_entropy(logits, y)
+
+
+def _focal(logits: Tensor, target: Tensor, gamma: float, alpha: float | None) -> Tensor:
+    y = target.to(logits.dtype)
+    wrong = torch.lerp(logits.sigmoid(), (-logits).sigmoid(), y)
+    values = fading(wrong, gamma) * _cross_entropy(logits, y)
+    return values if alpha is None else _alpha_of(y, alpha) * values
+
+
+def _focal_and_slopes(logits: Tensor, target: Tensor, slopes: Tensor, gamma: float, alpha: float | None) -> Tensor:
+    r"""Return the values; the slopes are $\alpha_t w^{\gamma - 1} [w (s - y) + \gamma (1 - 2 y) s (1 - s) L]$.
+
+    $s = \sigma(z)$, $w$ is what is wrong, $s + y (1 - 2 s)$, and $L$ the cross-entropy.
+    """
+    y = target.to(logits.dtype)
+    yes, no = logits.sigmoid(), (-logits).sigmoid_()
+    wrong, values = torch.lerp(yes, no, y).clamp_min_(TINY), _cross_entropy(logits, y)
+    turn = torch.rsub(y, gamma, alpha=2 * gamma)
+    torch.mul(no, yes, out=slopes).mul_(turn).mul_(values).addcmul_(wrong, yes.sub_(y))
+    scale = wrong if gamma == 2 else wrong.pow(gamma - 1)
+    if alpha is not None:
+        scale = _alpha_of(y, alpha).mul_(scale)
+    slopes.mul_(scale)
+    return values.mul_(wrong).mul_(scale)
+
+
+def _alpha_of(y: Tensor, alpha: float) -> Tensor:
+    return torch.rsub(y, 1 - alpha, alpha=1 - 2 * alpha)  # 1 - alpha where y is 0, alpha where it is 1
