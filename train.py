@@ -23,7 +23,7 @@ from lossframe.errors import InputError, names, nearest
 RANK_CONFIG = "LOSSFRAME_RANK_CONFIG"
 """Where rank 0 says to the other ranks of its machine what to run."""
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin while they wait stall ranks and loaders
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # threads that wait spin 0.1 ms, not 10: that stalls ranks and loaders
 OmegaConf.register_new_resolver("terms", "+".join, replace=True)
 OmegaConf.register_new_resolver("started", ranks.started, replace=True)
 OmegaConf.register_new_resolver(

@@ -19,9 +19,13 @@ def at_least_float32(tensor: Tensor) -> Tensor:
 
 def leaves(inputs: dict[str, Any]) -> list[Tensor]:
     """Return the tensors among the inputs, also inside lists and dicts, in order."""
-    if any(isinstance(value, list | tuple | dict) for value in inputs.values()):
-        return [leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, Tensor)]
-    return [value for value in inputs.values() if isinstance(value, Tensor)]
+    found: list[Tensor] = []
+    for value in inputs.values():
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple, dict)):
+            return [leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, Tensor)]
+    return found
 
 
 def prepared(inputs: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
 from lossframe.csv_logger import ResumableCSVLogger
@@ -32,8 +33,9 @@ class Board:
                 if isinstance(logger, ResumableCSVLogger):
                     logger.keep(self.written)
         for writer in self.writers(loggers, stage):
-            for tag, value in scalars.items():
-                writer.add_scalar(tag, value, step)
+            points = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
+            events: Any = writer.file_writer
+            events.add_summary(Summary(value=points), step)  # in one event: `add_scalar` writes one each
             for tag, moments in values.items():
                 add_histogram(writer, tag, moments, step)
             writer.flush()

@@ -161,11 +161,12 @@ def _norm_curve(name: str, moments: Moments) -> dict[str, float]:
 
 def _witnesses(loss: Loss) -> list[tuple[Evidence, Tensor]]:
     """Return what tells whose fault it is: inputs before values, for relations spread one NaN over the whole batch."""
-    if (seen := loss.by_sample) is None:
+    seen = loss.by_sample
+    if seen is None or seen.values is None:
         return []
-    of_values = Evidence.OWN if seen.inputs is None else Evidence.RELATED
-    found = [(Evidence.OWN, seen.inputs), (of_values, seen.values)]
-    return [(evidence, tensor) for evidence, tensor in found if tensor is not None]
+    if seen.inputs is None:
+        return [(Evidence.OWN, seen.values)]
+    return [(Evidence.OWN, seen.inputs), (Evidence.RELATED, seen.values)]
 
 
 def _culprits(term: str, witnesses: list[tuple[Evidence, Tensor]], ids: Any) -> tuple[Evidence, str] | None:
@@ -198,10 +199,10 @@ def _count(named: Mapping[str, Any]) -> str:
 
 def _norms(gradients: list[Any]) -> Tensor:
     """Return the norm of each gradient; those of sharded ones are added up over the ranks, without waiting."""
+    if all(type(gradient) is Tensor for gradient in gradients):
+        return torch.stack(torch._foreach_norm(gradients)).float()
     local = [gradient.to_local() if hasattr(gradient, "to_local") else gradient for gradient in gradients]
-    norms = torch.stack([norm.float() for norm in torch._foreach_norm(local)])
-    if all(part is whole for part, whole in zip(local, gradients, strict=True)):
-        return norms
+    norms = torch.stack(torch._foreach_norm(local)).float()
     everywhere = [part is whole for part, whole in zip(local, gradients, strict=True)]
     counted = norms.new_tensor(everywhere).mul_(1 / distributed.world_size() - 1).add_(1)
     return distributed.total(norms.square() * counted).sqrt()

@@ -46,6 +46,8 @@ class Loss(nn.Module, ABC):
     """Whether a value depends on other samples of the batch: then ranks gather their inputs first."""
     default_weight: ClassVar[float] = 1.0
     """The weight in an objective that gives none."""
+    shows_misfits: ClassVar[bool] = False
+    """Whether what `check_values` refuses makes the result NaN or infinite: then it is asked only in that case."""
     debug: bool = False
     """Whether to check ranges at every call also where that waits for a GPU."""
 
@@ -98,12 +100,13 @@ class Loss(nn.Module, ABC):
     def forward(self, *args: Any, weight: Tensor | float | None = None, **kwargs: Any) -> Tensor:
         """Return the reduced loss of the whole batch of all ranks, and remember its values."""
         try:
-            inputs = batch.prepared(self._bind(args, kwargs))
-            device = next((leaf.device.type for leaf in batch.leaves(inputs)), "cpu")
+            inputs = self._bind(args, kwargs)
+            leaves = batch.leaves(inputs)
+            device, readable = leaves[0].device.type if leaves else "cpu", self._may_read_values(leaves)
             if not torch.is_autocast_enabled(device):
-                return self._evaluate(inputs, weight)
+                return self._evaluate(batch.prepared(inputs), weight, readable)
             with torch.autocast(device, enabled=False):
-                return self._evaluate(inputs, weight)
+                return self._evaluate(batch.prepared(inputs), weight, readable)
         except InputError as error:
             prefix = f"{type(self).__name__}: "
             message = str(error)
@@ -174,7 +177,7 @@ class Loss(nn.Module, ABC):
             raise InputError(f"reads {names(self.reads)}; it was given {names([*self.reads[: len(args)], *kwargs])}")
         return inputs
 
-    def _evaluate(self, inputs: dict[str, Any], weight: Tensor | float | None) -> Tensor:
+    def _evaluate(self, inputs: dict[str, Any], weight: Tensor | float | None, readable: bool) -> Tensor:
         if self.relational and isinstance(weight, Tensor) and weight.ndim:
             weight = batch.weight_of_samples(inputs, weight)
         keep, own = None, slice(None)
@@ -183,7 +186,7 @@ class Loss(nn.Module, ABC):
         if self._replicated():
             inputs, weight, own = batch.gather(inputs, weight)
         self.check(**inputs)
-        if self._may_read_values(inputs):
+        if readable and not self.shows_misfits:
             self.check_values(**inputs)
         if self.relational and isinstance(weight, Tensor) and weight.ndim:
             inputs, weight, keep = batch.leave_out(inputs, weight)
@@ -195,6 +198,12 @@ class Loss(nn.Module, ABC):
             self.update(**inputs)
         counts = self.counts(**inputs)
         weighted, aligned = weigh(batch.counted(values, counts), weight)
+        result = weighted
+        if self.reduction != "none":
+            carried = self.carried_weight(**inputs) if self.reduction == "weighted_mean" else None
+            result = self._reduce(weighted, batch.product(aligned, carried), counts)
+        if readable and self.shows_misfits and not result.detach().isfinite().all():
+            self.check_values(**inputs)
         if self.record or self.by_sample is not None:
             remembered, mask = batch.remembered(weighted.detach(), aligned, counts)
             if self.record:
@@ -202,11 +211,7 @@ class Loss(nn.Module, ABC):
             if self.by_sample is not None:
                 samples = by_sample.means(remembered, mask, keep, batch.size(inputs))
                 self.by_sample.values = remembered.sum() if samples is None else samples[own]
-        if self.reduction == "none":
-            return weighted
-        if self.reduction == "weighted_mean":
-            aligned = batch.product(aligned, self.carried_weight(**inputs))
-        return self._reduce(weighted, aligned, counts)
+        return result
 
     def _values(self, inputs: dict[str, Any]) -> Tensor:
         if self._compiled is not None:
@@ -219,16 +224,16 @@ class Loss(nn.Module, ABC):
     def _reduce(self, weighted: Tensor, weight: Tensor | None, counts: Tensor | None) -> Tensor:
         numerator, denominator = fraction(weighted, weight, self.reduction, counts)
         if not self.relational and distributed.world_size() > 1:
-            numerator, denominator = distributed.total(torch.stack([numerator, denominator])).unbind()
-            if self.reduction == "sum":
-                denominator = torch.ones_like(denominator)
+            local = torch.as_tensor(denominator, dtype=numerator.dtype, device=numerator.device)
+            numerator, summed = distributed.total(torch.stack([numerator, local])).unbind()
+            denominator = 1.0 if self.reduction == "sum" else summed
         return divide(numerator, denominator)
 
     def _replicated(self) -> bool:
         return self.relational and distributed.world_size() > 1
 
-    def _may_read_values(self, inputs: dict[str, Any]) -> bool:
-        if self.debug or all(leaf.device.type == "cpu" for leaf in batch.leaves(inputs)):
+    def _may_read_values(self, leaves: list[Tensor]) -> bool:
+        if self.debug or all(leaf.device.type == "cpu" for leaf in leaves):
             return True
         self._calls += 1
         return self._calls <= _CAREFUL_CALLS

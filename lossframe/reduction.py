@@ -54,8 +54,8 @@ def weigh(values: Tensor, weight: Tensor | float | None) -> tuple[Tensor, Tensor
 
 def fraction(
     weighted: Tensor, weight: Tensor | None, reduction: Reduction, counts: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Return numerator and denominator of a reduction over `weighted = w v`, each a scalar tensor.
+) -> tuple[Tensor, Tensor | float]:
+    """Return numerator and denominator of a reduction over `weighted = w v`: scalar tensors, or what is known of them.
 
     The numerator is always the sum. The denominator is the number of values whose weight is not 0 ("mean"),
     the sum of the weights ("weighted_mean"), the batch size ("batch_mean") or 1 ("sum"). `counts` says how many
@@ -64,20 +64,22 @@ def fraction(
     """
     numerator = weighted.sum()
     if reduction == "sum":
-        return numerator, torch.ones_like(numerator)
+        return numerator, 1.0
     if reduction == "batch_mean":
-        return numerator, torch.full_like(numerator, weighted.shape[0] if weighted.ndim else 1)
+        return numerator, float(weighted.shape[0] if weighted.ndim else 1)
     if weight is not None:
         weighs = weight if reduction == "weighted_mean" else weight != 0
         counts = weighs if counts is None else counts * weighs
     if counts is None:
-        return numerator, torch.full_like(numerator, weighted.numel())
+        return numerator, float(weighted.numel())
     # counts broadcast to the values: each of them stands for equally many
     return numerator, counts.sum(dtype=numerator.dtype) * (weighted.numel() / max(counts.numel(), 1))
 
 
-def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
+def divide(numerator: Tensor, denominator: Tensor | float) -> Tensor:
     """Divide, giving a zero that still carries (zero) gradient where the denominator is 0."""
+    if isinstance(denominator, float):
+        return numerator / denominator if denominator else numerator * 0
     empty = denominator == 0
     return torch.where(empty, numerator * 0, numerator / torch.where(empty, 1, denominator))
 

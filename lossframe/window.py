@@ -1,6 +1,6 @@
 """Reading and emptying the memories of all ranks: one transfer from the device, one collective."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -11,7 +11,7 @@ from lossframe.statistics import Memory, Transfer
 Seen = dict[str, dict[str, Moments]]
 """Term -> name -> moments."""
 
-_BYTES_PER_TERM = 8192
+_BYTES_PER_TERM = 2048
 
 
 class Drain:
@@ -46,7 +46,23 @@ class Drain:
         message = (local, self.replicated, note(local))
         capacity = _BYTES_PER_TERM * (1 + len(self.terms))
         messages = distributed.exchange(message, capacity, distributed.collective_device())
-        return {term: _merged(term, messages) for term in self.terms}, [noted for *_, noted in messages]
+        replicated = {key for _, flags, _ in messages for key, flag in flags.items() if flag}
+        return merged([seen for seen, *_ in messages], replicated), [noted for *_, noted in messages]
+
+
+def merged(parts: Sequence[Seen], replicated: Container[tuple[str, str]] = ()) -> Seen:
+    """Return what several parts saw together; of a `replicated` term and name, what the first part saw."""
+    groups: dict[tuple[str, str], list[Moments]] = {}
+    for seen in parts:
+        for term, named in seen.items():
+            for name, moments in named.items():
+                group = groups.setdefault((term, name), [])
+                if not group or (term, name) not in replicated:
+                    group.append(moments)
+    result: Seen = {term: {} for seen in parts for term in seen}
+    for (term, name), moments in zip(groups, Moments.merged(list(groups.values())), strict=True):
+        result[term][name] = moments
+    return result
 
 
 def drain(memories: Mapping[str, Memory]) -> Seen:
@@ -66,10 +82,7 @@ class Window:
 
     def add(self, seen: Seen, samples: int, seconds: float, end: int) -> None:
         """Take in what a drain gave."""
-        for term, named in seen.items():
-            known = self.seen.setdefault(term, {})
-            for name, new in named.items():
-                known[name] = Moments.merged([known[name], new]) if name in known else new
+        self.seen = merged([self.seen, seen])
         self.samples += samples
         self.seconds += seconds
         self.end = end
@@ -84,13 +97,3 @@ class Window:
         """Take over a `state`."""
         seen = {t: {name: Moments.from_state(m) for name, m in named.items()} for t, named in state["seen"].items()}
         return cls(seen, state["samples"], state["seconds"])
-
-
-def _merged(term: str, messages: list[tuple[Seen, dict[tuple[str, str], bool], Any]]) -> dict[str, Moments]:
-    parts: dict[str, list[Moments]] = {}
-    for local, replicated, _ in messages:
-        for name, moments in local[term].items():
-            known = parts.setdefault(name, [])
-            if not known or not replicated[term, name]:
-                known.append(moments)
-    return {name: Moments.merged(known) for name, known in parts.items()}

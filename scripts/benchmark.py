@@ -36,7 +36,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Measure a suite, and print what was found."""
     options = arguments()
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # else threads spin against whatever else the machine does
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # waiting threads let others on after some 0.1 ms
     setting = Setting(options.device, options.threads, options.repeats)
     suite = importlib.import_module(f"benchmarks.{options.suite}")
     chosen = (c for c in suite.cases(options.quick) if options.only in c.name and c.size <= options.largest)

@@ -12,7 +12,7 @@ from hypothesis import settings
 from omegaconf import DictConfig
 from pool import Pool
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # for the processes that tests start
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # as in train.py, for the processes that tests start
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
 ROOT = Path(__file__).parent.parent

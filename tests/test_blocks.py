@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lossframe import InputError, losses
-from lossframe.functional import chunks, logistic_mixture, softmax
+from lossframe.functional import cutting, logistic_mixture, softmax
+from lossframe.functional.cutting import blocks
 from lossframe.functional.softmax import log_probability
 
 Formula = Callable[[Tensor, Tensor], Tensor]
@@ -17,9 +18,14 @@ Formula = Callable[[Tensor, Tensor], Tensor]
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make every batch of the tests a large one: chunks of about 50 scores."""
+    """Make every batch of the tests a large one: blocks of about 50 scores, whatever is asked for."""
     torch.manual_seed(0)
-    monkeypatch.setattr(chunks, "_CHUNK", 50)
+
+    def small(tensor: Tensor, per_thread: int) -> list[slice]:
+        return blocks(tensor, max(1, 50 // torch.get_num_threads()))
+
+    monkeypatch.setattr(softmax, "blocks", small)
+    monkeypatch.setattr("lossframe.functional.rowwise.blocks", small)
 
 
 def evaluate(formula: Formula, scores: Tensor, target: Tensor) -> list[Tensor]:
@@ -28,6 +34,8 @@ def evaluate(formula: Formula, scores: Tensor, target: Tensor) -> list[Tensor]:
     values = formula(scores, target)
     weight = torch.linspace(-1, 2, values.numel(), dtype=values.dtype).reshape(values.shape)
     (gradient,) = torch.autograd.grad(values, scores, weight, retain_graph=True)
+    (twice,) = torch.autograd.grad(values, scores, 2 * weight, retain_graph=True)
+    torch.testing.assert_close(twice, 2 * gradient, rtol=1e-12, atol=1e-12)
     (again,) = torch.autograd.grad(values, scores, weight, create_graph=True)
     (second,) = torch.autograd.grad(again.square().sum(), scores)
     return [values, gradient, again, second]
@@ -127,12 +135,11 @@ def test_images_of_a_mixture_some_at_a_time(channels: int, kinds: int) -> None:
     assert_same(criterion.loss, partial(logistic_mixture._values, k=2), parameters, image)
 
 
-@pytest.mark.parametrize("size", [1, 10, 1 << 20])
-def test_chunks_cover_every_row_once(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr(chunks, "_CHUNK", size)
+def test_blocks_cover_every_row_once() -> None:
     for shape in ((0,), (1,), (7,), (1000, 3), (3, 1000), (5, 0)):
-        found = chunks.by_rows(lambda part, n=shape[0]: list(range(n)[part]), torch.zeros(shape))
-        assert sum(found, []) == list(range(shape[0]))
+        for per_thread in (1, 10, 1 << 20):
+            rows = [row for block in cutting.blocks(torch.zeros(shape), per_thread) for row in range(shape[0])[block]]
+            assert rows == list(range(shape[0]))
 
 
 def test_what_only_its_sum_makes_infinite_is_finite() -> None:

@@ -18,12 +18,14 @@ _HALF_BIN = 1 / 255
 _LOWEST_LOG_SCALE = -7.0
 _EDGE = 0.999
 _TINY = 1e-5
+_PER_THREAD = 1 << 17
+"""How many parameters each thread works on at a time: it bounds the memory."""
 
 
 def negative_log_likelihood(parameters: Tensor, image: Tensor, num_mixtures: int) -> Tensor:
     """Return one value per image, in nats; `parameters` `[N, C, H, W]` are in the order of PixelCNN++."""
     values, slopes = partial(_values, k=num_mixtures), partial(_values_and_slopes, k=num_mixtures)
-    return rowwise(values, slopes, parameters, image)
+    return rowwise(values, slopes, parameters, image, _PER_THREAD)
 
 
 def _values(parameters: Tensor, image: Tensor, k: int) -> Tensor:
@@ -53,7 +55,8 @@ def _values_and_slopes(parameters: Tensor, image: Tensor, slopes: Tensor, k: int
 
 def _by_colour(parameters: Tensor, image: Tensor, k: int) -> Tensor:
     """Return what follows the logits as `[N, channels, kinds, K, H, W]`: means, log-scales, perhaps coefficients."""
-    return parameters[:, k:].unflatten(1, (image.shape[1], -1, k))
+    n, channels, height, width = image.shape
+    return parameters[:, k:].view(n, channels, -1, k, height, width)
 
 
 class _Bins(NamedTuple):

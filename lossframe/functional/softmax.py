@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossframe.functional.chunks import by_rows, chunks
+from lossframe.functional.cutting import blocks
 
+_PER_THREAD = 1 << 19
+"""How many scores each thread works on at a time: few enough to reuse memory, many enough to seldom wait."""
 _LANES = 16
 """How many classes fill a vector register; torch is slow for rows that are shorter."""
 _MANY = 1 << 10
@@ -22,7 +24,7 @@ def log_probability(scores: Tensor, target: Tensor) -> Tensor:
     """
     if torch.compiler.is_compiling():
         return _at_target(F.log_softmax(scores, 1), target)
-    if len(chunks(scores)) == 1:
+    if len(blocks(scores, _PER_THREAD)) == 1:
         return _at_target(_by_class(F.log_softmax, scores), target)
     values: Tensor = _LogProbability.apply(scores, target)
     return values
@@ -44,11 +46,8 @@ class _LogProbability(torch.autograd.Function):
     def forward(ctx: Any, scores: Tensor, target: Tensor) -> Tensor:
         ctx.save_for_backward(scores, target)
         values = scores.new_empty(target.shape)
-
-        def evaluate(rows: slice) -> None:
+        for rows in blocks(scores, _PER_THREAD):
             values[rows] = _at_target(_by_class(F.log_softmax, scores[rows]), target[rows])
-
-        by_rows(evaluate, scores)
         return values
 
     @staticmethod
@@ -58,11 +57,8 @@ class _LogProbability(torch.autograd.Function):
             values = _at_target(F.log_softmax(scores, 1), target)
             return torch.autograd.grad(values, scores, grad, create_graph=True)[0], None
         gradient = torch.empty_like(scores)
-
-        def evaluate(rows: slice) -> None:
+        for rows in blocks(scores, _PER_THREAD):
             upstream = grad[rows].unsqueeze(1)
             p = _by_class(F.softmax, scores[rows]).mul_(-upstream)
             gradient[rows] = p.scatter_add_(1, target[rows].unsqueeze(1), upstream)
-
-        by_rows(evaluate, scores)
         return gradient, None

@@ -26,7 +26,7 @@ def hinges(distances: Tensor, partners: Partners, rows: slice, margin: float) ->
         of_part = slice(rows.start + part.start, rows.start + part.stop)
         return _violations(fixed[part], partners, of_part, margin, factors[part])
 
-    active = torch.cat(by_rows(count, fixed))
+    active = torch.cat(by_rows(count, fixed.shape, fixed.device))
     return torch.linalg.vecdot(factors, distances) + margin * active, active
 
 

@@ -14,6 +14,8 @@ from lossframe.loss import Loss, LossOptions
 class Regression(Loss):
     """Abstract base of the losses on a prediction and a target of the same shape."""
 
+    shows_misfits = True
+
     def check(self, prediction: Tensor, target: Tensor) -> None:
         """Require a floating prediction, and a target of its shape."""
         checks.elementwise(target, prediction=prediction)

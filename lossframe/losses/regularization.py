@@ -22,7 +22,7 @@ class L1L2Penalty(Penalty):
     >>> model = nn.Linear(2, 1, bias=False)
     >>> _ = nn.init.constant_(model.weight, 2.0)
     >>> L1L2Penalty(l1=1.0, l2=0.5)(model)
-    tensor(6., grad_fn=<WhereBackward0>)
+    tensor(6., grad_fn=<DivBackward0>)
     """
 
     def __init__(

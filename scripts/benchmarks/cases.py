@@ -1,5 +1,6 @@
 """What a benchmark is made of: contestants, cases, figures."""
 
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -31,14 +32,19 @@ class Case:
 
 @dataclass(frozen=True)
 class Figure:
-    """What was measured of one contestant: medians, and the peak of memory beyond the inputs."""
+    """What was measured of one contestant: the time of each round, and the peak of memory beyond the inputs."""
 
     case: str
     size: int
     contestant: str
-    seconds: float | None
+    rounds: tuple[float, ...]
     megabytes: float | None
     failure: str | None
+
+    @property
+    def seconds(self) -> float | None:
+        """The median time."""
+        return statistics.median(self.rounds) if self.rounds else None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """What runs in the process of a measurement: the time and the peak memory of steps."""
 
 import resource
-import statistics
 import time
 from pathlib import Path
 
@@ -19,8 +18,8 @@ _SMALL = 32
 """The size of the step that loads what is loaded at the first call."""
 
 
-def medians(setting: Setting, size: int, makes: list[Make]) -> list[float]:
-    """Return the seconds of each contestant's step: medians over rounds in which everyone has a turn."""
+def rounds(setting: Setting, size: int, makes: list[Make]) -> list[tuple[float, ...]]:
+    """Return the seconds of each contestant's step in rounds in which everyone has a turn."""
     device = _prepare(setting)
     timers = [_Timer(_step(make, size, device), device) for make in makes]
     samples: list[list[float]] = [[] for _ in timers]
@@ -30,7 +29,7 @@ def medians(setting: Setting, size: int, makes: list[Make]) -> list[float]:
             break
         for timer, taken in zip(timers, samples, strict=True):
             taken.append(timer.sample())
-    return [statistics.median(taken) for taken in samples]
+    return [tuple(taken) for taken in samples]
 
 
 class _Timer:

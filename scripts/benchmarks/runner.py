@@ -21,16 +21,16 @@ def run(cases: Iterable[Case], setting: Setting) -> Iterator[Figure]:
         print(f"{case.name}, {case.size:,}", file=sys.stderr, flush=True)
         peaks = [_in_process(measure.peak, setting, case.size, contestant.make) for contestant in case.contestants]
         able = [c.make for c, peak in zip(case.contestants, peaks, strict=True) if not isinstance(peak, str)]
-        times = _in_process(measure.medians, setting, case.size, able)
+        times = _in_process(measure.rounds, setting, case.size, able)
         remaining = iter([times] * len(able) if isinstance(times, str) else times)
         for contestant, peak in zip(case.contestants, peaks, strict=True):
             yield _figure(case, contestant.name, peak, peak if isinstance(peak, str) else next(remaining))
 
 
-def _figure(case: Case, contestant: str, peak: int | str, seconds: float | str) -> Figure:
-    if isinstance(peak, str) or isinstance(seconds, str):
-        return Figure(case.name, case.size, contestant, None, None, str(seconds))
-    return Figure(case.name, case.size, contestant, seconds, peak / 1e6, None)
+def _figure(case: Case, contestant: str, peak: int | str, rounds: tuple[float, ...] | str) -> Figure:
+    if isinstance(peak, str) or isinstance(rounds, str):
+        return Figure(case.name, case.size, contestant, (), None, str(rounds))
+    return Figure(case.name, case.size, contestant, rounds, peak / 1e6, None)
 
 
 def _in_process(task: Callable[..., Any], setting: Setting, *args: Any) -> Any:
