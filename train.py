@@ -75,10 +75,11 @@ def run(config: DictConfig) -> float | None:
     trainer: pl.Trainer = instantiate(config.trainer, logger=loggers, callbacks=callbacks)
     trainer.fit(learner, data, ckpt_path=config.ckpt)
     best: Any = trainer.checkpoint_callback
-    score = None if best is None or best.best_model_score is None else float(best.best_model_score)
-    trainer.test(learner, data, ckpt_path="best" if best else None, verbose=False)
+    chosen = None if best is None else best.best_model_path or None  # none before the first validation
+    score = None if chosen is None else float(best.best_model_score)
+    trainer.test(learner, data, ckpt_path=chosen, verbose=False)
     if trainer.is_global_zero:
-        report(Path(config.run_dir), trainer.callback_metrics, str(best.best_model_path) if best else None)
+        report(Path(config.run_dir), trainer.callback_metrics, chosen)
     distributed.close()
     return score
 
@@ -99,7 +100,7 @@ def report(folder: Path, tested: Mapping[str, Any], checkpoint: str | None) -> N
     for name, value in numbers.items():
         if not re.search(r"_(std|min|max|p\d+)$|/share/", name):
             console.print(f"{name:<32} {value:.4f}")
-    console.print(f"best checkpoint  {checkpoint}")
+    console.print(f"best checkpoint  {checkpoint or 'none: nothing was validated, the last weights were tested'}")
     console.print(f"curves           tensorboard --logdir {folder}")
 
 
@@ -139,6 +140,9 @@ def main() -> None:
             if not ranks.is_first():  # the first rank keeps the records
                 sys.argv += ["hydra.output_subdir=null", "hydra/job_logging=disabled"]
             train()
+    except BrokenPipeError:  # whoever reads the output, as `--help | head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except Exception as error:
         message = explain(error)
         if whole or message is None:
