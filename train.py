@@ -51,7 +51,10 @@ def run(config: DictConfig) -> float | None:
     from lossframe import Learner, Objective, distributed, feeding
     from lossframe.agreement import Agreement
 
-    for noise in ("does not have many workers", "treespec, LeafSpec", "srun", "sync_dist=True", "logging interval"):
+    for noise in (
+        "does not have many workers", "treespec, LeafSpec", "srun", "sync_dist=True", "logging interval",
+        "could not find the monitored key",  # an error once something was validated
+    ):  # fmt: skip
         warnings.filterwarnings("ignore", message=f".*{noise}.*")
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     pl.seed_everything(config.seed, workers=True, verbose=False)

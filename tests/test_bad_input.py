@@ -102,6 +102,13 @@ def test_refuses_a_weight_of_another_shape(loss: type[Loss], weight: Tensor) -> 
         TABLE[loss].make(loss)(**inputs_of(loss), weight=weight)
 
 
+def test_what_padding_holds_is_nobodys_business() -> None:
+    target, weight = torch.tensor([1.0, 2.0, torch.nan]), torch.tensor([1.0, 1.0, 0.0])
+    for criterion in (catalogue.MSELoss(), catalogue.HuberLoss(), catalogue.QuantileLoss(0.5)):
+        assert criterion(torch.tensor([1.0, 2.0, 3.0]), target, weight=weight) == 0
+        assert criterion.avg == {"loss": 0.0}
+
+
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.__name__)
 def test_a_nan_in_the_prediction_is_named_when_it_is_read(loss: type[Loss]) -> None:
     inputs: dict[str, Any] = inputs_of(loss)

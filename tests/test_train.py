@@ -186,6 +186,22 @@ def test_a_second_run_never_writes_over_a_first(command: Command) -> None:
 
 
 @pytest.mark.slow
+def test_without_a_validation_the_last_weights_are_tested(configure: Configure, tmp_path: Path) -> None:
+    assert run(configure("loss=triplet", "trainer.max_steps=2")) is None
+    report = json.loads((tmp_path / "metrics.json").read_text())
+    assert report["checkpoint"] is None
+    assert 0 < report["test/precision_at_1"] <= 1
+
+
+def test_a_reader_that_has_had_enough_ends_the_help_quietly() -> None:
+    shown = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{sys.executable} {ROOT / 'train.py'} --help | head -1"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (shown.stdout, shown.stderr) == ("train is powered by Hydra.\n", "")
+
+
+@pytest.mark.slow
 def test_ctrl_c_saves_a_checkpoint_that_goes_on(tmp_path: Path, command: Command) -> None:
     process = subprocess.Popen(
         [sys.executable, "-u", str(ROOT / "train.py"), "trainer.max_epochs=500", "hydra.run.dir=stopped"],

@@ -56,7 +56,8 @@ def _values_and_slopes(parameters: Tensor, image: Tensor, slopes: Tensor, k: int
 def _by_colour(parameters: Tensor, image: Tensor, k: int) -> Tensor:
     """Return what follows the logits as `[N, channels, kinds, K, H, W]`: means, log-scales, perhaps coefficients."""
     n, channels, height, width = image.shape
-    return parameters[:, k:].view(n, channels, -1, k, height, width)
+    kinds = parameters.shape[1] // (channels * k)
+    return parameters[:, k:].view(n, channels, kinds, k, height, width)
 
 
 class _Bins(NamedTuple):

@@ -5,6 +5,11 @@ they make an int64, so that a plain sort of integers, for which numpy has vector
 A float64 leaves no room for a column, and the flag replaces its last bit.
 """
 
+import functools
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,7 +35,26 @@ def sort(keys: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         ordered, columns = keys.sort(1)
         return ordered, columns, -(ordered & 1).int()
     if keys.device.type == "cpu" and not torch.compiler.is_compiling():
-        keys.numpy().sort(axis=1)
+        _sort(keys.numpy())
     else:
         keys = keys.sort(1).values
     return keys, keys & (_FLAG - 1), keys.int().bitwise_right_shift_(31)  # int() keeps the lower half
+
+
+def _sort(rows: np.ndarray) -> None:
+    """Sort rows in place, with as many threads as torch has."""
+    threads = min(torch.get_num_threads(), len(rows))
+    if threads == 1:
+        rows.sort(axis=1)
+    else:
+        mine, *others = np.array_split(rows, threads)
+        tasks = [_pool(os.getpid()).submit(part.sort, axis=1) for part in others]
+        mine.sort(axis=1)
+        for task in tasks:
+            task.result()
+
+
+@functools.cache
+def _pool(process: int) -> ThreadPoolExecutor:
+    """Return threads of this process: those of one that forked are not in its children."""
+    return ThreadPoolExecutor(thread_name_prefix="lossframe-sort")

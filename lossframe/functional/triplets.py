@@ -8,7 +8,6 @@ from torch import Tensor
 from lossframe import distributed
 from lossframe.functional import ordering
 from lossframe.functional.blocks import blocks
-from lossframe.functional.chunks import by_rows
 from lossframe.functional.partners import Partners
 
 
@@ -20,18 +19,12 @@ def hinges(distances: Tensor, partners: Partners, rows: slice, margin: float) ->
     distances: $\sum_p v_p (d(a, p) + m) - \sum_n v_n d(a, n)$. $O(\log N)$ for each of the `[B, N]` distances. The
     second result has no gradient. A triplet exactly at the margin is not counted.
     """
-    fixed, factors = distances.detach(), torch.empty_like(distances, requires_grad=False)
-
-    def count(part: slice) -> Tensor:
-        of_part = slice(rows.start + part.start, rows.start + part.stop)
-        return _violations(fixed[part], partners, of_part, margin, factors[part])
-
-    active = torch.cat(by_rows(count, fixed.shape, fixed.device))
+    factors, active = _violations(distances.detach(), partners, rows, margin)
     return torch.linalg.vecdot(factors, distances) + margin * active, active
 
 
-def _violations(distances: Tensor, partners: Partners, rows: slice, margin: float, factors: Tensor) -> Tensor:
-    """Write how often each distance counts into `factors`; return the numbers of violated triplets."""
+def _violations(distances: Tensor, partners: Partners, rows: slice, margin: float) -> tuple[Tensor, Tensor]:
+    """Return how often each distance counts, and the numbers of violated triplets."""
     same, positive = partners.of(rows)
     limits = torch.where(positive, distances.gather(1, same) + margin, -torch.inf)  # the anchor itself comes first
     place = torch.arange(distances.shape[1], device=distances.device)
@@ -40,8 +33,8 @@ def _violations(distances: Tensor, partners: Partners, rows: slice, margin: floa
     before = negative.cumsum(1, dtype=torch.int32)  # minus the negatives; of the positives, P - (place + before) follow
     behind = partners.positives[rows, None].int() - place.int()
     counts = behind.sub_(before, alpha=2).mul_(negative).sub_(before)
-    factors.scatter_(1, columns, counts.to(distances.dtype))
-    return factors.gather(1, same).sum(1)
+    factors = torch.empty_like(distances).scatter_(1, columns, counts.to(distances.dtype))
+    return factors, factors.gather(1, same).sum(1)
 
 
 def semi_hard(distances: Tensor, partners: Partners, rows: slice) -> tuple[Tensor, Tensor]:
