@@ -40,8 +40,12 @@ def main() -> None:
     setting = Setting(options.device, options.threads, options.repeats)
     suite = importlib.import_module(f"benchmarks.{options.suite}")
     chosen = (c for c in suite.cases(options.quick) if options.only in c.name and c.size <= options.largest)
-    figures = list(run(chosen, setting))
-    print(f"{report.machine(setting)}\n\n{report.table(figures)}\n\n{report.exponents(figures)}".rstrip())
+    print(f"{report.machine(setting)}\n\n{report.HEAD}", flush=True)
+    figures = []
+    for measured in run(chosen, setting):
+        figures += measured
+        print(report.rows(measured), flush=True)
+    print(f"\n{report.exponents(figures)}".rstrip())
     if hasattr(suite, "summary"):
         print(f"\n{suite.summary(figures)}")
     if options.json:

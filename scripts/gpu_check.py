@@ -1,9 +1,11 @@
 """Check on a GPU what the tests check on a CPU, and print a table: `python scripts/gpu_check.py`.
 
-On a machine without CUDA it says what it would do and exits 0; `--device cpu` runs what a CPU can run of it.
+Then the suites of `scripts/benchmark.py` follow, on the GPU, unless `--suites` names fewer. On a machine without CUDA
+it says what it would do and exits 0; `--device cpu` runs what a CPU can run of it, at small sizes.
 """
 
 import argparse
+import importlib
 import sys
 import tempfile
 import time
@@ -18,6 +20,9 @@ import torch.multiprocessing as mp
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from benchmarks import report
+from benchmarks.cases import Setting
+from benchmarks.runner import run
 from table import TABLE
 
 from lossframe import Loss, Objective, drain
@@ -25,6 +30,7 @@ from lossframe import losses as catalogue
 from lossframe.sources import find_sources
 
 STEPS = 100
+SUITES = ("logging", "dense", "relational", "ranking")
 Check = Callable[[torch.device], str]
 
 
@@ -173,15 +179,29 @@ def shared_gpu(device: torch.device) -> str:
 CHECKS: list[Check] = [same_as_cpu, half_precision, no_sync_between_drains, compiled, nccl, shared_gpu]
 
 
+def benchmark(suite: str, device: torch.device) -> str:
+    """Return the table of a suite of benchmarks, without the cases that have ranks or trainings of their own."""
+    cases = importlib.import_module(f"benchmarks.{suite}").cases(quick=device.type == "cpu")
+    chosen = (case for case in cases if not case.name.endswith(("Trainer", "two ranks")))
+    measured = list(run(chosen, Setting(device.type, torch.get_num_threads(), repeats=5)))
+    figures = [figure for case in measured for figure in case]
+    return "\n".join([report.HEAD, *map(report.rows, measured), "", report.exponents(figures)]).rstrip()
+
+
 def main() -> None:
-    """Run every check and print a Markdown table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Run every check and suite, and print Markdown tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
-    device = torch.device(parser.parse_args().device)
+    parser.add_argument(
+        "--suites", nargs="*", default=SUITES, choices=SUITES, help="the benchmarks to run, all if not given"
+    )
+    options = parser.parse_args()
+    device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         print("No CUDA device here. On one, this script would check:")
         for check in CHECKS:
             print(f"- {check.__doc__}")
+        print(f"- The time and memory of the suites {', '.join(options.suites)}.")
         return
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     print(f"{name}, torch {torch.__version__}, {time.strftime('%Y-%m-%d')}\n\n| check | result |\n|---|---|")
@@ -193,6 +213,8 @@ def main() -> None:
             failed += 1
             result = "**failed**: " + traceback.format_exc().strip().splitlines()[-1]
         print(f"| {check.__doc__} | {result} |", flush=True)
+    for suite in options.suites:
+        print(f"\n{suite}\n\n{benchmark(suite, device)}", flush=True)
     sys.exit(failed)
 
 

@@ -65,7 +65,8 @@ def against_cdist(sizes: list[int], name: str, **options: Any) -> list[Case]:
     """Return one of our losses against the distances that it needs at least."""
     mine = Contestant("lossframe", partial(ours, name=name, **options))
     shape = f"{options['classes']} classes" if "classes" in options else "16 a class"
-    return at_sizes(f"{name}, {shape}", sizes, mine, CDIST)
+    distance = f", {options['distance']}" if "distance" in options else ""
+    return at_sizes(f"{name}{distance}, {shape}", sizes, mine, CDIST)
 
 
 def contrast(sizes: list[int], name: str, per_class: int, largest: int) -> list[Case]:
@@ -87,7 +88,9 @@ def cases(quick: bool) -> list[Case]:
         *against_cdist(few, "BatchHardTripletLoss", classes=8),
         *against_cdist(few, "BatchSemiHardTripletLoss"),
         *against_cdist(few, "BatchSemiHardTripletLoss", classes=8),
+        *against_cdist(few, "BatchAllTripletLoss", margin=0.2, distance="euclidean"),
         *against_cdist(few, "ContrastiveLoss"),
         *contrast([128] if quick else [256, 512, *few], "NTXentLoss", per_class=2, largest=512),
+        *contrast([128] if quick else [256, 512, *few], "NTXentLoss", per_class=16, largest=512),
         *contrast(few, "SupConLoss", per_class=16, largest=4096),
     ]

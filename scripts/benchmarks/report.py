@@ -13,9 +13,10 @@ import torch
 
 from benchmarks.cases import Figure, Setting
 
-_HEAD = (
-    "| case | size | against | time, theirs / ours | memory, theirs / ours | our time | theirs | our memory | theirs |"
-)
+_RATIOS = ("time, theirs / ours", "memory, theirs / ours")
+_COLUMNS = ("case", "size", "against", *_RATIOS, "our time", "theirs", "our memory", "theirs")
+HEAD = f"| {' | '.join(_COLUMNS)} |\n|{'---|' * len(_COLUMNS)}"
+"""The first two lines of a table of `rows`."""
 
 
 def machine(setting: Setting) -> str:
@@ -25,17 +26,16 @@ def machine(setting: Setting) -> str:
     return f"{today}, torch {torch.__version__}, {name}, {setting.threads} threads, median of {setting.repeats}"
 
 
-def table(figures: list[Figure]) -> str:
-    """Return a row for each contestant that ours was measured against."""
-    lines = [_HEAD, "|" + "---|" * 9]
-    for (case, size), group in groupby(figures, key=lambda figure: (figure.case, figure.size)):
-        ours, *others = group
-        for theirs in others or [ours]:
-            against = "-" if theirs is ours else theirs.contestant
-            time = _ratio(theirs.seconds, ours.seconds) if others else "-"
-            memory = _ratio(theirs.megabytes, ours.megabytes) if others else "-"
-            absolute = [_time(ours), _time(theirs), _memory(ours), _memory(theirs)]
-            lines.append("| " + " | ".join([case, f"{size:,}", against, time, memory, *absolute]) + " |")
+def rows(case: list[Figure]) -> str:
+    """Return a row for each contestant of a case that ours, the first, was measured against."""
+    ours, *others = case
+    lines = []
+    for theirs in others or [ours]:
+        against = "-" if theirs is ours else theirs.contestant
+        time = _ratio(theirs.seconds, ours.seconds) if others else "-"
+        memory = _ratio(theirs.megabytes, ours.megabytes) if others else "-"
+        absolute = [_time(ours), _time(theirs), _memory(ours), _memory(theirs)]
+        lines.append("| " + " | ".join([ours.case, f"{ours.size:,}", against, time, memory, *absolute]) + " |")
     return "\n".join(lines)
 
 

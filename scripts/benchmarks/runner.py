@@ -15,16 +15,18 @@ _PRELOADED = ["torch", "lossframe.losses", "pytorch_metric_learning.losses"]
 """What every process finds imported, where it is installed."""
 
 
-def run(cases: Iterable[Case], setting: Setting) -> Iterator[Figure]:
-    """Yield the figure of each contestant in each case; who fails is recorded, and the others go on."""
+def run(cases: Iterable[Case], setting: Setting) -> Iterator[list[Figure]]:
+    """Yield the figures of the contestants of each case; who fails is recorded, and the others go on."""
     for case in cases:
         print(f"{case.name}, {case.size:,}", file=sys.stderr, flush=True)
         peaks = [_in_process(measure.peak, setting, case.size, contestant.make) for contestant in case.contestants]
         able = [c.make for c, peak in zip(case.contestants, peaks, strict=True) if not isinstance(peak, str)]
         times = _in_process(measure.rounds, setting, case.size, able)
         remaining = iter([times] * len(able) if isinstance(times, str) else times)
-        for contestant, peak in zip(case.contestants, peaks, strict=True):
-            yield _figure(case, contestant.name, peak, peak if isinstance(peak, str) else next(remaining))
+        yield [
+            _figure(case, contestant.name, peak, peak if isinstance(peak, str) else next(remaining))
+            for contestant, peak in zip(case.contestants, peaks, strict=True)
+        ]
 
 
 def _figure(case: Case, contestant: str, peak: int | str, rounds: tuple[float, ...] | str) -> Figure:
