@@ -56,8 +56,8 @@ def _values_and_slopes(parameters: Tensor, image: Tensor, slopes: Tensor, k: int
 def _by_colour(parameters: Tensor, image: Tensor, k: int) -> Tensor:
     """Return what follows the logits as `[N, channels, kinds, K, H, W]`: means, log-scales, perhaps coefficients."""
     n, channels, height, width = image.shape
-    kinds = parameters.shape[1] // (channels * k)
-    return parameters[:, k:].view(n, channels, kinds, k, height, width)
+    following = parameters[:, k:]
+    return following.view(n, channels, following.shape[1] // (channels * k), k, height, width)
 
 
 class _Bins(NamedTuple):
