@@ -79,7 +79,7 @@ def run(config: DictConfig) -> float | None:
     trainer.fit(learner, data, ckpt_path=config.ckpt)
     best: Any = trainer.checkpoint_callback
     chosen = None if best is None else best.best_model_path or None  # none before the first validation
-    score = None if chosen is None else float(best.best_model_score)
+    score = None if best is None or best.best_model_score is None else float(best.best_model_score)
     trainer.test(learner, data, ckpt_path=chosen, verbose=False)
     if trainer.is_global_zero:
         report(Path(config.run_dir), trainer.callback_metrics, chosen)
