@@ -103,7 +103,7 @@ def report(folder: Path, tested: Mapping[str, Any], checkpoint: str | None) -> N
     for name, value in numbers.items():
         if not re.search(r"_(std|min|max|p\d+)$|/share/", name):
             console.print(f"{name:<32} {value:.4f}")
-    console.print(f"best checkpoint  {checkpoint or 'none: nothing was validated, the last weights were tested'}")
+    console.print(f"best checkpoint  {checkpoint or 'none; the last weights were tested'}")
     console.print(f"curves           tensorboard --logdir {folder}")
 
 
