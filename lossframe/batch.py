@@ -42,7 +42,7 @@ def tensors(inputs: dict[str, Any]) -> list[Tensor]:
 
 def size(inputs: dict[str, Any]) -> int:
     """Return the number of samples: the length of the first batched tensor, 0 without one."""
-    return next((len(tensor) for tensor in tensors(inputs)), 0)
+    return next((leaf.shape[0] for leaf in leaves(inputs) if leaf.ndim), 0)
 
 
 def gather(inputs: dict[str, Any], weight: Tensor | float | None) -> tuple[dict[str, Any], Any, slice]:

@@ -41,7 +41,7 @@ def means(values: Tensor, mask: Tensor | None, keep: Tensor | None, samples: int
 
     `keep` says which of the samples the rows are, if not all.
     """
-    if not values.ndim or len(values) != samples:
+    if not values.ndim or values.shape[0] != samples:
         return None
     if values.ndim > 1:
         counted = values.new_full((), values[0].numel()) if mask is None else mask.expand_as(values).flatten(1).sum(1)

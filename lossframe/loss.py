@@ -1,6 +1,7 @@
 """The `Loss` contract: a formula that gives one value per thing penalised, a reduction, and a memory."""
 
 import inspect
+import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Protocol, Unpack
 
@@ -180,7 +181,8 @@ class Loss(nn.Module, ABC):
     def _evaluate(self, inputs: dict[str, Any], weight: Tensor | float | None, readable: bool) -> Tensor:
         if self.relational and isinstance(weight, Tensor) and weight.ndim:
             weight = batch.weight_of_samples(inputs, weight)
-        keep, own = None, slice(None)
+        keep: Tensor | None = None
+        own: slice | None = None
         if self.relational and self.by_sample is not None:
             self.by_sample.inputs = by_sample.sums(inputs)
         if self._replicated():
@@ -202,7 +204,7 @@ class Loss(nn.Module, ABC):
         if self.reduction != "none":
             carried = self.carried_weight(**inputs) if self.reduction == "weighted_mean" else None
             result = self._reduce(weighted, batch.product(aligned, carried), counts)
-        if readable and self.shows_misfits and not result.detach().isfinite().all():
+        if readable and self.shows_misfits and not _finite(result):
             self.check_values(**inputs)
         if self.record or self.by_sample is not None:
             remembered, mask = batch.remembered(weighted.detach(), aligned, counts)
@@ -210,7 +212,9 @@ class Loss(nn.Module, ABC):
                 self.memory.push("loss", remembered, mask, self._replicated(), self.log_quantiles)
             if self.by_sample is not None:
                 samples = by_sample.means(remembered, mask, keep, batch.size(inputs))
-                self.by_sample.values = remembered.sum() if samples is None else samples[own]
+                if samples is not None and own is not None:
+                    samples = samples[own]
+                self.by_sample.values = remembered.sum() if samples is None else samples
         return result
 
     def _values(self, inputs: dict[str, Any]) -> Tensor:
@@ -243,3 +247,7 @@ class Loss(nn.Module, ABC):
         for name, moments in read.items():
             require_finite(type(self).__name__, name, moments)
         return read
+
+
+def _finite(result: Tensor) -> bool:
+    return math.isfinite(result.item()) if result.numel() == 1 else bool(result.isfinite().all())

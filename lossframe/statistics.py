@@ -39,7 +39,7 @@ class Record:
         pending = self.pending
         if pending and pending[-1][0].device != values.device:
             fold([self])
-        pending.append((values.detach(), mask))
+        pending.append((values.detach() if values.requires_grad else values, mask))
         if len(pending) >= _BUFFERED_CALLS or values.numel() > FEW:
             fold([self])
 
