@@ -204,7 +204,7 @@ class Loss(nn.Module, ABC):
         if self.reduction != "none":
             carried = self.carried_weight(**inputs) if self.reduction == "weighted_mean" else None
             result = self._reduce(weighted, batch.product(aligned, carried), counts)
-        if readable and self.shows_misfits and not _finite(result):
+        if readable and self.shows_misfits and not math.isfinite(result.detach().sum()):
             self.check_values(**inputs)
         if self.record or self.by_sample is not None:
             remembered, mask = batch.remembered(weighted.detach(), aligned, counts)
@@ -212,9 +212,8 @@ class Loss(nn.Module, ABC):
                 self.memory.push("loss", remembered, mask, self._replicated(), self.log_quantiles)
             if self.by_sample is not None:
                 samples = by_sample.means(remembered, mask, keep, batch.size(inputs))
-                if samples is not None and own is not None:
-                    samples = samples[own]
-                self.by_sample.values = remembered.sum() if samples is None else samples
+                mine = samples if samples is None or own is None else samples[own]
+                self.by_sample.values = remembered.sum() if mine is None else mine
         return result
 
     def _values(self, inputs: dict[str, Any]) -> Tensor:
@@ -247,7 +246,3 @@ class Loss(nn.Module, ABC):
         for name, moments in read.items():
             require_finite(type(self).__name__, name, moments)
         return read
-
-
-def _finite(result: Tensor) -> bool:
-    return math.isfinite(result.item()) if result.numel() == 1 else bool(result.isfinite().all())
