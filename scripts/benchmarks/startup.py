@@ -14,10 +14,9 @@ from benchmarks.cases import Case, Contestant, Step, at_sizes
 TRAIN = str(Path(__file__).parents[2] / "train.py")
 BASE = ["-c", "import torch, pytorch_lightning, torchmetrics, torch.utils.tensorboard"]
 OURS = ["-c", f"{BASE[1]}, lossframe.learner, lossframe.monitor, lossframe.losses"]
-ONE_STEP = [
-    TRAIN, "loss=triplet", "trainer.max_steps=1", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1",
-    "trainer.num_sanity_val_steps=0", "trainer.enable_progress_bar=false",
-]  # fmt: skip
+RUN = [TRAIN, "loss=triplet", "trainer.num_sanity_val_steps=0", "trainer.enable_progress_bar=false"]
+FIRST_STEP = [*RUN, "+callbacks.end._target_=benchmarks.first_step.FirstStep"]
+WHOLE = [*RUN, "trainer.max_steps=1", "trainer.limit_test_batches=1"]
 QUICK = {
     "--help": [TRAIN, "--help"],
     "--cfg job": [TRAIN, "--cfg", "job"],
@@ -29,7 +28,8 @@ QUICK = {
 
 def command(size: int, device: torch.device, name: str, arguments: list[str]) -> Step:
     """Prepare a whole process."""
-    environment = {**os.environ, "COMP_LINE": "train.py loss=", "COMP_POINT": "14"}
+    scripts = str(Path(__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": scripts, "COMP_LINE": "train.py loss=", "COMP_POINT": "14"}
 
     def step() -> object:
         with tempfile.TemporaryDirectory() as folder:
@@ -52,6 +52,7 @@ def cases(quick: bool) -> list[Case]:
 
     return [
         *against("import lossframe", OURS, base),
-        *against("a run of one step", ONE_STEP, base),
+        *against("train.py to its first step", FIRST_STEP, base),
+        *against("train.py, one step and the test", WHOLE, base),
         *(case for name, arguments in QUICK.items() for case in against(name, arguments)),
     ]
