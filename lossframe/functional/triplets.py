@@ -29,7 +29,8 @@ def _violations(distances: Tensor, partners: Partners, rows: slice, margin: floa
     limits = torch.where(positive, distances.gather(1, same) + margin, -torch.inf)  # the anchor itself comes first
     place = torch.arange(distances.shape[1], device=distances.device)
     keys = ordering.keys(distances, place, True).scatter_(1, same, ordering.keys(limits, same, False))
-    _, columns, negative = ordering.sort(keys, distances.dtype)
+    columns, negative = ordering.sort(keys, distances.dtype)[1:]
+    del keys
     before = negative.cumsum(1, dtype=torch.int32)  # minus the negatives; of the positives, P - (place + before) follow
     behind = partners.positives[rows, None].int() - place.int()
     counts = behind.sub_(before, alpha=2).mul_(negative).sub_(before)
