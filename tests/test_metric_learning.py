@@ -122,6 +122,22 @@ def test_a_triplet_exactly_at_the_margin_is_not_active(margin: float, average: s
     assert single.item() == pytest.approx(wanted.item(), rel=1e-6)
 
 
+@pytest.mark.parametrize("miner", [losses.BatchAllTripletLoss, losses.BatchSemiHardTripletLoss])
+@pytest.mark.parametrize("n", [0, 1, 2, 300])
+def test_any_number_of_threads_gives_the_same_triplets(miner: type[Loss], n: int) -> None:
+    x, y = torch.randn(n, D), torch.arange(n) % 7
+    threads, found = torch.get_num_threads(), []
+    try:
+        for number in (1, 2, 5):
+            torch.set_num_threads(number)
+            leaf = x.clone().requires_grad_()
+            value = miner()(leaf, y)
+            found.append((value.detach(), *torch.autograd.grad(value, leaf)))
+    finally:
+        torch.set_num_threads(threads)
+    torch.testing.assert_close(found[1:], found[:1] * 2, rtol=1e-5, atol=1e-6)
+
+
 def test_remembers_the_share_of_active_triplets() -> None:
     criterion = losses.BatchAllTripletLoss(margin=0.5)
     criterion(torch.tensor([[0.0], [1.0], [1.0]]), torch.tensor([0, 0, 1]))

@@ -17,6 +17,8 @@ LAST = 0x7FFFFFFF << 32
 """A key above those of all numbers."""
 
 _FLAG = 1 << 31
+_MANY = 1 << 15
+"""How many keys are worth waking other threads."""
 
 
 def keys(x: Tensor, columns: Tensor, flagged: bool | Tensor) -> Tensor:
@@ -42,9 +44,9 @@ def sort(keys: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _sort(rows: np.ndarray) -> None:
-    """Sort rows in place, with as many threads as torch has."""
+    """Sort rows in place, many with as many threads as torch has."""
     threads = min(torch.get_num_threads(), len(rows))
-    if threads == 1:
+    if threads == 1 or rows.size < _MANY:
         rows.sort(axis=1)
     else:
         mine, *others = np.array_split(rows, threads)
