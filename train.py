@@ -143,9 +143,13 @@ def main() -> None:
             if not ranks.is_first():  # the first rank keeps the records
                 sys.argv += ["hydra.output_subdir=null", "hydra/job_logging=disabled"]
             train()
-    except BrokenPipeError:  # whoever reads the output, as `--help | head`, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    except BrokenPipeError:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever reads the output, as `--help | head`, has had enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+        raise
     except Exception as error:
         message = explain(error)
         if whole or message is None:

@@ -103,11 +103,12 @@ class Loss(nn.Module, ABC):
         try:
             inputs = self._bind(args, kwargs)
             leaves = batch.leaves(inputs)
-            device, readable = leaves[0].device.type if leaves else "cpu", self._may_read_values(leaves)
+            inputs, readable = batch.prepared(inputs), self._may_read_values(leaves)
+            device = leaves[0].device.type if leaves else "cpu"
             if not torch.is_autocast_enabled(device):
-                return self._evaluate(batch.prepared(inputs), weight, readable)
+                return self._evaluate(inputs, weight, readable)
             with torch.autocast(device, enabled=False):
-                return self._evaluate(batch.prepared(inputs), weight, readable)
+                return self._evaluate(inputs, weight, readable)
         except InputError as error:
             prefix = f"{type(self).__name__}: "
             message = str(error)

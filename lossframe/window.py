@@ -11,7 +11,7 @@ from lossframe.statistics import Memory, Transfer
 Seen = dict[str, dict[str, Moments]]
 """Term -> name -> moments."""
 
-_BYTES_PER_TERM = 2048
+_BYTES_PER_TERM = 8192
 
 
 class Drain:

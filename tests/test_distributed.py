@@ -105,6 +105,7 @@ def drain_terms(rank: int, terms: int) -> tuple[int, Any, Any]:
         if rank == 1:
             memory.push("seen_on_one_rank_only", torch.tensor(1.0))
         memory.push("same", torch.tensor([5.0]), replicated=True)
+        memory.push("spread", (3 * torch.randn(50 * 256, generator=generator)).exp(), quantiles=True)
     with Count() as count:
         drained = drain(memories)
     return len(count.calls), drained, kept
@@ -123,6 +124,7 @@ def test_a_drain_is_one_collective_and_exact(pool: Pool, terms: int) -> None:
                 assert getattr(moments, name) == pytest.approx(getattr(seen.astype(np.float64), name)(), rel=1e-9)
             assert drained[f"term{term}"]["seen_on_one_rank_only"].count == 1
             assert drained[f"term{term}"]["same"].count == 1
+            assert drained[f"term{term}"]["spread"].histogram.counts.sum() == 3 * 50 * 256
 
 
 def oversized(rank: int) -> tuple[int, list[Any]]:
