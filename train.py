@@ -4,11 +4,12 @@ import json
 import logging
 import os
 import re
+import select
 import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TextIO, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -132,6 +133,13 @@ def explain(error: BaseException) -> str | None:
     return None if message is None else " ".join(message.split())
 
 
+def is_read(stream: TextIO) -> bool:
+    """Return whether the stream still reaches somebody: False for a pipe whose reader has ended."""
+    poll = select.poll()
+    poll.register(stream, 0)
+    return not any(event & select.POLLERR for _, event in poll.poll(0))
+
+
 def main() -> None:
     """Run; end what is wrong with the input in one line, and anything else (or HYDRA_FULL_ERROR=1) in a traceback."""
     whole = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -143,13 +151,12 @@ def main() -> None:
             if not ranks.is_first():  # the first rank keeps the records
                 sys.argv += ["hydra.output_subdir=null", "hydra/job_logging=disabled"]
             train()
+        sys.stdout.flush()
     except BrokenPipeError:
-        try:
-            sys.stdout.flush()
-        except BrokenPipeError:  # whoever reads the output, as `--help | head`, has had enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(1)
-        raise
+        if is_read(sys.stdout):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader, as `| head`, has had enough
+        sys.exit(1)
     except Exception as error:
         message = explain(error)
         if whole or message is None:

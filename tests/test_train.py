@@ -1,6 +1,7 @@
 """The main job, end to end: what train.py trains, writes and says."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -193,12 +194,17 @@ def test_without_a_validation_the_last_weights_are_tested(configure: Configure, 
     assert 0 < report["test/precision_at_1"] <= 1
 
 
-def test_a_reader_that_has_had_enough_ends_the_help_quietly() -> None:
-    shown = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", f"{sys.executable} {ROOT / 'train.py'} --help | head -1"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert (shown.stdout, shown.stderr) == ("train is powered by Hydra.\n", "")
+@pytest.mark.parametrize("buffered", [True, False])
+@pytest.mark.parametrize("asked", ["--help", "--cfg=job"])
+def test_a_reader_that_has_gone_ends_the_answer_quietly(asked: str, buffered: bool) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, *([] if buffered else ["-u"]), str(ROOT / "train.py"), asked]
+    try:
+        shown = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    finally:
+        os.close(writer)
+    assert (shown.returncode, shown.stderr) == (1, "")
 
 
 @pytest.mark.slow
