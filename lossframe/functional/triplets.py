@@ -14,10 +14,10 @@ from lossframe.functional.partners import Partners
 def hinges(distances: Tensor, partners: Partners, rows: slice, margin: float) -> tuple[Tensor, Tensor]:
     r"""Return for each anchor the sum of $\max(0, d(a, p) - d(a, n) + m)$ over its triplets, and how many are > 0.
 
-    Of the anchor's limits $d(a, p) + m$ and distances $d(a, n)$ in one ascending order, each limit exceeds the
-    distances before it, each distance falls short of the limits after it. With these numbers the sum is linear in the
-    distances: $\sum_p v_p (d(a, p) + m) - \sum_n v_n d(a, n)$. $O(\log N)$ for each of the `[B, N]` distances. The
-    second result has no gradient. A triplet exactly at the margin is not counted.
+    A limit $d(a, p) + m$ exceeds the negatives' distances before its place in their ascending order, and a negative
+    falls short of the limits behind its own. With these numbers the sum is linear in the distances:
+    $\sum_p v_p (d(a, p) + m) - \sum_n v_n d(a, n)$. $O(\log N)$ for each of the `[B, N]` distances. The second result
+    has no gradient. A triplet exactly at the margin is not counted.
     """
     factors, active = _violations(distances.detach(), partners, rows, margin)
     return torch.linalg.vecdot(factors, distances) + margin * active, active
@@ -26,16 +26,14 @@ def hinges(distances: Tensor, partners: Partners, rows: slice, margin: float) ->
 def _violations(distances: Tensor, partners: Partners, rows: slice, margin: float) -> tuple[Tensor, Tensor]:
     """Return how often each distance counts, and the numbers of violated triplets."""
     same, positive = partners.of(rows)
-    limits = torch.where(positive, distances.gather(1, same) + margin, -torch.inf)  # the anchor itself comes first
-    place = torch.arange(distances.shape[1], device=distances.device)
-    keys = ordering.keys(distances, place, True).scatter_(1, same, ordering.keys(limits, same, False))
-    columns, negative = ordering.sort(keys, distances.dtype)[1:]
-    del keys
-    before = negative.cumsum(1, dtype=torch.int32)  # minus the negatives; of the positives, P - (place + before) follow
-    behind = partners.positives[rows, None].int() - place.int()
-    counts = behind.sub_(before, alpha=2).mul_(negative).sub_(before)
-    factors = torch.empty_like(distances).scatter_(1, columns, counts.to(distances.dtype))
-    return factors, factors.gather(1, same).sum(1)
+    nearest, columns = _negatives(distances, same)
+    limits = torch.where(positive, distances.gather(1, same) + margin, -torch.inf)
+    before = torch.searchsorted(nearest, ordering.keys(limits, torch.zeros_like(same)))
+    behind = torch.zeros_like(distances).scatter_add_(1, before, torch.ones_like(limits))
+    behind[:, 0] -= same.shape[1]  # minus the limits behind each place, once they are added up
+    factors = torch.empty_like(distances).scatter_(1, columns, behind.cumsum(1))
+    factors.scatter_(1, same, before.to(factors.dtype))
+    return factors, before.sum(1).to(factors.dtype)
 
 
 def semi_hard(distances: Tensor, partners: Partners, rows: slice) -> tuple[Tensor, Tensor]:
@@ -44,13 +42,19 @@ def semi_hard(distances: Tensor, partners: Partners, rows: slice) -> tuple[Tenso
     The negative is the nearest one that is farther than the positive; where none is, the farthest one.
     """
     same, positive = partners.of(rows)
-    of_positive, fixed = distances.gather(1, same), distances.detach()
-    keys = ordering.keys(fixed, torch.arange(fixed.shape[1], device=fixed.device), False)
-    nearest, columns, _ = ordering.sort(keys.scatter_(1, same, ordering.LAST), fixed.dtype)
-    farther = torch.searchsorted(nearest, ordering.keys(of_positive.detach(), torch.zeros_like(same), True), right=True)
+    nearest, columns = _negatives(distances.detach(), same)
+    of_positive = distances.gather(1, same)
+    beyond = ordering.keys(of_positive.detach(), torch.full_like(same, ordering.BEHIND))
+    farther = torch.searchsorted(nearest, beyond, right=True)
     last = partners.negatives[rows, None] - 1
     chosen = columns.gather(1, torch.minimum(farther, last).clamp_min(0))
     return of_positive - distances.gather(1, chosen), positive & (last >= 0)
+
+
+def _negatives(distances: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the keys of each anchor's negatives in ascending order, and their columns; its class comes last."""
+    place = torch.arange(distances.shape[1], device=distances.device)
+    return ordering.sort(ordering.keys(distances, place).scatter_(1, same, ordering.LAST + same), distances.dtype)
 
 
 def hardest(embeddings: Tensor, partners: Partners, pairwise: Callable[[Tensor, Tensor], Tensor]) -> list[Tensor]:
