@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lossframe import InputError, Loss, losses
 from lossframe.functional import blocks
-from lossframe.functional.distances import PAIRWISE, centered
+from lossframe.functional.distances import centered, prepared
 
 N, D = 24, 4
 DISTANCES = ["squared_euclidean", "euclidean", "cosine"]
@@ -224,7 +224,8 @@ def test_euclidean_distances_have_the_gradients_of_exact_ones() -> None:
     x = torch.cat([torch.randn(N, D), torch.zeros(2, D)]).requires_grad_()
     exact = x.detach().double().requires_grad_()
     for create_graph in (False, True):
-        found = (PAIRWISE["euclidean"](x, x) ** 2).sum() + PAIRWISE["euclidean"](x, x).sum()
+        rows, pairwise = prepared(x, "euclidean")
+        found = (pairwise(rows, rows) ** 2).sum() + pairwise(rows, rows).sum()
         wanted = (between(exact, "euclidean") ** 2).sum() + between(exact, "euclidean").sum()
         (of_found,), (of_wanted,) = (
             torch.autograd.grad(v, leaf, create_graph=create_graph) for v, leaf in ((found, x), (wanted, exact))

@@ -5,13 +5,16 @@ out to want just that, backward is a multiplication; where it weighs the anchors
 Ranks that hold the same batch share its anchors out, and add up what they found.
 """
 
+import functools
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lossframe import distributed
+from lossframe.functional import threads
 
 OfAnchors = Callable[[Tensor, Tensor, slice], tuple[Tensor, Tensor]]
 """Embeddings of some anchors `[B, D]`, of everyone `[N, D]`, and which rows the anchors are -> sums `[B]`, numbers."""
@@ -20,11 +23,11 @@ _BLOCK, _ANCHORS = 1 << 17, 128
 """How many pairs are held at a time, for at least how many anchors: products of fewer rows are slow."""
 
 
-def blocks(n: int) -> list[slice]:
-    """Split this rank's part of `n` anchors so that a block of pairs `[B, n]` stays small; at least one block."""
-    mine, size = distributed.own_part(n), max(_ANCHORS, _BLOCK // max(n, 1))
-    starts = range(mine.start, max(mine.stop, mine.start + 1), size)
-    return [slice(start, min(start + size, mine.stop)) for start in starts]
+def blocks(anchors: slice, n: int) -> list[slice]:
+    """Split anchors so that a block of their pairs with all `n` stays small; at least one block."""
+    size = max(_ANCHORS, _BLOCK // max(n, 1))
+    starts = range(anchors.start, max(anchors.stop, anchors.start + 1), size)
+    return [slice(start, min(start + size, anchors.stop)) for start in starts]
 
 
 def anchorwise(of_anchors: OfAnchors, embeddings: Tensor) -> tuple[Tensor, Tensor]:
@@ -34,9 +37,11 @@ def anchorwise(of_anchors: OfAnchors, embeddings: Tensor) -> tuple[Tensor, Tenso
     `[B, k]`, of which the first column counts. Also returned: the numbers of all anchors. No gradient of the gradient
     where the batch takes more than one block.
     """
-    if torch.compiler.is_compiling() or (len(blocks(len(embeddings))) == 1 and not distributed.sharing()):
-        sums, numbers = of_anchors(embeddings, embeddings, slice(0, len(embeddings)))
-        return (sums * _scale(numbers)).to(embeddings.dtype), numbers
+    n = len(embeddings)
+    everyone = slice(0, n)
+    if torch.compiler.is_compiling() or (len(blocks(everyone, n)) == 1 and not distributed.sharing()):
+        sums, numbers = of_anchors(embeddings, embeddings, everyone)
+        return (sums * _scale(numbers)).to(sums.dtype), numbers
     values, numbers = _Anchorwise.apply(embeddings, of_anchors)
     return values, numbers
 
@@ -48,7 +53,7 @@ class _Anchorwise(torch.autograd.Function):
         ctx.of_anchors, scale = of_anchors, _scale(numbers)
         ctx.save_for_backward(embeddings, gradient, scale)
         ctx.mark_non_differentiable(numbers)
-        return (sums * scale).to(embeddings.dtype), numbers
+        return (sums * scale).to(sums.dtype), numbers
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -62,17 +67,33 @@ class _Anchorwise(torch.autograd.Function):
 def _evaluate(
     of_anchors: OfAnchors, embeddings: Tensor, with_gradient: bool, weight: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    n, mine, gradient = len(embeddings), distributed.own_part(len(embeddings)), torch.zeros_like(embeddings)
-    everyones: list[Tensor] = []
-    for rows in blocks(n):
-        weight_of_rows = None if weight is None else weight[rows]
-        found = _block(of_anchors, embeddings, rows, gradient if with_gradient else None, weight_of_rows)
-        # written into place: a small tensor kept from each block would break up the memory that the next one reuses
-        everyones = everyones or [part.new_empty(mine.stop - mine.start, *part.shape[1:]) for part in found]
-        for whole, part in zip(everyones, found, strict=True):
-            whole[rows.start - mine.start : rows.stop - mine.start] = part
-    sums, numbers = (distributed.assembled(whole, mine, n) for whole in everyones)
+    n, mine = len(embeddings), distributed.own_part(len(embeddings))
+
+    def share(anchors: slice) -> tuple[list[Tensor], Tensor]:
+        gradient = torch.zeros_like(embeddings)
+        everyones: list[Tensor] = []
+        for rows in blocks(anchors, n):
+            found = _block(of_anchors, embeddings, rows, gradient if with_gradient else None, weight)
+            # into place: a small tensor kept from each block would break up the memory that the next one reuses
+            everyones = everyones or [part.new_empty(anchors.stop - anchors.start, *part.shape[1:]) for part in found]
+            for whole, part in zip(everyones, found, strict=True):
+                whole[rows.start - anchors.start : rows.stop - anchors.start] = part
+        return everyones, gradient
+
+    shares = threads.each(share, _shares(mine, embeddings.device))
+    sums, numbers = (
+        distributed.assembled(torch.cat(parts), mine, n) for parts in zip(*(parts for parts, _ in shares), strict=True)
+    )
+    gradient = functools.reduce(Tensor.add_, [part for _, part in shares])
     return sums, numbers, distributed.added_up(gradient) if with_gradient else gradient
+
+
+def _shares(anchors: slice, device: torch.device) -> list[slice]:
+    """Split anchors among this process' threads, so that each has a block's at least."""
+    number = anchors.stop - anchors.start
+    shares = min(torch.get_num_threads(), max(number // _ANCHORS, 1)) if device.type == "cpu" else 1
+    ends = [anchors.start + number * k // shares for k in range(shares + 1)]
+    return [slice(start, end) for start, end in pairwise(ends)]
 
 
 def _block(
@@ -84,7 +105,7 @@ def _block(
     anchors, others = embeddings[rows].detach().requires_grad_(), embeddings.detach().requires_grad_()
     with torch.enable_grad():
         sums, numbers = of_anchors(anchors, others, rows)
-    upstream = torch.ones_like(sums) if weight is None else weight.to(sums.dtype)
+    upstream = torch.ones_like(sums) if weight is None else weight[rows].to(sums.dtype)
     of_rows, of_everyone = torch.autograd.grad(sums, (anchors, others), upstream)
     gradient += of_everyone
     gradient[rows] += of_rows

@@ -1,6 +1,7 @@
 """Distances between rows, pairwise or row by row, with finite gradients everywhere."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -41,65 +42,56 @@ def rowwise(x: Tensor, y: Tensor, distance: Distance) -> Tensor:
     return squares if distance == "squared_euclidean" else root(squares)
 
 
+Pairwise = Callable[[Tensor, Tensor], Tensor]
+"""Distances `[N, M]` of every prepared row to every prepared row; near 0 they may be negative by rounding."""
+
+
+def prepared(x: Tensor, distance: Distance) -> tuple[Tensor, Pairwise]:
+    """Return rows `[N, D]` with what can be done once for all pairs done, and what gives their distances."""
+    if distance == "cosine":
+        return normalize(x), _cosine
+    if distance == "squared_euclidean":
+        return _with_squares(centered(x)), _squared_euclidean
+    if x.dtype == torch.float64:
+        return centered(x), partial(torch.cdist, compute_mode="donot_use_mm_for_euclid_dist")
+    # the square root magnifies rounding: in float32 a row would have a distance of 1e-4 to itself
+    return _with_squares(centered(x).double()), _euclidean
+
+
+def _with_squares(x: Tensor) -> Tensor:
+    return torch.cat([x, x.square().sum(1, keepdim=True), torch.ones_like(x[:, :1])], 1)
+
+
 def _squared_euclidean(x: Tensor, y: Tensor) -> Tensor:
     # |x|^2 + |y|^2 - 2 x y in one matrix product: rows are [x, |x|^2, 1]
     return torch.cat([-2 * x[:, :-2], x[:, -1:], x[:, -2:-1]], 1) @ y.T
 
 
 def _euclidean(x: Tensor, y: Tensor) -> Tensor:
-    if x.dtype == torch.float64:
-        return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+    squares = _squared_euclidean(x, y)
     if torch.compiler.is_compiling():
-        return _root_of_double(x, y)
-    distances: Tensor = _Euclidean.apply(x, y)
+        return root(squares.float())
+    distances: Tensor = _FloatRoot.apply(squares)
     return distances
 
 
-def _root_of_double(x: Tensor, y: Tensor) -> Tensor:
-    # the square root magnifies rounding: in float32 a row would have a distance of 1e-4 to itself
-    return root(_squared_euclidean(_with_squares(x.double()), _with_squares(y.double())).to(x.dtype))
-
-
-class _Euclidean(torch.autograd.Function):
-    """`_root_of_double` in fewer steps."""
+class _FloatRoot(torch.autograd.Function):
+    """`root(x.float())` in fewer steps."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
-        distances = _squared_euclidean(_with_squares(x.double()), _with_squares(y.double())).to(x.dtype)
-        distances.clamp_min_(0).sqrt_()
-        ctx.save_for_backward(x, y, distances)
-        return distances
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        result = x.float().clamp_min_(0).sqrt_()
+        ctx.save_for_backward(result)
+        return result
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        x, y, distances = ctx.saved_tensors
-        if torch.is_grad_enabled():  # somebody wants the gradient of this gradient
-            x, y = x.view_as(x), y.view_as(y)  # they may be one tensor
-            of_x, of_y = torch.autograd.grad(_root_of_double(x, y), (x, y), grad, create_graph=True)
-            return of_x, of_y
-        slopes = (grad / distances).masked_fill_(distances == 0, 0).double()
-        of_x = slopes.sum(1, keepdim=True) * x - slopes @ y.double()
-        of_y = slopes.sum(0).unsqueeze(1) * y - slopes.T @ x.double()
-        return of_x.to(x.dtype), of_y.to(y.dtype)
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (result,) = ctx.saved_tensors
+        return (grad / (2 * result.masked_fill(result == 0, torch.inf))).double()
 
 
 def _cosine(x: Tensor, y: Tensor) -> Tensor:
     return 1 - x @ y.T
-
-
-PAIRWISE: dict[Distance, Callable[[Tensor, Tensor], Tensor]] = {
-    "squared_euclidean": _squared_euclidean,
-    "euclidean": _euclidean,
-    "cosine": _cosine,
-}
-"""Distances of every prepared row to every prepared row, `[N, M]`; near 0 they may be negative by rounding."""
-
-
-def prepared(x: Tensor, distance: Distance) -> Tensor:
-    """Return the rows `[N, D]` as `PAIRWISE` wants them, what can be done once for all pairs being done."""
-    if distance == "cosine":
-        return normalize(x)
-    return _with_squares(centered(x)) if distance == "squared_euclidean" else centered(x)
 
 
 def centered(x: Tensor) -> Tensor:
@@ -114,7 +106,3 @@ def centered(x: Tensor) -> Tensor:
     mean = rows.mean(0)
     step = (rows - mean).abs().amax().log2().floor().exp2()
     return x - torch.where(step > 0, (mean / step).round() * step, rows[0])
-
-
-def _with_squares(x: Tensor) -> Tensor:
-    return torch.cat([x, x.square().sum(1, keepdim=True), torch.ones_like(x[:, :1])], 1)

@@ -5,11 +5,6 @@ make an int64, so that a plain sort of integers, for which numpy has vector inst
 A float64 leaves no room for a column, and a flag replaces its last bit.
 """
 
-import functools
-import os
-from concurrent.futures import ThreadPoolExecutor
-
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,8 +14,6 @@ BEHIND = (1 << 32) - 1
 """A column behind all others."""
 
 _FLAG = 1 << 31
-_MANY = 1 << 15
-"""How many keys are worth waking other threads."""
 
 
 def keys(x: Tensor, columns: Tensor, flags: Tensor | None = None) -> Tensor:
@@ -30,41 +23,29 @@ def keys(x: Tensor, columns: Tensor, flags: Tensor | None = None) -> Tensor:
         bits = bits ^ (bits >> 63 & torch.iinfo(torch.int64).max)
         return bits if flags is None else bits.bitwise_and_(~1).add_(flags)
     bits = x.contiguous().view(torch.int32)
-    bits = (bits >> 31).bitwise_and_(torch.iinfo(torch.int32).max).bitwise_xor_(bits)
-    return torch.add(columns if flags is None else columns + flags * _FLAG, bits.long(), alpha=1 << 32)
+    upper = (bits >> 31).bitwise_and_(torch.iinfo(torch.int32).max).bitwise_xor_(bits).long()
+    lower = columns if flags is None else columns + flags * _FLAG
+    return torch.add(lower, upper, alpha=1 << 32, out=upper)
 
 
-def sort(keys: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Sort the rows of keys of that dtype, which are lost; return them and their columns."""
-    if dtype == torch.float64:
-        ordered, columns = keys.sort(1)
-        return ordered, columns
-    if keys.device.type == "cpu" and not torch.compiler.is_compiling():
-        _sort(keys.numpy())
-    else:
-        keys = keys.sort(1).values
-    return keys, keys & (_FLAG - 1)
+class Ordered:
+    """Rows of keys made of that dtype, in ascending order; the rows given are lost."""
 
+    def __init__(self, keys: Tensor, dtype: torch.dtype) -> None:
+        self._columns: Tensor | None = None
+        self._flag = 1 if dtype == torch.float64 else _FLAG
+        if dtype == torch.float64:
+            keys, self._columns = keys.sort(1)
+        elif keys.device.type == "cpu" and not torch.compiler.is_compiling():
+            keys.numpy().sort(axis=1)
+        else:
+            keys = keys.sort(1).values
+        self.keys = keys
 
-def flagged(keys: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return which keys of that dtype carry the flag."""
-    return keys & (1 if dtype == torch.float64 else _FLAG) != 0
+    def flagged(self) -> Tensor:
+        """Return which keys carry the flag."""
+        return self.keys & self._flag != 0
 
-
-def _sort(rows: np.ndarray) -> None:
-    """Sort rows in place, many with as many threads as torch has."""
-    threads = min(torch.get_num_threads(), len(rows))
-    if threads == 1 or rows.size < _MANY:
-        rows.sort(axis=1)
-    else:
-        mine, *others = np.array_split(rows, threads)
-        tasks = [_pool(os.getpid()).submit(part.sort, axis=1) for part in others]
-        mine.sort(axis=1)
-        for task in tasks:
-            task.result()
-
-
-@functools.cache
-def _pool(process: int) -> ThreadPoolExecutor:
-    """Return threads of this process: those of one that forked are not in its children."""
-    return ThreadPoolExecutor(thread_name_prefix="lossframe-sort")
+    def columns(self) -> Tensor:
+        """Return the keys' columns, perhaps in place of the keys: ask for all else before."""
+        return self.keys.bitwise_and_(_FLAG - 1) if self._columns is None else self._columns

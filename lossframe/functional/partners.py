@@ -9,23 +9,23 @@ class Partners:
 
     def __init__(self, labels: Tensor) -> None:
         labels = labels.reshape(-1).contiguous()
-        ordered, self.order = labels.sort()
+        ordered, order = labels.sort()
         self.start = torch.searchsorted(ordered, labels)
         self.count = torch.searchsorted(ordered, labels, right=True) - self.start
-        self.width = len(labels)
+        width = len(labels)
         if labels.numel() and labels.device.type == "cpu" and not torch.compiler.is_compiling():
-            self.width = int(self.count.max())  # on a GPU, reading it would wait
+            width = int(self.count.max())  # on a GPU, reading it would wait
+        self.place = torch.arange(len(labels), device=labels.device)
+        self.groups = torch.cat([order, order[:width]]).unfold(0, width, 1)  # from each start on, with some of the next
 
     def of(self, rows: slice) -> tuple[Tensor, Tensor]:
         """Return the columns `[B, width]` of the class of each row, and which of them are positives of it.
 
         What is no positive, for want of members of the class, points at the row itself.
         """
-        number = torch.arange(self.width, device=self.order.device)
-        inside = number < self.count[rows, None]
-        itself = torch.arange(rows.start, rows.stop, device=self.order.device)[:, None]
-        places = (self.start[rows, None] + number).clamp_max_(len(self.order) - 1)
-        columns = torch.where(inside, self.order[places], itself)
+        itself = self.place[rows, None]
+        inside = self.place[: self.groups.shape[1]] < self.count[rows, None]
+        columns = torch.where(inside, self.groups[self.start[rows]], itself)
         return columns, columns != itself
 
     @property

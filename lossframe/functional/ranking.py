@@ -18,10 +18,11 @@ def pair_sums(scores: Tensor, positive: Tensor, margin: float, power: int) -> Te
     center = scores.detach().double().sum() / max(len(scores), 1)
     limits = (center - scores.detach().double()).add_(margin * positive).to(scores.dtype)
     keys = ordering.keys(limits, torch.arange(len(scores), device=scores.device), positive)[None]
-    (ordered,), (order,) = ordering.sort(keys, limits.dtype)
+    ordered = ordering.Ordered(keys, limits.dtype)
+    (flags,), (order,) = ordered.flagged(), ordered.columns()
     lowness = center - scores.gather(0, order).double()  # single precision moves half the bytes about
     sums_before = _sums_before if torch.compiler.is_compiling() else _SumsBefore.apply
-    sums = sums_before(lowness, ordering.flagged(ordered, limits.dtype), margin, power).to(scores.dtype)
+    sums = sums_before(lowness, flags, margin, power).to(scores.dtype)
     return torch.zeros_like(scores).scatter(0, order, sums)
 
 

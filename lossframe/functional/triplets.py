@@ -1,13 +1,12 @@
 """The triplets of a batch: all of them, the semi-hard ones, the hardest ones."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from lossframe import distributed
 from lossframe.functional import ordering
 from lossframe.functional.blocks import blocks
+from lossframe.functional.distances import Pairwise
 from lossframe.functional.partners import Partners
 
 
@@ -26,12 +25,12 @@ def hinges(distances: Tensor, partners: Partners, rows: slice, margin: float) ->
 def _violations(distances: Tensor, partners: Partners, rows: slice, margin: float) -> tuple[Tensor, Tensor]:
     """Return how often each distance counts, and the numbers of violated triplets."""
     same, positive = partners.of(rows)
-    nearest, columns = _negatives(distances, same)
+    negatives = _in_order(distances, same)
     limits = torch.where(positive, distances.gather(1, same) + margin, -torch.inf)
-    before = torch.searchsorted(nearest, ordering.keys(limits, torch.zeros_like(same)))
+    before = torch.searchsorted(negatives.keys, ordering.keys(limits, torch.zeros_like(same)))
     behind = torch.zeros_like(distances).scatter_add_(1, before, torch.ones_like(limits))
-    behind[:, 0] -= same.shape[1]  # minus the limits behind each place, once they are added up
-    factors = torch.empty_like(distances).scatter_(1, columns, behind.cumsum(1))
+    behind[:, :1] -= same.shape[1]  # minus the limits behind each place, once they are added up
+    factors = torch.empty_like(distances).scatter_(1, negatives.columns(), behind.cumsum_(1))
     factors.scatter_(1, same, before.to(factors.dtype))
     return factors, before.sum(1).to(factors.dtype)
 
@@ -42,29 +41,28 @@ def semi_hard(distances: Tensor, partners: Partners, rows: slice) -> tuple[Tenso
     The negative is the nearest one that is farther than the positive; where none is, the farthest one.
     """
     same, positive = partners.of(rows)
-    nearest, columns = _negatives(distances.detach(), same)
-    of_positive = distances.gather(1, same)
+    negatives, of_positive = _in_order(distances.detach(), same), distances.gather(1, same)
     beyond = ordering.keys(of_positive.detach(), torch.full_like(same, ordering.BEHIND))
-    farther = torch.searchsorted(nearest, beyond, right=True)
+    farther = torch.searchsorted(negatives.keys, beyond, right=True)
     last = partners.negatives[rows, None] - 1
-    chosen = columns.gather(1, torch.minimum(farther, last).clamp_min(0))
+    chosen = negatives.columns().gather(1, torch.minimum(farther, last).clamp_min(0))
     return of_positive - distances.gather(1, chosen), positive & (last >= 0)
 
 
-def _negatives(distances: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the keys of each anchor's negatives in ascending order, and their columns; its class comes last."""
+def _in_order(distances: Tensor, same: Tensor) -> ordering.Ordered:
+    """Return each anchor's negatives in ascending order; its own class comes last."""
     place = torch.arange(distances.shape[1], device=distances.device)
-    return ordering.sort(ordering.keys(distances, place).scatter_(1, same, ordering.LAST + same), distances.dtype)
+    keys = ordering.keys(distances, place).scatter_(1, same, ordering.LAST + same)
+    return ordering.Ordered(keys, distances.dtype)
 
 
-def hardest(embeddings: Tensor, partners: Partners, pairwise: Callable[[Tensor, Tensor], Tensor]) -> list[Tensor]:
+def hardest(embeddings: Tensor, pairwise: Pairwise, partners: Partners) -> list[Tensor]:
     """Return the indices `[N]` of each anchor's farthest positive and nearest negative; any where none is."""
-    chosen = []
-    for rows in blocks(len(embeddings)):
+    n, chosen = len(embeddings), []
+    for rows in blocks(distributed.own_part(n), n):
         columns, positive = partners.of(rows)
         distances = pairwise(embeddings[rows], embeddings)
         farthest = torch.where(positive, distances.gather(1, columns), -torch.inf).argmax(1, keepdim=True)
         nearest = distances.scatter(1, columns, torch.inf).argmin(1)
         chosen.append((columns.gather(1, farthest).squeeze(1), nearest))
-    n, mine = len(embeddings), distributed.own_part(len(embeddings))
-    return [distributed.assembled(torch.cat(parts), mine, n) for parts in zip(*chosen, strict=True)]
+    return [distributed.assembled(torch.cat(parts), distributed.own_part(n), n) for parts in zip(*chosen, strict=True)]

@@ -9,7 +9,7 @@ from lossframe import checks
 from lossframe.errors import InputError
 from lossframe.functional.blocks import anchorwise
 from lossframe.functional.contrast import softmax_sums
-from lossframe.functional.distances import PAIRWISE, normalize, prepared
+from lossframe.functional.distances import normalize, prepared
 from lossframe.functional.partners import Partners
 from lossframe.loss import Loss, LossOptions
 from lossframe.losses.metric_learning import MetricLearning
@@ -33,13 +33,15 @@ class ContrastiveLoss(MetricLearning):
     def loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Return one value per anchor."""
         labels = labels.reshape(-1)
+        samples, pairwise = prepared(embeddings, "euclidean")
 
         def of_anchors(anchors: Tensor, everyone: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
-            same = labels[rows, None] == labels[None, :]
-            sums = pair_penalty(PAIRWISE["euclidean"](anchors, everyone), same, self.margin).sum(1)
+            distances = pairwise(anchors, everyone)
+            gap = torch.where(labels[rows, None] == labels, distances, self.margin - distances).relu()
+            sums = torch.linalg.vecdot(gap, gap) / 2
             return sums, torch.full_like(sums.detach(), len(labels) - 1)
 
-        return anchorwise(of_anchors, prepared(embeddings, "euclidean"))[0]
+        return anchorwise(of_anchors, samples)[0]
 
 
 class PairContrastiveLoss(Loss):
@@ -68,7 +70,8 @@ class PairContrastiveLoss(Loss):
 
     def loss(self, distance: Tensor, target: Tensor) -> Tensor:
         """Return one value per pair."""
-        return pair_penalty(distance, target, self.margin)
+        same = target.to(distance.dtype)
+        return 0.5 * (same * distance.square() + (1 - same) * (self.margin - distance).relu().square())
 
 
 class SoftmaxContrast(MetricLearning):
@@ -144,9 +147,3 @@ class SupConLoss(SoftmaxContrast):
     def loss(self, embeddings: Tensor, labels: Tensor, views: Tensor | None = None) -> Tensor:
         """Return one value per sample."""
         return self.contrast(embeddings, labels.reshape(-1), views, over_pairs=False)
-
-
-def pair_penalty(distance: Tensor, same: Tensor, margin: float) -> Tensor:
-    """Return half the squared distance of pairs that are the same, half the squared lack of margin of others."""
-    same = same.to(distance.dtype)
-    return 0.5 * (same * distance.square() + (1 - same) * (margin - distance).relu().square())

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from lossframe import checks
 from lossframe.functional import triplets
 from lossframe.functional.blocks import anchorwise
-from lossframe.functional.distances import PAIRWISE, Distance, check_distance, prepared, rowwise
+from lossframe.functional.distances import Distance, check_distance, prepared, rowwise
 from lossframe.functional.partners import Partners
 from lossframe.loss import Loss, LossOptions
 from lossframe.losses.metric_learning import MetricLearning
@@ -81,14 +81,15 @@ class BatchAllTripletLoss(MetricLearning):
     def loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Return one value per anchor."""
         partners = Partners(labels)
+        samples, pairwise = prepared(embeddings, self.distance)
 
         def of_anchors(anchors: Tensor, everyone: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
-            distances = PAIRWISE[self.distance](anchors, everyone)
+            distances = pairwise(anchors, everyone)
             sums, active = triplets.hinges(distances, partners, rows, self.margin)
             averaged = active if self.average == "nonzero" else partners.triplets[rows]
             return sums, torch.stack([averaged, active], 1)
 
-        values, numbers = anchorwise(of_anchors, prepared(embeddings, self.distance))
+        values, numbers = anchorwise(of_anchors, samples)
         self.log("active_triplets", divide(numbers[:, 1].sum(), partners.triplets.sum()))
         return values
 
@@ -120,8 +121,7 @@ class BatchHardTripletLoss(MetricLearning):
         """Return one value per anchor."""
         if not len(embeddings):
             return embeddings.sum(1)
-        rows = prepared(embeddings.detach(), self.distance)
-        positive, negative = triplets.hardest(rows, Partners(labels), PAIRWISE[self.distance])
+        positive, negative = triplets.hardest(*prepared(embeddings.detach(), self.distance), Partners(labels))
         gap = rowwise(embeddings, embeddings[positive], self.distance) - rowwise(
             embeddings, embeddings[negative], self.distance
         )
@@ -160,11 +160,12 @@ class BatchSemiHardTripletLoss(MetricLearning):
     def loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Return one value per anchor."""
         partners = Partners(labels)
+        samples, pairwise = prepared(embeddings, self.distance)
 
         def of_anchors(anchors: Tensor, everyone: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
-            distances = PAIRWISE[self.distance](anchors, everyone)
+            distances = pairwise(anchors, everyone)
             gap, valid = triplets.semi_hard(distances, partners, rows)
             values = F.softplus(gap) if self.soft_margin else (gap + self.margin).relu()
             return torch.where(valid, values, 0).sum(1), valid.sum(1)
 
-        return anchorwise(of_anchors, prepared(embeddings, self.distance))[0]
+        return anchorwise(of_anchors, samples)[0]

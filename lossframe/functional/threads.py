@@ -1,0 +1,39 @@
+"""Threads of one core each, for work of many small steps: within each step, cores would wait for one another."""
+
+import functools
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+def each(work: Callable[[A], B], parts: Sequence[A]) -> list[B]:
+    """Return what the work on each part gives, all parts at once; without gradient."""
+    if len(parts) == 1:
+        with torch.no_grad():
+            return [work(parts[0])]
+    tasks = [_pool(os.getpid(), torch.get_num_threads()).submit(torch.no_grad()(work), part) for part in parts]
+    return [task.result() for task in tasks]
+
+
+@functools.cache
+def _pool(process: int, number: int) -> ThreadPoolExecutor:
+    """Start threads of this process, for those of one that forked are not in its children."""
+    ready = threading.Barrier(number + 1)
+
+    def start() -> None:
+        torch.set_num_threads(1)  # of this thread, and of those that start later
+        ready.wait()
+
+    pool = ThreadPoolExecutor(number, "lossframe", start)
+    for _ in range(number):
+        pool.submit(int)
+    ready.wait()
+    torch.set_num_threads(number)
+    return pool
