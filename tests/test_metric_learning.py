@@ -10,6 +10,7 @@ from torch import Tensor
 from lossframe import InputError, Loss, losses
 from lossframe.functional import blocks
 from lossframe.functional.distances import centered, prepared
+from lossframe.functional.threads import each
 
 N, D = 24, 4
 DISTANCES = ["squared_euclidean", "euclidean", "cosine"]
@@ -19,8 +20,9 @@ DISTANCES = ["squared_euclidean", "euclidean", "cosine"]
 def _blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     if request.param == "many blocks":
-        monkeypatch.setattr(blocks, "_BLOCK", 5 * N)
-        monkeypatch.setattr(blocks, "_ANCHORS", 1)
+        monkeypatch.setattr(blocks, "_BLOCK", 5 * N * 8)
+        monkeypatch.setattr(blocks, "_ANCHORS", 8)
+        monkeypatch.setattr(blocks, "_SHARE", 7)
 
 
 def between(x: Tensor, distance: str) -> Tensor:
@@ -122,20 +124,40 @@ def test_a_triplet_exactly_at_the_margin_is_not_active(margin: float, average: s
     assert single.item() == pytest.approx(wanted.item(), rel=1e-6)
 
 
-@pytest.mark.parametrize("miner", [losses.BatchAllTripletLoss, losses.BatchSemiHardTripletLoss])
+THREADS = (1, 2, 5)
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """Give back the number of threads."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("relational", [losses.BatchAllTripletLoss, losses.BatchSemiHardTripletLoss, losses.SupConLoss])
 @pytest.mark.parametrize("n", [0, 1, 2, 300])
-def test_any_number_of_threads_gives_the_same_triplets(miner: type[Loss], n: int) -> None:
-    x, y = torch.randn(n, D), torch.arange(n) % 7
-    threads, found = torch.get_num_threads(), []
-    try:
-        for number in (1, 2, 5):
-            torch.set_num_threads(number)
-            leaf = x.clone().requires_grad_()
-            value = miner()(leaf, y)
-            found.append((value.detach(), *torch.autograd.grad(value, leaf)))
-    finally:
-        torch.set_num_threads(threads)
-    torch.testing.assert_close(found[1:], found[:1] * 2, rtol=1e-5, atol=1e-6)
+def test_any_number_of_threads_gives_the_same_loss(relational: type[Loss], n: int, reduction: str) -> None:
+    x, y, found = torch.randn(n, D, dtype=torch.float64), torch.arange(n) % 7, []
+    for number in THREADS:
+        torch.set_num_threads(number)
+        leaf = x.clone().requires_grad_()
+        values = relational(reduction=reduction)(leaf, y)
+        weight = torch.linspace(-1, 2, values.numel(), dtype=values.dtype).reshape(values.shape)
+        found.append((values.detach(), *torch.autograd.grad(values, leaf, weight)))
+        assert torch.get_num_threads() == number
+    torch.testing.assert_close(found[1:], found[:1] * 2, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.usefixtures("threads")
+def test_work_shared_out_over_threads_comes_back_in_order_or_fails() -> None:
+    for number in THREADS:
+        torch.set_num_threads(number)
+        assert each(lambda part: (part**2, torch.is_grad_enabled()), range(7)) == [(k**2, False) for k in range(7)]
+        with pytest.raises(ZeroDivisionError):
+            each(lambda part: 1 / part, [2, 1, 0])
 
 
 def test_remembers_the_share_of_active_triplets() -> None:

@@ -19,13 +19,15 @@ from lossframe.functional import threads
 OfAnchors = Callable[[Tensor, Tensor, slice], tuple[Tensor, Tensor]]
 """Embeddings of some anchors `[B, D]`, of everyone `[N, D]`, and which rows the anchors are -> sums `[B]`, numbers."""
 
-_BLOCK, _ANCHORS = 1 << 17, 128
-"""How many pairs are held at a time, for at least how many anchors: products of fewer rows are slow."""
+_BLOCK, _ANCHORS = 3 << 18, 384
+"""How many bytes of pairs are held at a time, and of a column of them at least: products of fewer rows are slow."""
+_SHARE = 1 << 10
+"""How many anchors are worth a thread, which holds a block and a gradient of its own."""
 
 
-def blocks(anchors: slice, n: int) -> list[slice]:
-    """Split anchors so that a block of their pairs with all `n` stays small; at least one block."""
-    size = max(_ANCHORS, _BLOCK // max(n, 1))
+def blocks(embeddings: Tensor, anchors: slice) -> list[slice]:
+    """Split anchors so that a block of their pairs with all embeddings stays small; at least one block."""
+    size = max(_ANCHORS, _BLOCK // max(len(embeddings), 1)) // embeddings.itemsize
     starts = range(anchors.start, max(anchors.stop, anchors.start + 1), size)
     return [slice(start, min(start + size, anchors.stop)) for start in starts]
 
@@ -37,9 +39,8 @@ def anchorwise(of_anchors: OfAnchors, embeddings: Tensor) -> tuple[Tensor, Tenso
     `[B, k]`, of which the first column counts. Also returned: the numbers of all anchors. No gradient of the gradient
     where the batch takes more than one block.
     """
-    n = len(embeddings)
-    everyone = slice(0, n)
-    if torch.compiler.is_compiling() or (len(blocks(everyone, n)) == 1 and not distributed.sharing()):
+    everyone = slice(0, len(embeddings))
+    if torch.compiler.is_compiling() or (len(blocks(embeddings, everyone)) == 1 and not distributed.sharing()):
         sums, numbers = of_anchors(embeddings, embeddings, everyone)
         return (sums * _scale(numbers)).to(sums.dtype), numbers
     values, numbers = _Anchorwise.apply(embeddings, of_anchors)
@@ -72,7 +73,7 @@ def _evaluate(
     def share(anchors: slice) -> tuple[list[Tensor], Tensor]:
         gradient = torch.zeros_like(embeddings)
         everyones: list[Tensor] = []
-        for rows in blocks(anchors, n):
+        for rows in blocks(embeddings, anchors):
             found = _block(of_anchors, embeddings, rows, gradient if with_gradient else None, weight)
             # into place: a small tensor kept from each block would break up the memory that the next one reuses
             everyones = everyones or [part.new_empty(anchors.stop - anchors.start, *part.shape[1:]) for part in found]
@@ -89,9 +90,9 @@ def _evaluate(
 
 
 def _shares(anchors: slice, device: torch.device) -> list[slice]:
-    """Split anchors among this process' threads, so that each has a block's at least."""
+    """Split anchors among this process' threads."""
     number = anchors.stop - anchors.start
-    shares = min(torch.get_num_threads(), max(number // _ANCHORS, 1)) if device.type == "cpu" else 1
+    shares = min(torch.get_num_threads(), max(number // _SHARE, 1)) if device.type == "cpu" else 1
     ends = [anchors.start + number * k // shares for k in range(shares + 1)]
     return [slice(start, end) for start, end in pairwise(ends)]
 

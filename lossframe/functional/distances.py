@@ -87,7 +87,7 @@ class _FloatRoot(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (result,) = ctx.saved_tensors
-        return (grad / (2 * result.masked_fill(result == 0, torch.inf))).double()
+        return grad.double().div_(result.masked_fill(result == 0, torch.inf).mul_(2))
 
 
 def _cosine(x: Tensor, y: Tensor) -> Tensor:

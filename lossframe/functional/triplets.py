@@ -59,7 +59,7 @@ def _in_order(distances: Tensor, same: Tensor) -> ordering.Ordered:
 def hardest(embeddings: Tensor, pairwise: Pairwise, partners: Partners) -> list[Tensor]:
     """Return the indices `[N]` of each anchor's farthest positive and nearest negative; any where none is."""
     n, chosen = len(embeddings), []
-    for rows in blocks(distributed.own_part(n), n):
+    for rows in blocks(embeddings, distributed.own_part(n)):
         columns, positive = partners.of(rows)
         distances = pairwise(embeddings[rows], embeddings)
         farthest = torch.where(positive, distances.gather(1, columns), -torch.inf).argmax(1, keepdim=True)
