@@ -3,11 +3,15 @@
 import pickle
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from lossframe.distributed.group import collective_device, world_size
+
+_HEAD = 8
+"""How many bytes say how long a message is."""
 
 
 def exchange(message: object, capacity: int, device: torch.device) -> list[Any]:
@@ -19,27 +23,21 @@ def exchange(message: object, capacity: int, device: torch.device) -> list[Any]:
     """
     if world_size() == 1:
         return [message]
-    content = torch.frombuffer(bytearray(pickle.dumps(message)), dtype=torch.uint8)
+    content = pickle.dumps(message)
     everyone = _send(content, capacity, device)
-    sizes = [_size(buffer) for buffer in everyone]
+    sizes = [int.from_bytes(buffer[:_HEAD].tobytes()) for buffer in everyone]
     if max(sizes) > capacity:
         everyone = _send(content, max(sizes), device)
-    return [pickle.loads(buffer[8 : 8 + size].numpy().tobytes()) for buffer, size in zip(everyone, sizes, strict=True)]
+    return [pickle.loads(buffer[_HEAD : _HEAD + size]) for buffer, size in zip(everyone, sizes, strict=True)]
 
 
-def _send(content: Tensor, capacity: int, device: torch.device) -> list[Tensor]:
-    buffer = torch.zeros(8 + capacity, dtype=torch.uint8)
-    buffer[:8] = torch.tensor([content.numel()], dtype=torch.int64).view(torch.uint8)
-    fitting = content[:capacity]
-    buffer[8 : 8 + fitting.numel()] = fitting
-    buffer = buffer.to(device)
-    everyone = [torch.empty_like(buffer) for _ in range(world_size())]
-    dist.all_gather(everyone, buffer)
-    return list(torch.stack(everyone).cpu())
-
-
-def _size(buffer: Tensor) -> int:
-    return int(buffer[:8].clone().view(torch.int64).item())
+def _send(content: bytes, capacity: int, device: torch.device) -> np.ndarray:
+    """Return each rank's row: the number of bytes of its content, and as many of them as fit."""
+    row = (len(content).to_bytes(_HEAD) + content[:capacity]).ljust(_HEAD + capacity, b"\0")
+    mine = torch.frombuffer(bytearray(row), dtype=torch.uint8).to(device)
+    everyone = mine.new_empty(world_size(), len(mine))
+    dist.all_gather(list(everyone), mine)
+    return everyone.cpu().numpy()
 
 
 def anywhere(flag: Tensor) -> bool:
