@@ -22,7 +22,7 @@ def _blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if request.param == "many blocks":
         monkeypatch.setattr(blocks, "_BLOCK", 5 * N * 8)
         monkeypatch.setattr(blocks, "_ANCHORS", 8)
-        monkeypatch.setattr(blocks, "_SHARE", 7)
+        monkeypatch.setattr(blocks, "_SHARE", 1)
 
 
 def between(x: Tensor, distance: str) -> Tensor:

@@ -21,8 +21,8 @@ OfAnchors = Callable[[Tensor, Tensor, slice], tuple[Tensor, Tensor]]
 
 _BLOCK, _ANCHORS = 3 << 18, 384
 """How many bytes of pairs are held at a time, and of a column of them at least: products of fewer rows are slow."""
-_SHARE = 1 << 10
-"""How many anchors are worth a thread, which holds a block and a gradient of its own."""
+_SHARE = 128
+"""How many anchors are worth a thread, which holds a block and a gradient of its own, for each byte of a number."""
 
 
 def blocks(embeddings: Tensor, anchors: slice) -> list[slice]:
@@ -81,7 +81,7 @@ def _evaluate(
                 whole[rows.start - anchors.start : rows.stop - anchors.start] = part
         return everyones, gradient
 
-    shares = threads.each(share, _shares(mine, embeddings.device))
+    shares = threads.each(share, _shares(embeddings, mine))
     sums, numbers = (
         distributed.assembled(torch.cat(parts), mine, n) for parts in zip(*(parts for parts, _ in shares), strict=True)
     )
@@ -89,10 +89,11 @@ def _evaluate(
     return sums, numbers, distributed.added_up(gradient) if with_gradient else gradient
 
 
-def _shares(anchors: slice, device: torch.device) -> list[slice]:
+def _shares(embeddings: Tensor, anchors: slice) -> list[slice]:
     """Split anchors among this process' threads."""
     number = anchors.stop - anchors.start
-    shares = min(torch.get_num_threads(), max(number // _SHARE, 1)) if device.type == "cpu" else 1
+    worth = number // (_SHARE * embeddings.itemsize) if embeddings.device.type == "cpu" else 1
+    shares = max(1, min(torch.get_num_threads(), worth))
     ends = [anchors.start + number * k // shares for k in range(shares + 1)]
     return [slice(start, end) for start, end in pairwise(ends)]
 
