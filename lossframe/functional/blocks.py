@@ -2,7 +2,7 @@
 
 The gradient is computed along with the values, block by block, for the sum of all values. Where the reduction turns
 out to want just that, backward is a multiplication; where it weighs the anchors, the blocks are computed again.
-Ranks that hold the same batch share its anchors out, and add up what they found.
+Ranks that hold the same batch share its anchors out, and add up what they found; on a CPU so do a rank's threads.
 """
 
 import functools

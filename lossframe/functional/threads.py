@@ -25,7 +25,7 @@ def each(work: Callable[[A], B], parts: Sequence[A]) -> list[B]:
 @functools.cache
 def _pool(process: int, number: int) -> ThreadPoolExecutor:
     """Start threads of this process, for those of one that forked are not in its children."""
-    ready = threading.Barrier(number + 1)
+    ready = threading.Barrier(number + 1, timeout=60)
 
     def start() -> None:
         torch.set_num_threads(1)  # of this thread, and of those that start later
