@@ -103,7 +103,7 @@ class SoftmaxContrast(MetricLearning):
         partners = Partners(labels if views is None else torch.cat([labels, labels]))
 
         def of_anchors(anchors: Tensor, everyone: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
-            sums, number = softmax_sums(anchors @ everyone.T / self.temperature, partners, rows)
+            sums, number = softmax_sums((anchors / self.temperature) @ everyone.T, partners, rows)
             return (sums, number) if over_pairs else (sums / number.clamp_min(1), number > 0)
 
         values, _ = anchorwise(of_anchors, normalize(samples))
