@@ -148,6 +148,8 @@ def test_any_number_of_threads_gives_the_same_loss(relational: type[Loss], n: in
         weight = torch.linspace(-1, 2, values.numel(), dtype=values.dtype).reshape(values.shape)
         found.append((values.detach(), *torch.autograd.grad(values, leaf, weight)))
         assert torch.get_num_threads() == number
+        with torch.inference_mode():  # as in Lightning's validation
+            torch.testing.assert_close(relational(reduction=reduction)(x, y), values.detach(), rtol=0, atol=0)
     torch.testing.assert_close(found[1:], found[:1] * 2, rtol=1e-12, atol=1e-12)
 
 
