@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from lossframe.errors import InputError, names, nearest
 
@@ -54,8 +56,7 @@ def prepared(x: Tensor, distance: Distance) -> tuple[Tensor, Pairwise]:
         return _with_squares(centered(x)), _squared_euclidean
     if x.dtype == torch.float64:
         return centered(x), partial(torch.cdist, compute_mode="donot_use_mm_for_euclid_dist")
-    # the square root magnifies rounding: in float32 a row would have a distance of 1e-4 to itself
-    return _with_squares(centered(x).double()), _euclidean
+    return _with_squares(centered(x).float()), _euclidean
 
 
 def _with_squares(x: Tensor) -> Tensor:
@@ -67,12 +68,47 @@ def _squared_euclidean(x: Tensor, y: Tensor) -> Tensor:
     return torch.cat([-2 * x[:, :-2], x[:, -1:], x[:, -2:-1]], 1) @ y.T
 
 
+_NEAR = 2.0**-6
+"""What share of |x|^2 a square is that lost too many digits to rounding: without a square root of them, it would do."""
+_FEW = 32
+"""How many near pairs a row may have, for their differences to cost less than float64 for all."""
+
+
 def _euclidean(x: Tensor, y: Tensor) -> Tensor:
-    squares = _squared_euclidean(x, y)
-    if torch.compiler.is_compiling():
-        return root(squares.float())
-    distances: Tensor = _FloatRoot.apply(squares)
-    return distances
+    if x.device.type == "cpu" and not torch.compiler.is_compiling():
+        squares = _squared_euclidean(x.detach(), y.detach())
+        near = torch.from_numpy(np.flatnonzero(squares.numpy() <= _NEAR * x[:, -2:-1].detach().numpy()))
+        if len(near) <= _FEW * len(x):
+            return cast(Tensor, _CorrectedRoot.apply(squares, near, x, y))
+    squares = _squared_euclidean(*(_with_squares(rows[:, :-2].double()) for rows in (x, y)))
+    return root(squares.float()) if torch.compiler.is_compiling() else cast(Tensor, _FloatRoot.apply(squares))
+
+
+class _CorrectedRoot(torch.autograd.Function):
+    """Distances of `x` to `y` from their squares and, where those are near 0, from differences; so in the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, squares: Tensor, near: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        row, column = near // len(y), near % len(y)
+        squares.view(-1)[near] = (x[row, :-2] - y[column, :-2]).square().sum(1)
+        distances = squares.sqrt_()
+        ctx.mark_dirty(squares)
+        ctx.save_for_backward(distances, near, x, y)
+        return distances
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, Tensor, Tensor]:
+        # of x it is the sum over y of w (x - y), where w = grad / distance
+        distances, near, x, y = ctx.saved_tensors
+        weights = grad / distances
+        of_near = torch.where(distances.view(-1)[near] > 0, weights.view(-1)[near], 0)
+        weights.view(-1)[near] = 0
+        row, column = near // len(y), near % len(y)
+        differences = (x[row] - y[column]) * of_near[:, None]
+        of_x, of_y = weights @ y, weights.T @ x  # each with the sums of w in its last column, made of ones
+        of_x = (of_x[:, -1:] * x - of_x).index_add(0, row, differences)
+        of_y = (of_y[:, -1:] * y - of_y).index_add(0, column, differences, alpha=-1)
+        return None, None, F.pad(of_x[:, :-2], (0, 2)), F.pad(of_y[:, :-2], (0, 2))
 
 
 class _FloatRoot(torch.autograd.Function):

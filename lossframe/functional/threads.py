@@ -18,8 +18,14 @@ def each(work: Callable[[A], B], parts: Sequence[A]) -> list[B]:
     if len(parts) == 1:
         with torch.no_grad():
             return [work(parts[0])]
-    tasks = [_pool(os.getpid(), torch.get_num_threads()).submit(torch.no_grad()(work), part) for part in parts]
-    return [task.result() for task in tasks]
+    number = torch.get_num_threads()
+    pool = _pool(os.getpid(), number)
+    torch.set_num_threads(1)  # for MKL, whose number is the process', not a thread's
+    try:
+        tasks = [pool.submit(torch.no_grad()(work), part) for part in parts]
+        return [task.result() for task in tasks]
+    finally:
+        torch.set_num_threads(number)
 
 
 @functools.cache
