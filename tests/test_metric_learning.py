@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lossframe import InputError, Loss, losses
-from lossframe.functional import blocks
+from lossframe.functional import blocks, distances
 from lossframe.functional.distances import centered, prepared
 from lossframe.functional.threads import each
 
@@ -21,7 +21,6 @@ def _blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     torch.manual_seed(0)
     if request.param == "many blocks":
         monkeypatch.setattr(blocks, "_BLOCK", 5 * N * 8)
-        monkeypatch.setattr(blocks, "_ANCHORS", 8)
         monkeypatch.setattr(blocks, "_SHARE", 1)
 
 
@@ -244,9 +243,14 @@ def test_far_clusters_keep_their_precision() -> None:
     assert torch.equal(centered(integers), centered(integers).round())
 
 
-def test_euclidean_distances_have_the_gradients_of_exact_ones() -> None:
-    x = torch.cat([torch.randn(N, D), torch.zeros(2, D)]).requires_grad_()
+@pytest.mark.parametrize("few", [distances._FEW, 0])
+def test_euclidean_distances_have_the_gradients_of_exact_ones(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distances, "_FEW", few)
+    near = 5 + torch.tensor([0.0, 2.0**-14, 2.0**-10, 2.0**-4])[:, None] * torch.eye(D)[0]
+    x = torch.cat([torch.randn(N, D), torch.zeros(2, D), near]).requires_grad_()
     exact = x.detach().double().requires_grad_()
+    rows, pairwise = prepared(x, "euclidean")
+    torch.testing.assert_close(pairwise(rows, rows).double(), between(exact, "euclidean"), rtol=1e-5, atol=0)
     for create_graph in (False, True):
         rows, pairwise = prepared(x, "euclidean")
         found = (pairwise(rows, rows) ** 2).sum() + pairwise(rows, rows).sum()

@@ -6,6 +6,7 @@ Ranks that hold the same batch share its anchors out, and add up what they found
 """
 
 import functools
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -19,17 +20,23 @@ from lossframe.functional import threads
 OfAnchors = Callable[[Tensor, Tensor, slice], tuple[Tensor, Tensor]]
 """Embeddings of some anchors `[B, D]`, of everyone `[N, D]`, and which rows the anchors are -> sums `[B]`, numbers."""
 
-_BLOCK, _ANCHORS = 3 << 18, 384
-"""How many bytes of pairs are held at a time, and of a column of them at least: products of fewer rows are slow."""
+_BLOCK, _COLUMN = 3 << 17, 512
+"""How many bytes of pairs are held at a time, and, where more, of one of their columns: thin products are slow."""
 _SHARE = 128
 """How many anchors are worth a thread, which holds a block and a gradient of its own, for each byte of a number."""
 
 
 def blocks(embeddings: Tensor, anchors: slice) -> list[slice]:
     """Split anchors so that a block of their pairs with all embeddings stays small; at least one block."""
-    size = max(_ANCHORS, _BLOCK // max(len(embeddings), 1)) // embeddings.itemsize
-    starts = range(anchors.start, max(anchors.stop, anchors.start + 1), size)
-    return [slice(start, min(start + size, anchors.stop)) for start in starts]
+    n = max(len(embeddings), 1)
+    size = max(_BLOCK // n // embeddings.itemsize, min(_COLUMN // embeddings.itemsize, n // 10))
+    return _split(anchors, math.ceil((anchors.stop - anchors.start) / size))
+
+
+def _split(rows: slice, number: int) -> list[slice]:
+    """Split rows into so many parts, but at least one, that differ by a row at most."""
+    ends = [rows.start + (rows.stop - rows.start) * k // max(number, 1) for k in range(max(number, 1) + 1)]
+    return [slice(start, end) for start, end in pairwise(ends)]
 
 
 def anchorwise(of_anchors: OfAnchors, embeddings: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,11 +98,8 @@ def _evaluate(
 
 def _shares(embeddings: Tensor, anchors: slice) -> list[slice]:
     """Split anchors among this process' threads."""
-    number = anchors.stop - anchors.start
-    worth = number // (_SHARE * embeddings.itemsize) if embeddings.device.type == "cpu" else 1
-    shares = max(1, min(torch.get_num_threads(), worth))
-    ends = [anchors.start + number * k // shares for k in range(shares + 1)]
-    return [slice(start, end) for start, end in pairwise(ends)]
+    worth = (anchors.stop - anchors.start) // (_SHARE * embeddings.itemsize)
+    return _split(anchors, min(torch.get_num_threads(), worth) if embeddings.device.type == "cpu" else 1)
 
 
 def _block(

@@ -76,39 +76,33 @@ _FEW = 32
 
 def _euclidean(x: Tensor, y: Tensor) -> Tensor:
     if x.device.type == "cpu" and not torch.compiler.is_compiling():
-        squares = _squared_euclidean(x.detach(), y.detach())
-        near = torch.from_numpy(np.flatnonzero(squares.numpy() <= _NEAR * x[:, -2:-1].detach().numpy()))
+        squares = _squared_euclidean(x, y)
+        near = np.flatnonzero(squares.detach().numpy() <= _NEAR * x[:, -2:-1].detach().numpy())
         if len(near) <= _FEW * len(x):
-            return cast(Tensor, _CorrectedRoot.apply(squares, near, x, y))
+            row, column = map(torch.from_numpy, np.divmod(near, len(y)))
+            exact = (x[row] - y[column])[:, :-2].square().sum(1)
+            return cast(Tensor, _CorrectedRoot.apply(squares, torch.from_numpy(near), exact))
     squares = _squared_euclidean(*(_with_squares(rows[:, :-2].double()) for rows in (x, y)))
     return root(squares.float()) if torch.compiler.is_compiling() else cast(Tensor, _FloatRoot.apply(squares))
 
 
 class _CorrectedRoot(torch.autograd.Function):
-    """Distances of `x` to `y` from their squares and, where those are near 0, from differences; so in the gradient."""
+    """Square root after some of the numbers are replaced; its gradient at 0 is 0."""
 
     @staticmethod
-    def forward(ctx: Any, squares: Tensor, near: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        row, column = near // len(y), near % len(y)
-        squares.view(-1)[near] = (x[row, :-2] - y[column, :-2]).square().sum(1)
-        distances = squares.sqrt_()
-        ctx.mark_dirty(squares)
-        ctx.save_for_backward(distances, near, x, y)
-        return distances
+    def forward(ctx: Any, x: Tensor, places: Tensor, exact: Tensor) -> Tensor:
+        x.view(-1)[places] = exact
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(x.sqrt_(), places)
+        return x
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, Tensor, Tensor]:
-        # of x it is the sum over y of w (x - y), where w = grad / distance
-        distances, near, x, y = ctx.saved_tensors
-        weights = grad / distances
-        of_near = torch.where(distances.view(-1)[near] > 0, weights.view(-1)[near], 0)
-        weights.view(-1)[near] = 0
-        row, column = near // len(y), near % len(y)
-        differences = (x[row] - y[column]) * of_near[:, None]
-        of_x, of_y = weights @ y, weights.T @ x  # each with the sums of w in its last column, made of ones
-        of_x = (of_x[:, -1:] * x - of_x).index_add(0, row, differences)
-        of_y = (of_y[:, -1:] * y - of_y).index_add(0, column, differences, alpha=-1)
-        return None, None, F.pad(of_x[:, :-2], (0, 2)), F.pad(of_y[:, :-2], (0, 2))
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor]:
+        result, places = ctx.saved_tensors
+        of_x = (grad / result).div_(2)
+        of_exact = torch.where(result.view(-1)[places] > 0, of_x.view(-1)[places], 0)
+        of_x.view(-1)[places] = 0
+        return of_x, None, of_exact
 
 
 class _FloatRoot(torch.autograd.Function):
