@@ -7,7 +7,6 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from lossframe.errors import InputError, names, nearest
 
