@@ -6,6 +6,7 @@ import os
 import re
 import select
 import sys
+import textwrap
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,13 @@ from omegaconf.errors import OmegaConfBaseException
 from lossframe import configs, ranks
 from lossframe.errors import InputError, names, nearest
 
+USAGE = """\
+python train.py [GROUP=CHOICE ...] [KEY=VALUE ...]
+python train.py 'loss=[triplet,center]'      several losses
+python train.py -m loss=triplet,contrastive  a sweep: a run for each
+python train.py --cfg job                    the configuration alone
+python train.py --hydra-help                 more options
+"""
 RANK_CONFIG = "LOSSFRAME_RANK_CONFIG"
 """Where rank 0 says to the other ranks of its machine what to run."""
 
@@ -108,6 +116,21 @@ def report(folder: Path, tested: Mapping[str, Any], checkpoint: str | None) -> N
     console.print(f"curves           tensorboard --logdir {folder}")
 
 
+def overview(overrides: list[str]) -> str:
+    """Return how to run this, what can be chosen, and what is: Hydra's own help takes twice as long."""
+    with hydra.initialize(version_base="1.3", config_path="conf", job_name="train"):
+        config = hydra.compose("train", overrides)
+    choices = {group: ", ".join(configs.choices(group)) for group in configs.groups()}
+    width = max(map(len, choices)) + 2
+    groups = [
+        textwrap.fill(known, 118, initial_indent=f"  {group:<{width}}", subsequent_indent=" " * (width + 2))
+        for group, known in choices.items()
+    ]
+    return "\n".join(
+        [USAGE, "GROUP", *groups, "\nKEY, with these choices", textwrap.indent(OmegaConf.to_yaml(config), "  ")]
+    )
+
+
 def explain(error: BaseException) -> str | None:
     """Return in one line what is wrong with what was given; None for a defect of the program."""
     chain = [error]
@@ -150,7 +173,11 @@ def main() -> None:
         else:
             if not ranks.is_first():  # the first rank keeps the records
                 sys.argv += ["hydra.output_subdir=null", "hydra/job_logging=disabled"]
-            train()
+            flags = {argument for argument in sys.argv[1:] if argument.startswith("-")}
+            if flags and flags <= {"-h", "--help"}:
+                print(overview([argument for argument in sys.argv[1:] if argument not in flags]))
+            else:
+                train()
         sys.stdout.flush()
     except BrokenPipeError:
         if is_read(sys.stdout):

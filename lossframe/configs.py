@@ -1,9 +1,23 @@
 """The yaml files of `lossframe.conf`, read without Hydra: what can be chosen, and what a choice says."""
 
+from collections.abc import Iterator
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any
 
 import yaml
+
+
+def groups() -> list[str]:
+    """Return the names of all groups, as `data` and `data/sampler`."""
+
+    def within(folder: Traversable, prefix: str) -> Iterator[str]:
+        for each in folder.iterdir():
+            if each.is_dir() and not each.name.startswith("_"):
+                yield prefix + each.name
+                yield from within(each, f"{prefix}{each.name}/")
+
+    return sorted(within(files("lossframe.conf"), ""))
 
 
 def choices(group: str) -> list[str]:

@@ -194,6 +194,16 @@ def test_without_a_validation_the_last_weights_are_tested(configure: Configure, 
     assert 0 < report["test/precision_at_1"] <= 1
 
 
+def test_help_names_every_choice_and_shows_what_is_chosen(command: Command) -> None:
+    shown = command("loss=[triplet,huber]", "--help", "loss.huber.delta=0.125")
+    assert shown.returncode == 0, shown.stderr
+    words = shown.stdout.replace(",", " ").split()
+    for file in (ROOT / "conf").glob("*/**/*.yaml"):
+        assert {file.stem, str(file.parent.relative_to(ROOT / "conf"))} <= set(words)
+    assert "    huber:\n" in shown.stdout
+    assert "      delta: 0.125\n" in shown.stdout
+
+
 @pytest.mark.parametrize("buffered", [True, False])
 @pytest.mark.parametrize("asked", ["--help", "--cfg=job"])
 def test_a_reader_that_has_gone_ends_the_answer_quietly(asked: str, buffered: bool) -> None:
