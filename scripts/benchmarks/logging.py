@@ -1,6 +1,6 @@
 """Recording and logging terms of a loss: ours, torchmetrics, `self.log`, `.item()`, and `.cpu().numpy()` as in babilim.
 
-"recording" is 50 steps of so many terms with 256 values each, read once; "in a Trainer" a training of 200 small steps;
+"recording" is 50 steps of so many terms with 256 values each, read once; "in a Trainer" a training of 500 small steps;
 "two ranks" ten drains, or syncs, of so many terms over gloo.
 """
 

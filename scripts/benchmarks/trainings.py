@@ -17,7 +17,7 @@ from lossframe import LossMonitor
 from lossframe.losses import MSELoss
 from lossframe.pictures import HardSamples
 
-SAMPLES, FEATURES, STEPS = 256, 32, 200
+SAMPLES, FEATURES, STEPS = 256, 32, 500
 
 
 class Terms(pl.LightningModule):
@@ -85,7 +85,7 @@ def _monitor(nonfinite: str = "off", spikes: float | None = None) -> LossMonitor
 
 
 def training(size: int, device: torch.device, kind: str, folder: str) -> Step:
-    """Prepare a training of 200 steps with so many terms."""
+    """Prepare a training of 500 steps with so many terms."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
     batches = [torch.randn(SAMPLES, FEATURES) for _ in range(STEPS)]
