@@ -5,6 +5,7 @@ from typing import Any, TypedDict
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -47,6 +48,7 @@ class Learner(pl.LightningModule):
         self.metric_modules = nn.ModuleList([metric["metric"] for metric in self.metrics.values()])
         self.objective.bind(model)
         self._sharded = False
+        self._looked = False
 
     def setup(self, stage: str) -> None:
         """Be float64 before a checkpoint is read: Lightning converts only afterwards, and would round what it reads."""
@@ -71,6 +73,18 @@ class Learner(pl.LightningModule):
             terms = names(name for name, _ in self.objective.named_losses())
             raise InputError(f"{terms} has no gradient: add a loss to learn from, as in loss=[cross_entropy,...]")
         return {"loss": total, "frame": frame}
+
+    def on_after_backward(self) -> None:
+        """Warn once of parameters that no loss trains: what reads their outputs would show how they began."""
+        if not self._looked:
+            untrained = [name for name, p in self.model.named_parameters() if p.requires_grad and p.grad is None]
+            if untrained:
+                more = f" and {len(untrained) - 4} more" if len(untrained) > 4 else ""
+                rank_zero_warn(
+                    f"no loss trains {names(untrained[:4])}{more} of the model: add a loss that reads what they give, "
+                    "or leave out the metric or callback that does. On several ranks torch refuses such parameters"
+                )
+        self._looked = True
 
     def validation_step(self, batch: Frame, batch_idx: int) -> dict[str, Any]:
         """Evaluate the objective and the metrics, and return the frame, for callbacks that draw it."""

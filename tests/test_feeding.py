@@ -42,6 +42,7 @@ def test_every_outcome_occurs(configure: Configure) -> None:
     assert {"mse", "gaussian_nll", "roc_auc"} <= {name for name, found in outcomes.items() if found == "experiment"}
 
 
+@pytest.mark.filterwarnings("ignore:no loss trains 'trunk.0.0.bias'")  # but its penalty, of l1_l2_penalty
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_loss_trains_or_says_how(configure: Configure, name: str) -> None:
     config = configure(f"loss={name}", *STEP)
@@ -74,6 +75,14 @@ def test_an_experiment_trains_and_is_written_up(configure: Configure, name: str)
 def test_a_metric_that_is_not_fed_names_those_that_are(configure: Configure) -> None:
     with pytest.raises(InputError, match=r"metric 'retrieval' reads 'embeddings', .* choose metrics=binary or"):
         run(configure("data=breast_cancer", "model=mlp", "loss=binary_cross_entropy", *STEP))
+
+
+def test_what_no_loss_trains_is_named(configure: Configure) -> None:
+    config = configure("loss=triplet", "metrics=[retrieval,classification]", *STEP)
+    with pytest.warns(
+        UserWarning, match=r"no loss trains 'classify.weight', 'classify.bias' of the model: add a loss"
+    ):
+        run(config)
 
 
 def test_what_does_not_say_what_it_gives_is_not_held_back() -> None:

@@ -37,6 +37,8 @@ moments = drained["regression"]["loss"]
 if rank == 0:
     weights = [value for parameter in model.parameters() for value in parameter.detach().reshape(-1).tolist()]
     json.dump([weights, moments.count, moments.mean, moments.std, moments.min, moments.max], open(path, "w"))
+if torch.distributed.is_initialized():
+    torch.distributed.destroy_process_group()  # gloo's threads may abort a process that ends beside them
 """
 
 

@@ -68,7 +68,7 @@ def _squared_euclidean(x: Tensor, y: Tensor) -> Tensor:
 
 
 _NEAR = 2.0**-6
-"""What share of |x|^2 a square is that lost too many digits to rounding: without a square root of them, it would do."""
+"""Squares up to this share of |x|^2 lost too many digits for a root, or a root's gradient, to be made of them."""
 _FEW = 32
 """How many near pairs a row may have, for their differences to cost less than float64 for all."""
 

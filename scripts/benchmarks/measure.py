@@ -1,5 +1,6 @@
 """What runs in the process of a measurement: the time and the peak memory of steps."""
 
+import os
 import resource
 import time
 from pathlib import Path
@@ -8,8 +9,8 @@ import torch
 
 from benchmarks.cases import Make, Setting, Step
 
-CAP = 12 * 1024**3
-"""How many bytes a process on a CPU may allocate before an allocation fails."""
+CAP = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 2 // 3
+"""How many bytes a process on a CPU may allocate before an allocation fails: two thirds of the machine's."""
 _SAMPLE = 0.02
 """Seconds that one sample of the time takes at least; shorter steps are repeated."""
 _ENOUGH = 60.0

@@ -19,19 +19,20 @@ def run(cases: Iterable[Case], setting: Setting) -> Iterator[list[Figure]]:
     """Yield the figures of the contestants of each case; who fails is recorded, and the others go on."""
     for case in cases:
         print(f"{case.name}, {case.size:,}", file=sys.stderr, flush=True)
-        peaks = [_in_process(measure.peak, setting, case.size, contestant.make) for contestant in case.contestants]
-        able = [c.make for c, peak in zip(case.contestants, peaks, strict=True) if not isinstance(peak, str)]
-        times = _in_process(measure.rounds, setting, case.size, able)
-        remaining = iter([times] * len(able) if isinstance(times, str) else times)
-        yield [
-            _figure(case, contestant.name, peak, peak if isinstance(peak, str) else next(remaining))
-            for contestant, peak in zip(case.contestants, peaks, strict=True)
-        ]
+        peaks = {c: _in_process(measure.peak, setting, case.size, c.make) for c in case.contestants}
+        able = sorted((c for c, peak in peaks.items() if not isinstance(peak, str)), key=lambda c: peaks[c])
+        times: Any = ()
+        while able and isinstance(
+            times := _in_process(measure.rounds, setting, case.size, [c.make for c in able]), str
+        ):
+            peaks[able.pop()] = times  # the largest is to blame
+        rounds = dict(zip(able, times, strict=True)) if able else {}
+        yield [_figure(case, c.name, peak, rounds.get(c, ())) for c, peak in peaks.items()]
 
 
-def _figure(case: Case, contestant: str, peak: int | str, rounds: tuple[float, ...] | str) -> Figure:
-    if isinstance(peak, str) or isinstance(rounds, str):
-        return Figure(case.name, case.size, contestant, (), None, str(rounds))
+def _figure(case: Case, contestant: str, peak: int | str, rounds: tuple[float, ...]) -> Figure:
+    if isinstance(peak, str):
+        return Figure(case.name, case.size, contestant, (), None, peak)
     return Figure(case.name, case.size, contestant, rounds, peak / 1e6, None)
 
 
