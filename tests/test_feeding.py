@@ -79,9 +79,7 @@ def test_a_metric_that_is_not_fed_names_those_that_are(configure: Configure) -> 
 
 def test_what_no_loss_trains_is_named(configure: Configure) -> None:
     config = configure("loss=triplet", "metrics=[retrieval,classification]", *STEP)
-    with pytest.warns(
-        UserWarning, match=r"no loss trains 'classify.weight', 'classify.bias' of the model: add a loss"
-    ):
+    with pytest.warns(UserWarning, match=r"no loss trains 'classify.weight', 'classify.bias' of the model: add a loss"):
         run(config)
 
 

@@ -55,7 +55,8 @@ def prepared(x: Tensor, distance: Distance) -> tuple[Tensor, Pairwise]:
         return _with_squares(centered(x)), _squared_euclidean
     if x.dtype == torch.float64:
         return centered(x), partial(torch.cdist, compute_mode="donot_use_mm_for_euclid_dist")
-    return _with_squares(centered(x).float()), _euclidean
+    counted = x.device.type == "cpu" and not torch.compiler.is_compiling()  # near pairs are, without waiting for it
+    return _with_squares(centered(x).to(torch.float32 if counted else torch.float64)), _euclidean
 
 
 def _with_squares(x: Tensor) -> Tensor:
@@ -74,14 +75,15 @@ _FEW = 32
 
 
 def _euclidean(x: Tensor, y: Tensor) -> Tensor:
-    if x.device.type == "cpu" and not torch.compiler.is_compiling():
+    if x.dtype == torch.float32:
         squares = _squared_euclidean(x, y)
         near = np.flatnonzero(squares.detach().numpy() <= _NEAR * x[:, -2:-1].detach().numpy())
         if len(near) <= _FEW * len(x):
             row, column = map(torch.from_numpy, np.divmod(near, len(y)))
             exact = (x[row] - y[column])[:, :-2].square().sum(1)
             return cast(Tensor, _CorrectedRoot.apply(squares, torch.from_numpy(near), exact))
-    squares = _squared_euclidean(*(_with_squares(rows[:, :-2].double()) for rows in (x, y)))
+        x, y = (_with_squares(rows[:, :-2].double()) for rows in (x, y))
+    squares = _squared_euclidean(x, y)
     return root(squares.float()) if torch.compiler.is_compiling() else cast(Tensor, _FloatRoot.apply(squares))
 
 
