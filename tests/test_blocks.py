@@ -24,7 +24,6 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     def small(tensor: Tensor, per_thread: int) -> list[slice]:
         return blocks(tensor, max(1, 50 // torch.get_num_threads()))
 
-    monkeypatch.setattr(softmax, "blocks", small)
     monkeypatch.setattr("lossframe.functional.rowwise.blocks", small)
 
 
@@ -57,6 +56,10 @@ def test_many_short_rows() -> None:
     scores = torch.randn(3000, 3, dtype=torch.float64)
     turned = softmax._by_class(F.log_softmax, scores)
     torch.testing.assert_close(turned, F.log_softmax(scores, 1), rtol=1e-12, atol=1e-12)
+    target, gradient = torch.randint(0, 3, (3000,)), torch.empty_like(scores)
+    values = softmax._log_probability_and_gradient(scores, target, gradient)
+    torch.testing.assert_close(values, -cross_entropy(scores, target), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(gradient, F.one_hot(target, 3) - scores.softmax(1), rtol=1e-12, atol=1e-12)
 
 
 SHAPES = [(300, 1), (300, 3), (40, 30), (2, 4, 17, 5), (2, 4, 300), (100, 3, 2), (0, 3), (0, 3, 4, 4)]

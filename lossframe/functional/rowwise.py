@@ -12,13 +12,13 @@ from torch import Tensor
 from lossframe.functional.cutting import blocks
 
 Formula = Callable[[Tensor, Tensor], Tensor]
-"""Rows of scores `[n, ...]` and of a target -> values `[n]`, each of its row alone: operations for autograd."""
+"""Rows of scores `[n, ...]` and of a target -> values `[n, ...]`, each of its row alone: operations for autograd."""
 WithGradient = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""The same rows -> the values `[n]`; the gradient of each by its row is written into the third, `[n, ...]`."""
+"""The same rows -> the values; the gradient of each by its scores is written into the third, `[n, ...]`."""
 
 
 def rowwise(formula: Formula, with_gradient: WithGradient, scores: Tensor, target: Tensor, per_thread: int) -> Tensor:
-    """Return `formula(scores, target)`, `[N]`; each thread works on `per_thread` scores at a time.
+    """Return `formula(scores, target)`, `[N, ...]`; each thread works on `per_thread` scores at a time.
 
     `with_gradient` must agree with the formula.
     """
@@ -38,10 +38,7 @@ class _Rowwise(torch.autograd.Function):
         if ctx.needs_input_grad[3]:
             values, ctx.gradient = _evaluate(with_gradient, per_thread, scores, target)
             return values
-        values = scores.new_empty(len(scores))
-        for rows in blocks(scores, per_thread):
-            values[rows] = formula(scores[rows], target[rows])
-        return values
+        return _gathered(lambda rows: formula(scores[rows], target[rows]), scores, per_thread)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[None, None, None, Tensor, None]:
@@ -52,11 +49,26 @@ class _Rowwise(torch.autograd.Function):
         gradient, ctx.gradient = ctx.gradient, None  # handed out once; a second time it is computed again
         if gradient is None:
             _, gradient = _evaluate(ctx.with_gradient, ctx.per_thread, scores, target)
-        return None, None, None, gradient.mul_(grad.reshape(-1, *[1] * (scores.ndim - 1))), None
+        return None, None, None, gradient.mul_(_along(grad, scores)), None
+
+
+def _along(values: Tensor, scores: Tensor) -> Tensor:
+    """Return values `[n, ...]` so that they multiply the rows of scores, whose dims beyond theirs follow the first."""
+    return values.reshape(len(values), *[1] * (scores.ndim - values.ndim), *values.shape[1:])
 
 
 def _evaluate(with_gradient: WithGradient, per_thread: int, scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    values, gradient = scores.new_empty(len(scores)), torch.empty_like(scores)
-    for rows in blocks(scores, per_thread):
-        values[rows] = with_gradient(scores[rows], target[rows], gradient[rows])
+    gradient = torch.empty_like(scores)
+    values = _gathered(lambda rows: with_gradient(scores[rows], target[rows], gradient[rows]), scores, per_thread)
     return values, gradient
+
+
+def _gathered(values_of: Callable[[slice], Tensor], scores: Tensor, per_thread: int) -> Tensor:
+    """Return the values of all rows, each block's put into place: a list of them would hold them twice."""
+    first, *others = blocks(scores, per_thread)
+    part = values_of(first)
+    values = part.new_empty(len(scores), *part.shape[1:])
+    values[first] = part
+    for rows in others:
+        values[rows] = values_of(rows)
+    return values
