@@ -22,6 +22,9 @@ def log_probability(scores: Tensor, target: Tensor) -> Tensor:
 
 
 def _log_probability(scores: Tensor, target: Tensor) -> Tensor:
+    if torch.compiler.is_compiling():  # it makes two passes of this, and the gradient of nll_loss is not scattered
+        shifted = scores - scores.detach().amax(1, keepdim=True)
+        return -F.nll_loss(shifted, target, reduction="none") - shifted.exp().sum(1).log()
     return _at_target(_by_class(F.log_softmax, scores), target)
 
 
@@ -51,5 +54,4 @@ def _by_class(softmax: Callable[[Tensor, int], Tensor], scores: Tensor) -> Tenso
 
 def _are_short(scores: Tensor) -> bool:
     """Return whether these are many short rows on a CPU, which had better be turned into columns."""
-    short = scores.ndim == 2 and scores.shape[1] < _LANES and len(scores) > _MANY and scores.device.type == "cpu"
-    return short and not torch.compiler.is_compiling()
+    return scores.ndim == 2 and scores.shape[1] < _LANES and len(scores) > _MANY and scores.device.type == "cpu"
