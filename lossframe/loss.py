@@ -76,7 +76,7 @@ class Loss(nn.Module, ABC):
         self.record = options.get("record", True)
         self.by_sample: BySample | None = None
         self._compiled = Compiled() if options.get("compile", False) else None
-        self.memory = Memory()
+        self.memory = Memory(*(["loss"] if self.log_quantiles else []))
         self._calls = 0
 
     @abstractmethod
@@ -210,7 +210,7 @@ class Loss(nn.Module, ABC):
         if self.record or self.by_sample is not None:
             remembered, mask = batch.remembered(weighted.detach(), aligned, counts)
             if self.record:
-                self.memory.push("loss", remembered, mask, self._replicated(), self.log_quantiles)
+                self.memory.push("loss", remembered, mask, self._replicated())
             if self.by_sample is not None:
                 samples = by_sample.means(remembered, mask, keep, batch.size(inputs))
                 mine = samples if samples is None or own is None else samples[own]

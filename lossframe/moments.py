@@ -25,7 +25,7 @@ _ROWS_PER_THREAD = 128
 _CENTERING = 64
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Moments:
     """Count, mean, sum of squared deviations, extrema, how many values were not finite, and perhaps a histogram."""
 
@@ -54,15 +54,17 @@ class Moments:
         return self.histogram.quantile(q, self.min, self.max)
 
     @classmethod
-    def merged(cls, groups: Sequence[Sequence["Moments"]]) -> list["Moments"]:
-        """Return the moments of each group of sets of values, together; a group has one set at least."""
-        longest = max(map(len, groups), default=0)
-        if longest <= 1:
-            return [moments for group in groups for moments in group]
-        padded = [[part.numbers for part in group] + [EMPTY] * (longest - len(group)) for group in groups]
-        numbers = merge(torch.tensor(padded, dtype=torch.float64)).tolist()
-        histograms = [[part.histogram for part in group if part.histogram is not None] for group in groups]
-        return [cls.of(row, Histogram.merged(h) if h else None) for row, h in zip(numbers, histograms, strict=True)]
+    def merged(cls, parts: Sequence["Moments"]) -> "Moments":
+        """Return the moments of several sets of values, one at least, together: `merge` on the host."""
+        if len(parts) == 1:
+            return parts[0]
+        count, nonfinite = sum([part.count for part in parts]), sum([part.nonfinite for part in parts])
+        mean = sum([part.count * part.mean for part in parts]) / max(count, 1.0)
+        m2 = sum([part.m2 + part.count * (part.mean - mean) * (part.mean - mean) for part in parts])
+        least, largest = (np.min, np.max) if nonfinite else (min, max)  # Python's may lose a NaN
+        low, high = float(least([part.min for part in parts])), float(largest([part.max for part in parts]))
+        histograms = [part.histogram for part in parts if part.histogram is not None]
+        return cls(count, mean, m2, low, high, nonfinite, Histogram.merged(histograms) if histograms else None)
 
     @classmethod
     def of(cls, numbers: Sequence[float], histogram: Histogram | None) -> "Moments":
@@ -125,14 +127,15 @@ def moments(values: Tensor, mask: Tensor | None = None, into: Tensor | None = No
 
 def moments_of_rows(x: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return the states `[k, 6]` of the rows of `[k, n]`, n > 0, each read as float64."""
-    x = x.double()
     if mask is not None:
-        return _states(*_of_masked_rows(x, mask))
-    center = x.mean(1, keepdim=True)
-    deviation = x - center
-    squares, low, high = torch.linalg.vecdot(deviation, deviation), x.amin(1), x.amax(1)
-    nonfinite = torch.zeros_like(low) if _finite(center) else _nonfinite(x, deviation)
-    return torch.stack([torch.full_like(low, x.shape[1]), center.squeeze(1), squares, low, high, nonfinite], 1)
+        return _states(*_of_masked_rows(x.double(), mask))
+    low, high = x.amin(1), x.amax(1)
+    deviation = x.to(torch.float64, copy=True)
+    center = deviation.mean(1, keepdim=True)
+    deviation -= center
+    squares = torch.linalg.vecdot(deviation, deviation)
+    nonfinite = torch.zeros_like(squares) if _finite(center) else _nonfinite(x, deviation)
+    return torch.stack([torch.full_like(squares, x.shape[1]), center.squeeze(1), squares, low, high, nonfinite], 1)
 
 
 def _rows(x: Tensor, mask: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:

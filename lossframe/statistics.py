@@ -18,7 +18,7 @@ QUANTILES = {"p5": 0.05, "p50": 0.5, "p95": 0.95, "p99": 0.99}
 """The quantiles that are shown, by the suffix of their curve."""
 
 _BUFFERED_CALLS = 64
-_PER_THREAD = 1 << 14
+_PER_THREAD = 1 << 16
 """How many values each thread folds at a time: few enough to stay in the cache."""
 
 
@@ -93,11 +93,11 @@ def fold(records: Iterable[Record]) -> None:
         masks = [mask for *_, mask in group if mask is not None]
         mask = torch.stack(masks) if masks else None
         parts = blocks(rows, _PER_THREAD)
-        states = torch.cat([moments_of_rows(rows[k], None if mask is None else mask[k]) for k in parts])
-        for k, (record, _, counted) in enumerate(group):
-            record.states.append(states[k])
+        states = _joined([moments_of_rows(rows[k], None if mask is None else mask[k]) for k in parts])
+        for (record, _, counted), row, state in zip(group, rows, states, strict=True):
+            record.states.append(state)
             if (into := record.buckets(rows.device)) is not None:
-                histogram.count(rows[k], counted, into)
+                histogram.count(row, counted, into)
 
 
 class Transfer:
@@ -106,10 +106,12 @@ class Transfer:
     def __init__(self, records: Sequence[Record]) -> None:
         fold(records)
         self.counted = [record.histogram is not None for record in records]
-        parts = [record.state().view(torch.int64) for record in records]
-        parts += [record.histogram for record in records if record.histogram is not None]
-        device = next((part.device for part in parts if part.device.type != "cpu"), torch.device("cpu"))
-        packed = torch.cat([part.to(device) for part in parts]) if parts else torch.empty(0, dtype=torch.int64)
+        states = [record.state() for record in records] or [torch.empty(0, dtype=torch.float64)]
+        histograms = [record.histogram for record in records if record.histogram is not None]
+        device = next((part.device for part in (*states, *histograms) if part.device.type != "cpu"), None)
+        if device is not None:
+            states, histograms = [s.to(device) for s in states], [h.to(device) for h in histograms]
+        packed = _joined([_joined(states).view(torch.int64), *histograms])
         self.host, self.arrived = packed, None
         if packed.is_cuda:
             self.host = torch.empty(packed.shape, dtype=packed.dtype, pin_memory=True)
@@ -129,23 +131,17 @@ class Transfer:
 
 
 class Memory:
-    """Named records: what one loss, or one objective, remembers."""
+    """Named records: what one loss, or one objective, remembers; the values of some are `counted` into a histogram."""
 
-    def __init__(self) -> None:
+    def __init__(self, *counted: str) -> None:
+        self.counted = counted
         self.records: dict[str, Record] = {}
 
-    def push(
-        self,
-        name: str,
-        values: Tensor,
-        mask: Tensor | None = None,
-        replicated: bool = False,
-        quantiles: bool = False,
-    ) -> None:
+    def push(self, name: str, values: Tensor, mask: Tensor | None = None, replicated: bool = False) -> None:
         """Remember values under a name; `replicated` ones are the same on every rank and count once."""
         record = self.records.get(name)
         if record is None:
-            record = self.records[name] = Record(quantiles)
+            record = self.records[name] = Record(name in self.counted)
         record.replicated = replicated
         record.push(values, mask)
 

@@ -48,7 +48,8 @@ def publish(trainer: pl.Trainer, stage: str, curves: dict[str, float]) -> None:
     Straight into Lightning's own mappings, which it only adds to: `LightningModule.log` would cost as much for each
     number at each drain as computing all of them.
     """
-    trainer.callback_metrics.update({f"{stage}/{tag}": torch.tensor(value) for tag, value in curves.items()})
+    values = torch.tensor(list(curves.values())).unbind()
+    trainer.callback_metrics.update(zip([f"{stage}/{tag}" for tag in curves], values, strict=True))
     if stage == "train":
         shown = {tag: value for tag, value in curves.items() if re.fullmatch(r"loss/[^/]+", tag)}
         bar: dict[str, float] = trainer.progress_bar_metrics

@@ -11,17 +11,19 @@ from lossframe.statistics import Memory, Transfer
 Seen = dict[str, dict[str, Moments]]
 """Term -> name -> moments."""
 
-_BYTES_PER_TERM = 8192
+_BYTES_PER_TERM, _BYTES_PER_HISTOGRAM = 1 << 10, 1 << 13
 
 
 class Drain:
     """What this rank's memories held when it was made: they are empty from then on, and nothing has waited yet.
 
-    `memories` has the same keys on all ranks; the names that were logged may differ.
+    `memories` has the same keys, and counts the same names, on all ranks; the names that were logged may differ.
     """
 
     def __init__(self, memories: Mapping[str, Memory]) -> None:
         self.terms = list(memories)
+        histograms = sum(len(memory.counted) for memory in memories.values())
+        self.capacity = _BYTES_PER_TERM * (1 + len(memories)) + _BYTES_PER_HISTOGRAM * histograms
         states = {(term, name): s for term, memory in memories.items() for name, s in memory.records.items()}
         self.replicated = {key: s.replicated for key, s in states.items()}
         self.transfer = Transfer(list(states.values()))
@@ -44,8 +46,7 @@ class Drain:
             if moments.count:  # nothing seen, nothing to tell
                 local[term][name] = moments
         message = (local, self.replicated, note(local))
-        capacity = _BYTES_PER_TERM * (1 + len(self.terms))
-        messages = distributed.exchange(message, capacity, distributed.collective_device())
+        messages = distributed.exchange(message, self.capacity, distributed.collective_device())
         replicated = {key for _, flags, _ in messages for key, flag in flags.items() if flag}
         return merged([seen for seen, *_ in messages], replicated), [noted for *_, noted in messages]
 
@@ -60,8 +61,8 @@ def merged(parts: Sequence[Seen], replicated: Container[tuple[str, str]] = ()) -
                 if not group or (term, name) not in replicated:
                     group.append(moments)
     result: Seen = {term: {} for seen in parts for term in seen}
-    for (term, name), moments in zip(groups, Moments.merged(list(groups.values())), strict=True):
-        result[term][name] = moments
+    for (term, name), group in groups.items():
+        result[term][name] = Moments.merged(group)
     return result
 
 

@@ -27,7 +27,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small sizes")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=7, help="rounds of which the median is taken")
+    parser.add_argument("--repeats", type=int, default=7, help="rounds at least of which the median is taken")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures too")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw time and memory over the size")
     return parser.parse_args()

@@ -94,7 +94,7 @@ class Count:
 
 
 def drain_terms(rank: int, terms: int) -> tuple[int, Any, Any]:
-    memories = {f"term{term}": Memory() for term in range(terms)}
+    memories = {f"term{term}": Memory("spread") for term in range(terms)}
     generator = torch.Generator().manual_seed(rank)
     kept = []
     for memory in memories.values():
@@ -105,7 +105,7 @@ def drain_terms(rank: int, terms: int) -> tuple[int, Any, Any]:
         if rank == 1:
             memory.push("seen_on_one_rank_only", torch.tensor(1.0))
         memory.push("same", torch.tensor([5.0]), replicated=True)
-        memory.push("spread", (3 * torch.randn(50 * 256, generator=generator)).exp(), quantiles=True)
+        memory.push("spread", (3 * torch.randn(50 * 256, generator=generator)).exp())
     with Count() as count:
         drained = drain(memories)
     return len(count.calls), drained, kept

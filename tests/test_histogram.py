@@ -24,9 +24,9 @@ def values_of(shape: str, rank: int) -> np.ndarray:
 
 
 def drained(rank: int, shape: str) -> Moments:
-    memory = Memory()
+    memory = Memory("loss")
     for part in torch.from_numpy(values_of(shape, rank)).split(70_001):
-        memory.push("loss", part, quantiles=True)
+        memory.push("loss", part)
     return drain({"term": memory})["term"]["loss"]
 
 
@@ -46,8 +46,8 @@ def test_quantiles_of_three_ranks_are_within_the_stated_error_of_numpys(pool: Po
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.int64])
 def test_every_value_counts_once_whatever_its_size_sign_and_dtype(dtype: torch.dtype) -> None:
     values = torch.tensor([0.0, -0.0, 1e-30, -3e-5, 2.0, 2.0, -7.0, 1e12]).to(dtype)
-    memory = Memory()
-    memory.push("loss", values, quantiles=True)
+    memory = Memory("loss")
+    memory.push("loss", values)
     seen = memory.read()["loss"]
     assert seen.histogram is not None
     assert seen.histogram.counts.sum() == len(values)
@@ -57,10 +57,8 @@ def test_every_value_counts_once_whatever_its_size_sign_and_dtype(dtype: torch.d
 
 
 def test_masked_and_non_finite_values_are_not_in_the_histogram() -> None:
-    memory = Memory()
-    memory.push(
-        "loss", torch.tensor([1.0, torch.nan, 5.0, torch.inf]), torch.tensor([True, True, False, True]), quantiles=True
-    )
+    memory = Memory("loss")
+    memory.push("loss", torch.tensor([1.0, torch.nan, 5.0, torch.inf]), torch.tensor([True, True, False, True]))
     seen = memory.read()["loss"]
     assert seen.histogram is not None
     assert seen.histogram.counts.sum() == 1
@@ -72,8 +70,8 @@ def test_masked_and_non_finite_values_are_not_in_the_histogram() -> None:
 def test_large_float32_values_give_float64_moments(n: int, masked: bool) -> None:
     values = 1e4 + 0.1 * torch.randn(n, generator=torch.Generator().manual_seed(0))
     mask = torch.rand(n, generator=torch.Generator().manual_seed(1)) < 0.5 if masked else None
-    memory = Memory()
-    memory.push("loss", values, mask, quantiles=True)
+    memory = Memory("loss")
+    memory.push("loss", values, mask)
     exact = values.double().numpy() if mask is None else values[mask].double().numpy()
     seen = memory.read()["loss"]
     assert seen.count == len(exact)
@@ -83,9 +81,9 @@ def test_large_float32_values_give_float64_moments(n: int, masked: bool) -> None
 
 
 def test_bars_hold_every_value() -> None:
-    memory = Memory()
+    memory = Memory("loss")
     values = torch.randn(1000, generator=torch.Generator().manual_seed(0))
-    memory.push("loss", values, quantiles=True)
+    memory.push("loss", values)
     seen = memory.read()["loss"]
     assert seen.histogram is not None
     edges, counts = seen.histogram.bars(60, seen.min, seen.max)
@@ -98,8 +96,8 @@ def test_bars_hold_every_value() -> None:
 
 
 def test_a_constant_is_one_bar() -> None:
-    memory = Memory()
-    memory.push("loss", torch.full((7,), 0.3), quantiles=True)
+    memory = Memory("loss")
+    memory.push("loss", torch.full((7,), 0.3))
     seen = memory.read()["loss"]
     assert seen.histogram is not None
     edges, counts = seen.histogram.bars(60, seen.min, seen.max)

@@ -101,21 +101,21 @@ def test_a_drain_reads_all_terms_and_forgets() -> None:
 
 def test_terms_with_different_pasts_are_drained_together() -> None:
     generator, seen = torch.Generator().manual_seed(0), {}
-    memories = {f"{steps} of {size}": Memory() for steps in (1, 3, 70) for size in (0, 1, 5, 30_000)}
-    for quantiles in (False, True):
+    memories = {f"{steps} of {size}": Memory("counted") for steps in (1, 3, 70) for size in (0, 1, 5, 30_000)}
+    for name in ("plain", "counted"):
         for term, memory in memories.items():
             steps, size = map(int, term.split(" of "))
             values = torch.randn(steps, size, generator=generator)
             mask = values > 0.5 if size == 5 else None
             for k, row in enumerate(values):
-                memory.push(f"{quantiles}", row, None if mask is None else mask[k], quantiles=quantiles)
-            seen[term, f"{quantiles}"] = (values if mask is None else values[mask]).double().numpy().reshape(-1)
+                memory.push(name, row, None if mask is None else mask[k])
+            seen[term, name] = (values if mask is None else values[mask]).double().numpy().reshape(-1)
     drained = drain(memories)
     for (term, name), values in seen.items():
         assert (name in drained[term]) == bool(len(values))
         for what, wanted in expected(values).items() if len(values) else ():
             assert getattr(drained[term][name], what) == pytest.approx(wanted, rel=1e-9, abs=1e-8), (term, what)
-        if len(values) and name == "True":
+        if len(values) and name == "counted":
             assert drained[term][name].histogram.counts.sum() == len(values)  # type: ignore[union-attr]
 
 

@@ -1,9 +1,10 @@
 """Recording and logging terms of a loss: ours, torchmetrics, `self.log`, `.item()`, and `.cpu().numpy()` as in babilim.
 
-"recording" is 50 steps of so many terms with 256 values each, read once; "in a Trainer" a training of 500 small steps;
+"recording" is 50 steps of so many terms with 256 values each, read once; "in a Trainer" 50 small steps of a training;
 "two ranks" ten drains, or syncs, of so many terms over gloo.
 """
 
+import functools
 import operator
 import statistics
 import tempfile
@@ -22,18 +23,18 @@ AS_MANY = {"mean": "MeanMetric", "min": "MinMetric", "max": "MaxMetric", "sum": 
 """The torchmetrics that hold mean, std, min and max of values."""
 
 
-def ours(size: int, device: torch.device, quantiles: bool) -> Step:
+def ours(size: int, device: torch.device, counted: tuple[str, ...]) -> Step:
     """Prepare recording and draining."""
     from lossframe import drain
     from lossframe.statistics import Memory
 
     values = torch.rand(BATCH, device=device)
-    memories = {f"term{k}": Memory() for k in range(size)}
+    memories = {f"term{k}": Memory(*counted) for k in range(size)}
 
     def step() -> object:
         for _ in range(STEPS):
             for memory in memories.values():
-                memory.push("loss", values, quantiles=quantiles)
+                memory.push("loss", values)
         return drain(memories)
 
     return step
@@ -85,14 +86,14 @@ def cases(quick: bool) -> list[Case]:
     """Return the suite."""
     sizes = [1, 10] if quick else [1, 10, 30]
     recording = [
-        Contestant("lossframe", partial(ours, quantiles=False)),
-        Contestant("lossframe with quantiles", partial(ours, quantiles=True)),
+        Contestant("lossframe", partial(ours, counted=())),
+        Contestant("lossframe with quantiles", partial(ours, counted=("loss",))),
         Contestant("torchmetrics", torchmetrics),
         Contestant(".item()", items),
         Contestant("babilim's means", babilim),
     ]
-    trained = [Contestant(kind, partial(training, kind=kind, folder=tempfile.gettempdir())) for kind in MAKERS]
-    parts = [Contestant(kind, partial(training, kind=kind, folder=tempfile.gettempdir())) for kind in PARTS]
+    trained = [Contestant(kind, partial(training, kind=kind, folder=_folder().name)) for kind in MAKERS]
+    parts = [Contestant(kind, partial(training, kind=kind, folder=_folder().name)) for kind in PARTS]
     ranked = [Contestant(name, partial(on_two_ranks, name=name)) for name in ("lossframe", "torchmetrics")]
     return [
         *at_sizes("recording", sizes, *recording),
@@ -100,6 +101,12 @@ def cases(quick: bool) -> list[Case]:
         *at_sizes("parts in a Trainer", [10], *parts),
         *at_sizes("two ranks", sizes, *ranked),
     ]
+
+
+@functools.cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """Return a folder for what trainings log, which goes with this process."""
+    return tempfile.TemporaryDirectory()
 
 
 def summary(figures: list[Figure]) -> str:

@@ -1,5 +1,6 @@
 """What runs in the process of a measurement: the time and the peak memory of steps."""
 
+import itertools
 import os
 import resource
 import time
@@ -13,8 +14,8 @@ CAP = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 2 // 3
 """How many bytes a process on a CPU may allocate before an allocation fails: two thirds of the machine's."""
 _SAMPLE = 0.02
 """Seconds that one sample of the time takes at least; shorter steps are repeated."""
-_ENOUGH = 60.0
-"""Seconds after which three rounds are enough."""
+_LEAST, _ENOUGH = 10.0, 60.0
+"""Seconds that the rounds go on for, however many, and after which three are enough."""
 _SMALL = 32
 """The size of the step that loads what is loaded at the first call."""
 
@@ -25,11 +26,12 @@ def rounds(setting: Setting, size: int, makes: list[Make]) -> list[tuple[float, 
     timers = [_Timer(_step(make, size, device), device) for make in makes]
     samples: list[list[float]] = [[] for _ in timers]
     started = time.perf_counter()
-    for done in range(setting.repeats):
-        if done >= 3 and time.perf_counter() - started > _ENOUGH:
-            break
+    for done in itertools.count(1):
         for timer, taken in zip(timers, samples, strict=True):
             taken.append(timer.sample())
+        passed = time.perf_counter() - started
+        if (done >= setting.repeats and passed > _LEAST) or (done >= 3 and passed > _ENOUGH):
+            break
     return [tuple(taken) for taken in samples]
 
 

@@ -3,6 +3,7 @@
 import datetime
 import json
 import math
+import operator
 import platform
 import statistics
 from dataclasses import asdict
@@ -23,7 +24,8 @@ def machine(setting: Setting) -> str:
     """Say when, with what and on what the figures were measured."""
     name = torch.cuda.get_device_name() if setting.device == "cuda" else _processor()
     today = datetime.datetime.now(datetime.UTC).date()
-    return f"{today}, torch {torch.__version__}, {name}, {setting.threads} threads, median of {setting.repeats}"
+    how = f"{setting.threads} threads, medians of {setting.repeats} rounds or more"
+    return f"{today}, torch {torch.__version__}, {name}, {how}"
 
 
 def rows(case: list[Figure]) -> str:
@@ -32,8 +34,9 @@ def rows(case: list[Figure]) -> str:
     lines = []
     for theirs in others or [ours]:
         against = "-" if theirs is ours else theirs.contestant
-        time = _ratio(theirs.seconds, ours.seconds) if others else "-"
-        memory = _ratio(theirs.megabytes, ours.megabytes) if others else "-"
+        times = list(map(operator.truediv, theirs.rounds, ours.rounds))
+        time = _ratio(statistics.median(times)) if others and times else "-"
+        memory = _ratio(theirs.megabytes / ours.megabytes) if theirs.megabytes and ours.megabytes and others else "-"
         absolute = [_time(ours), _time(theirs), _memory(ours), _memory(theirs)]
         lines.append("| " + " | ".join([ours.case, f"{ours.size:,}", against, time, memory, *absolute]) + " |")
     return "\n".join(lines)
@@ -84,8 +87,8 @@ def _processor() -> str:
     return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
 
 
-def _ratio(theirs: float | None, ours: float | None) -> str:
-    return f"**{theirs / ours:.3g}**" if theirs and ours else "-"
+def _ratio(value: float) -> str:
+    return f"**{value:.3g}**"
 
 
 def _time(figure: Figure) -> str:

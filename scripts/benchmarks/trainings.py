@@ -1,23 +1,26 @@
 """The same small training, with several ways to log its terms."""
 
+import itertools
 import logging
-import tempfile
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Semaphore
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from benchmarks.cases import Step
 from lossframe import LossMonitor
 from lossframe.losses import MSELoss
 from lossframe.pictures import HardSamples
 
-SAMPLES, FEATURES, STEPS = 256, 32, 500
+SAMPLES, FEATURES = 256, 32
+STEPS = 50
+"""How many steps of a training have a turn: those between two drains, and one drain."""
 
 
 class Terms(pl.LightningModule):
@@ -84,20 +87,42 @@ def _monitor(nonfinite: str = "off", spikes: float | None = None) -> LossMonitor
     return LossMonitor(nonfinite=nonfinite, spikes=spikes)
 
 
+class _Turns(pl.Callback):
+    """Holds a training before every 50 steps, until it may go on."""
+
+    def __init__(self) -> None:
+        self.go, self.held = Semaphore(0), Semaphore(0)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx % STEPS == 0:
+            self.held.release()
+            self.go.acquire()
+
+
 def training(size: int, device: torch.device, kind: str, folder: str) -> Step:
-    """Prepare a training of 500 steps with so many terms."""
+    """Start a training with so many terms, which logs into a folder; a step is its next 50 steps."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
     batches = [torch.randn(SAMPLES, FEATURES) for _ in range(STEPS)]
+    module, callbacks = (MAKERS | PARTS)[kind](size)
+    turns = _Turns()
+    trainer = pl.Trainer(
+        max_epochs=1, accelerator="gpu" if device.type == "cuda" else "cpu", devices=1, callbacks=[*callbacks, turns],
+        logger=pl.loggers.TensorBoardLogger(folder, name=kind, version=f"{size}"), default_root_dir=Path(folder),
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    fitted = ThreadPoolExecutor(1).submit(trainer.fit, module, itertools.cycle(batches))
+
+    def wait() -> None:
+        while not turns.held.acquire(timeout=1.0):
+            if fitted.done():  # it failed, for the batches never end
+                fitted.result()
 
     def step() -> None:
-        module, callbacks = (MAKERS | PARTS)[kind](size)
-        with tempfile.TemporaryDirectory(dir=folder) as run:
-            trainer = pl.Trainer(
-                max_epochs=1, accelerator="gpu" if device.type == "cuda" else "cpu", devices=1, callbacks=callbacks,
-                logger=pl.loggers.TensorBoardLogger(run, name="", version=""), default_root_dir=Path(run),
-                enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-            )  # fmt: skip
-            trainer.fit(module, DataLoader(batches, batch_size=None))
+        turns.go.release()
+        wait()
 
+    wait()
     return step
