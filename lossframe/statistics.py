@@ -94,10 +94,10 @@ def fold(records: Iterable[Record]) -> None:
         mask = torch.stack(masks) if masks else None
         parts = blocks(rows, _PER_THREAD)
         states = _joined([moments_of_rows(rows[k], None if mask is None else mask[k]) for k in parts])
-        for (record, _, counted), row, state in zip(group, rows, states, strict=True):
+        for k, ((record, _, counted), state) in enumerate(zip(group, states.unbind(), strict=True)):
             record.states.append(state)
             if (into := record.buckets(rows.device)) is not None:
-                histogram.count(row, counted, into)
+                histogram.count(rows[k], counted, into)
 
 
 class Transfer:
