@@ -9,7 +9,7 @@ from torch.utils import _pytree as pytree
 from lossframe import distributed
 from lossframe.errors import InputError
 
-_HALF = (torch.float16, torch.bfloat16)
+_HALF = frozenset([torch.float16, torch.bfloat16])
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
@@ -28,9 +28,9 @@ def leaves(inputs: dict[str, Any]) -> list[Tensor]:
     return found
 
 
-def prepared(inputs: dict[str, Any]) -> dict[str, Any]:
-    """Return the inputs with all tensors in at least float32."""
-    if any(leaf.dtype in _HALF for leaf in leaves(inputs)):
+def prepared(inputs: dict[str, Any], leaves: list[Tensor]) -> dict[str, Any]:
+    """Return the inputs, whose `leaves` these are, with all tensors in at least float32."""
+    if not _HALF.isdisjoint([leaf.dtype for leaf in leaves]):
         return pytree.tree_map_only(Tensor, at_least_float32, inputs)  # type: ignore[no-any-return]
     return inputs
 

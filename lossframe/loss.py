@@ -103,7 +103,7 @@ class Loss(nn.Module, ABC):
         try:
             inputs = self._bind(args, kwargs)
             leaves = batch.leaves(inputs)
-            inputs, readable = batch.prepared(inputs), self._may_read_values(leaves)
+            inputs, readable = batch.prepared(inputs, leaves), self._may_read_values(leaves)
             device = leaves[0].device.type if leaves else "cpu"
             if not torch.is_autocast_enabled(device):
                 return self._evaluate(inputs, weight, readable)
@@ -237,7 +237,7 @@ class Loss(nn.Module, ABC):
         return self.relational and distributed.world_size() > 1
 
     def _may_read_values(self, leaves: list[Tensor]) -> bool:
-        if self.debug or all(leaf.device.type == "cpu" for leaf in leaves):
+        if self.debug or all(leaf.is_cpu for leaf in leaves):
             return True
         self._calls += 1
         return self._calls <= _CAREFUL_CALLS

@@ -66,6 +66,7 @@ def on_both(module: pl.LightningModule, name: str, value: Tensor) -> None:
 SHOWN = {"log_std": True, "log_min": True, "log_max": True}
 MAKERS: dict[str, Callable[[int], tuple[Terms, list[pl.Callback]]]] = {
     "lossframe": lambda terms: (Terms(terms, None, **SHOWN), [LossMonitor()]),
+    "the curves alone": lambda terms: (Terms(terms, None, **SHOWN), [_monitor()]),
     "nothing logged": lambda terms: (Terms(terms, None, record=False), []),
     "lossframe with quantiles": lambda terms: (Terms(terms, None, log_quantiles=True, **SHOWN), [LossMonitor()]),
     "self.log(on_step)": lambda terms: (Terms(terms, on_step, record=False), []),
@@ -73,7 +74,7 @@ MAKERS: dict[str, Callable[[int], tuple[Terms, list[pl.Callback]]]] = {
     "self.log(both)": lambda terms: (Terms(terms, on_both, record=False), []),
 }
 PARTS: dict[str, Callable[[int], tuple[Terms, list[pl.Callback]]]] = {
-    "the curves alone": lambda terms: (Terms(terms, None, **SHOWN), [_monitor()]),
+    "the curves alone": MAKERS["the curves alone"],
     "nothing logged": MAKERS["nothing logged"],
     "+ quantiles": lambda terms: (Terms(terms, None, log_quantiles=True, **SHOWN), [_monitor()]),
     "+ nonfinite=raise": lambda terms: (Terms(terms, None, **SHOWN), [_monitor(nonfinite="raise")]),
