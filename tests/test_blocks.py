@@ -171,6 +171,25 @@ def test_compiled_values_are_those_of_the_formula(name: str) -> None:
 
 
 @of_torch
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(50, 300), (2, 19, 5, 5)])
+def test_compiled_cross_entropy_is_stable_and_leaves_out_what_is_ignored(shape: tuple[int, ...]) -> None:
+    torch._dynamo.reset()
+    logits = 1000 + 100 * torch.randn(shape)
+    logits[0, 2] = -torch.inf
+    target = torch.randint(3, shape[1], (shape[0], *shape[2:]))
+    target[-1] = 1
+    wanted, found = (logits.to(dtype).requires_grad_() for dtype in (torch.float64, torch.float32))
+    values = [
+        losses.CrossEntropyLoss(ignore_index=1, compile=scores is found)(scores, target) for scores in (wanted, found)
+    ]
+    assert values[1].item() == pytest.approx(values[0].item(), rel=1e-6)
+    gradients = [torch.autograd.grad(value, scores)[0] for value, scores in zip(values, (wanted, found), strict=True)]
+    torch.testing.assert_close(gradients[1].double(), gradients[0], rtol=1e-4, atol=1e-8)
+    assert not gradients[1][-1].any()
+
+
+@of_torch
 def test_an_error_says_that_there_is_no_compiler() -> None:
     torch._dynamo.reset()
     criterion = losses.HuberLoss(delta=0.123, compile=True)

@@ -99,6 +99,15 @@ def test_a_drain_reads_all_terms_and_forgets() -> None:
     assert drain(memories) == {"a": {}, "b": {}}
 
 
+@pytest.mark.parametrize("odd", [[], [torch.nan], [torch.inf], [-torch.inf, torch.inf], [torch.nan, torch.inf]])
+@pytest.mark.parametrize("first", [0, 1, 3])
+def test_moments_merge_on_the_host_as_on_a_device(odd: list[float], first: int) -> None:
+    parts = [torch.tensor([3.0, 1.0]), torch.tensor([]), torch.tensor([-5.0]), torch.tensor([7.0, *odd])]
+    states = [moments(part) for part in parts[first:] + parts[:first]]
+    merged = Moments.merged([Moments.of(state.tolist(), None) for state in states])
+    assert merged.numbers == pytest.approx(merge(torch.stack(states)).tolist(), rel=1e-15, nan_ok=True)
+
+
 def test_terms_with_different_pasts_are_drained_together() -> None:
     generator, seen = torch.Generator().manual_seed(0), {}
     memories = {f"{steps} of {size}": Memory("counted") for steps in (1, 3, 70) for size in (0, 1, 5, 30_000)}
