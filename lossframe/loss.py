@@ -72,11 +72,11 @@ class Loss(nn.Module, ABC):
         self.log_std = options.get("log_std", False)
         self.log_min = options.get("log_min", False)
         self.log_max = options.get("log_max", False)
-        self.log_quantiles = options.get("log_quantiles", False)
         self.record = options.get("record", True)
         self.by_sample: BySample | None = None
         self._compiled = Compiled() if options.get("compile", False) else None
-        self.memory = Memory(*(["loss"] if self.log_quantiles else []))
+        self.memory = Memory()
+        self.log_quantiles = options.get("log_quantiles", False)
         self._calls = 0
 
     @abstractmethod
@@ -120,6 +120,15 @@ class Loss(nn.Module, ABC):
             return
         value = torch.as_tensor(value)
         self.memory.push(name, value, replicated=self._replicated())
+
+    @property
+    def log_quantiles(self) -> bool:
+        """Whether values are counted into a histogram; a change holds once the memory is emptied."""
+        return "loss" in self.memory.counted
+
+    @log_quantiles.setter
+    def log_quantiles(self, wanted: bool) -> None:
+        self.memory.counted = ("loss",) if wanted else ()
 
     @property
     def avg(self) -> dict[str, float]:

@@ -152,8 +152,9 @@ class Memory:
 
     def reset(self) -> None:
         """Forget all values."""
-        for record in self.records.values():
+        for name, record in self.records.items():
             record.reset()
+            record.quantiles = name in self.counted
 
     def state(self) -> dict[str, Any]:
         """Return the state of every name seen, for a checkpoint."""

@@ -99,6 +99,15 @@ def test_a_drain_reads_all_terms_and_forgets() -> None:
     assert drain(memories) == {"a": {}, "b": {}}
 
 
+def test_quantiles_can_be_asked_for_later() -> None:
+    criterion = MSELoss()
+    criterion(torch.ones(3), torch.zeros(3))
+    criterion.log_quantiles = True
+    criterion.reset_avg()
+    criterion(torch.ones(3), torch.zeros(3))
+    assert criterion.memory.read()["loss"].quantile(0.5) == pytest.approx(1)
+
+
 @pytest.mark.parametrize("odd", [[], [torch.nan], [torch.inf], [-torch.inf, torch.inf], [torch.nan, torch.inf]])
 @pytest.mark.parametrize("first", [0, 1, 3])
 def test_moments_merge_on_the_host_as_on_a_device(odd: list[float], first: int) -> None:
