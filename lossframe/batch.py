@@ -1,5 +1,6 @@
 """The inputs of one call of a loss: precision, ranks, and samples of weight 0. Pure functions."""
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -17,14 +18,14 @@ def at_least_float32(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in _HALF else tensor
 
 
-def leaves(inputs: dict[str, Any]) -> list[Tensor]:
+def leaves(inputs: Collection[Any]) -> list[Tensor]:
     """Return the tensors among the inputs, also inside lists and dicts, in order."""
     found: list[Tensor] = []
-    for value in inputs.values():
+    for value in inputs:
         if isinstance(value, Tensor):
             found.append(value)
         elif isinstance(value, (list, tuple, dict)):
-            return [leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, Tensor)]
+            return [leaf for leaf in pytree.tree_leaves(list(inputs)) if isinstance(leaf, Tensor)]
     return found
 
 
@@ -37,12 +38,12 @@ def prepared(inputs: dict[str, Any], leaves: list[Tensor]) -> dict[str, Any]:
 
 def tensors(inputs: dict[str, Any]) -> list[Tensor]:
     """Return the tensors with a batch dimension, in the order of the inputs."""
-    return [leaf for leaf in leaves(inputs) if leaf.ndim]
+    return [leaf for leaf in leaves(inputs.values()) if leaf.ndim]
 
 
 def size(inputs: dict[str, Any]) -> int:
     """Return the number of samples: the length of the first batched tensor, 0 without one."""
-    return next((leaf.shape[0] for leaf in leaves(inputs) if leaf.ndim), 0)
+    return next((leaf.shape[0] for leaf in leaves(inputs.values()) if leaf.ndim), 0)
 
 
 def gather(inputs: dict[str, Any], weight: Tensor | float | None) -> tuple[dict[str, Any], Any, slice]:

@@ -1,6 +1,7 @@
 """Where values stop being finite: which term or parameter, which samples, on which rank, at which step."""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -10,10 +11,10 @@ from torch import Tensor, nn
 from lossframe import distributed
 from lossframe.by_sample import BySample
 from lossframe.errors import InputError, NonFiniteError, names, nearest
+from lossframe.gradient_norms import GradientNorms, Step
 from lossframe.loss import Loss
 from lossframe.moments import Moments
 from lossframe.sources import Source
-from lossframe.statistics import Memory
 from lossframe.window import Seen
 
 Policy = Literal["raise", "skip", "warn", "off"]
@@ -42,13 +43,17 @@ class Finding(NamedTuple):
         return f"{self.what}, at step {self.batch} on rank {self.rank}"
 
 
+Samples = tuple[Tensor | None, Tensor | None]
+"""The inputs and the values of a loss by sample, as in `BySample`."""
+
+
 class Kept(NamedTuple):
     """What one batch left, by reference: nothing has been computed from it yet."""
 
     batch: int
     ids: Any
-    values: dict[str, list[tuple[Evidence, Tensor]]]
-    norms: Tensor | None
+    samples: list[Samples]
+    steps: list[Step]
 
 
 class Guard:
@@ -65,17 +70,17 @@ class Guard:
             hint = nearest(policy, known)
             raise InputError(f"LossMonitor: nonfinite={policy!r} is unknown; it is one of {names(known)}.{hint}")
         self.policy = policy
-        self.memory = Memory()
         self.skipped = 0
+        self._gradients = GradientNorms()
         self._losses: dict[str, Loss] = {}
+        self._samples: list[BySample] = []
         self._kept: list[Kept] = []
         self._module = nn.Module()
-        self._norms: Tensor | None = None
-        self._parameters: list[nn.Parameter] = []
+        self._steps: list[Step] = []
 
     def source(self) -> dict[str, Source]:
         """Return what shows the norm of the gradients, by name."""
-        return {} if self.policy == "off" else {GRADIENT: Source(self.memory, _norm_curve)}
+        return {} if self.policy == "off" else {GRADIENT: Source(self._gradients.memory, _norm_curve)}
 
     def watch(self, module: nn.Module, losses: Mapping[str, Loss]) -> None:
         """Have a module's losses keep their values by sample."""
@@ -83,32 +88,33 @@ class Guard:
         self._losses = dict(losses) if self.policy != "off" else {}
         for loss in self._losses.values():
             loss.by_sample = loss.by_sample or BySample()
+        self._samples = [loss.by_sample for loss in self._losses.values() if loss.by_sample is not None]
 
     def skips(self, parameters: Iterable[nn.Parameter]) -> bool:
         """Note the norms of the gradients; return whether to leave out this step, the same on all ranks."""
         if self.policy == "off":
             return False
-        self._parameters = [p for p in parameters if p.grad is not None and p.grad.layout == torch.strided]
-        if self._parameters:
-            self._norms = _norms([parameter.grad for parameter in self._parameters])
-            self.memory.push("norm", torch.linalg.vector_norm(self._norms), replicated=True)
+        if (step := self._gradients.note(parameters)) is not None:
+            self._steps.append(step)
         if self.policy != "skip":
             return False
-        looked_at = [tensor for loss in self._losses.values() for _, tensor in _witnesses(loss)]
-        sums = [tensor.sum().float() for tensor in (*looked_at, self._norms) if tensor is not None]
+        self._gradients.fold()
+        looked_at = [tensor for seen in self._samples for tensor in (seen.inputs, seen.values)]
+        looked_at += [step.norms for step in self._steps]
+        sums = [tensor.sum().float() for tensor in looked_at if tensor is not None]
         skipped = distributed.anywhere(~torch.stack(sums).isfinite().all() if sums else torch.tensor(False))
         self.skipped += skipped
         return skipped
 
     def keep(self, batch: int, ids: Any) -> None:
         """Keep what the batch that has just ended left, until `take`."""
-        values = {term: witnesses for term, loss in self._losses.items() if (witnesses := _witnesses(loss))}
-        if len(self._kept) < _KEPT_BATCHES and (values or self._norms is not None):  # the first are wanted
-            self._kept.append(Kept(batch, ids, values, self._norms))
-        self._norms = None
+        if len(self._kept) < _KEPT_BATCHES and (self._samples or self._steps):  # the first are wanted
+            self._kept.append(Kept(batch, ids, [(seen.inputs, seen.values) for seen in self._samples], self._steps))
+        self._steps = []
 
     def take(self) -> list[Kept]:
-        """Return what was kept since the last time."""
+        """Return what was kept since the last time; the norms of its gradients are remembered from then on."""
+        self._gradients.fold()
         kept, self._kept = self._kept, []
         return kept
 
@@ -118,20 +124,21 @@ class Guard:
         if not terms and not any(moments.nonfinite for moments in seen.get(GRADIENT, {}).values()):
             return None
         for batch in kept:
-            named = [found for term in terms if (found := _culprits(term, batch.values.get(term, []), batch.ids))]
+            samples = dict(zip(self._losses, batch.samples, strict=True))
+            named = [found for term in terms if (found := _culprits(term, samples[term], batch.ids))]
             if named:
                 evidence = min(kind for kind, _ in named)
                 what = " and ".join(text for kind, text in named if kind == evidence)
                 return Finding(batch.batch, evidence, distributed.rank(), what)
-            if batch.norms is not None and not bool(batch.norms.isfinite().all()):
-                bad = [self._name(k) for k in (~batch.norms.isfinite()).nonzero().flatten().tolist()]
-                return Finding(batch.batch, Evidence.GRADIENT, distributed.rank(), f"the gradient of {_first(bad)}")
+            if bad := [parameter for step in batch.steps for parameter in _not_finite(step)]:
+                what = f"the gradient of {_first(self._names(bad))}"
+                return Finding(batch.batch, Evidence.GRADIENT, distributed.rank(), what)
         return None
 
-    def _name(self, k: int) -> str:
-        """Return the name of the k-th parameter that had a gradient."""
-        names_of = {id(parameter): name for name, parameter in self._module.named_parameters()}
-        return names_of.get(id(self._parameters[k]), f"parameter {k}")
+    def _names(self, parameters: Sequence[nn.Parameter]) -> list[str]:
+        """Return the names of parameters, each once."""
+        known = {id(parameter): name for name, parameter in self._module.named_parameters()}
+        return list(dict.fromkeys(known.get(id(parameter), "a parameter of no name") for parameter in parameters))
 
     def judge(self, stage: str, seen: Seen, findings: Iterable[Finding | None]) -> str | None:
         """Raise what the policy raises; return what it warns of, None if all was finite."""
@@ -159,28 +166,31 @@ def _norm_curve(name: str, moments: Moments) -> dict[str, float]:
     return {"gradient_norm": moments.mean}
 
 
-def _witnesses(loss: Loss) -> list[tuple[Evidence, Tensor]]:
-    """Return what tells whose fault it is: inputs before values, for relations spread one NaN over the whole batch."""
-    seen = loss.by_sample
-    if seen is None or seen.values is None:
-        return []
-    if seen.inputs is None:
-        return [(Evidence.OWN, seen.values)]
-    return [(Evidence.OWN, seen.inputs), (Evidence.RELATED, seen.values)]
+def _culprits(term: str, samples: Samples, ids: Any) -> tuple[Evidence, str] | None:
+    """Return how strong the first evidence against a term is, and whom it names.
 
-
-def _culprits(term: str, witnesses: list[tuple[Evidence, Tensor]], ids: Any) -> tuple[Evidence, str] | None:
-    """Return how strong the first evidence against a term is, and whom it names."""
-    for evidence, values in witnesses:
-        if bool(values.isfinite().all()):
+    Inputs come before values, for relations spread one NaN over the whole batch.
+    """
+    inputs, values = samples
+    for evidence, seen in ((Evidence.OWN, inputs), (Evidence.OWN if inputs is None else Evidence.RELATED, values)):
+        if seen is None or bool(seen.isfinite().all()):
             continue
-        if not values.ndim:
+        if not seen.ndim:
             return evidence, f"the value of {term!r}"
-        rows = (~values.isfinite()).nonzero().flatten().tolist()
-        if ids is None or len(ids) != len(values):
+        rows = (~seen.isfinite()).nonzero().flatten().tolist()
+        if ids is None or len(ids) != len(seen):
             return evidence, f"{term!r} at rows {_first(rows)} of the batch"
         return evidence, f"{term!r} of samples {_first([_plain(ids[row]) for row in rows])}"
     return None
+
+
+def _not_finite(step: Step) -> list[nn.Parameter]:
+    """Return the parameters whose gradient was not finite; waits for the device."""
+    return [
+        parameter
+        for parameter, norm in zip(step.parameters, step.norms.tolist(), strict=True)
+        if not math.isfinite(norm)
+    ]
 
 
 def _first(items: list[Any]) -> str:
@@ -195,14 +205,3 @@ def _plain(identifier: Any) -> Any:
 def _count(named: Mapping[str, Any]) -> str:
     worst = max(named.values(), key=lambda moments: moments.nonfinite)
     return f"{worst.nonfinite:.0f} of {worst.count:.0f} values"
-
-
-def _norms(gradients: list[Any]) -> Tensor:
-    """Return the norm of each gradient; those of sharded ones are added up over the ranks, without waiting."""
-    if all(type(gradient) is Tensor for gradient in gradients):
-        return torch.stack(torch._foreach_norm(gradients)).float()
-    local = [gradient.to_local() if hasattr(gradient, "to_local") else gradient for gradient in gradients]
-    norms = torch.stack(torch._foreach_norm(local)).float()
-    everywhere = [part is whole for part, whole in zip(local, gradients, strict=True)]
-    counted = norms.new_tensor(everywhere).mul_(1 / distributed.world_size() - 1).add_(1)
-    return distributed.total(norms.square() * counted).sqrt()

@@ -102,7 +102,7 @@ class Loss(nn.Module, ABC):
         """Return the reduced loss of the whole batch of all ranks, and remember its values."""
         try:
             inputs = self._bind(args, kwargs)
-            leaves = batch.leaves(inputs)
+            leaves = batch.leaves(inputs.values())
             inputs, readable = batch.prepared(inputs, leaves), self._may_read_values(leaves)
             device = leaves[0].device.type if leaves else "cpu"
             if not torch.is_autocast_enabled(device):

@@ -61,14 +61,16 @@ class Reader:
             return []
         complete = self._finished()
         now = time.monotonic()
+        kept = self.guard.take()
         drain = Drain(self.memories)
-        self._due = _Reading(drain, self.guard.take(), self.local_samples, now - self._clock, beside)
+        self._due = _Reading(drain, kept, self.local_samples, now - self._clock, beside)
         self._clock, self.local_samples = now, 0
         return complete + self._finished() if wait or not drain.in_flight else complete
 
     def drain(self, stage: str) -> Seen:
         """Return what all ranks saw in a stage that is not training."""
-        return self._merged(stage, Drain(self.memories), self.guard.take())[0]
+        kept = self.guard.take()
+        return self._merged(stage, Drain(self.memories), kept)[0]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the open window and how far training is."""

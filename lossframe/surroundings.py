@@ -1,6 +1,7 @@
 """What a drain needs of a batch, a module and a trainer."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from lossframe.batch import leaves
 from lossframe.errors import InputError
 from lossframe.sources import weights
 
@@ -21,9 +23,10 @@ def beside(trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, float]:
 
 def batch_size(batch: Any) -> int:
     """Return the number of samples of a batch: the length of its first tensor."""
-    for leaf in pytree.tree_leaves(batch):
+    entries = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (list, tuple)) else [batch]
+    for leaf in leaves(entries) or pytree.tree_leaves(batch):
         if isinstance(leaf, Tensor) and leaf.ndim:
-            return len(leaf)
+            return leaf.shape[0]
     raise InputError(f"LossMonitor: wanted a batch with a tensor of samples, found {type(batch).__name__}")
 
 
