@@ -18,6 +18,11 @@ def at_least_float32(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in _HALF else tensor
 
 
+def is_rounded(tensor: Tensor, moved: Tensor) -> bool:
+    """Return whether a tensor was moved to half precision."""
+    return moved.dtype in _HALF and tensor.dtype not in _HALF and tensor.is_floating_point()
+
+
 def leaves(inputs: Collection[Any]) -> list[Tensor]:
     """Return the tensors among the inputs, also inside lists and dicts, in order."""
     found: list[Tensor] = []
@@ -87,14 +92,17 @@ def counted(values: Tensor, counts: Tensor | None) -> Tensor:
     return values if counts is None else torch.where(counts.bool(), values, 0)
 
 
-def remembered(weighted: Tensor, weight: Tensor | None, counts: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Return the values to remember, one per elementary penalty, and which of them count."""
-    mask = None if weight is None else (weight != 0)
-    if counts is not None:
-        counted = counts != 0
-        weighted = weighted / counts.clamp_min(1)
-        mask = counted if mask is None else mask & counted
-    return weighted, mask
+def mask(weight: Tensor | None, counts: Tensor | None) -> Tensor | None:
+    """Return which values count, of a weight that is aligned with them; None if all do."""
+    weighs = None if weight is None else weight != 0
+    if counts is None:
+        return weighs
+    return counts != 0 if weighs is None else weighs & (counts != 0)
+
+
+def elementary(weighted: Tensor, counts: Tensor | None) -> Tensor:
+    """Return the values to remember, one per elementary penalty."""
+    return weighted if counts is None else weighted / counts.clamp_min(1)
 
 
 def product(weight: Tensor | None, other: Tensor | None) -> Tensor | None:
@@ -102,6 +110,50 @@ def product(weight: Tensor | None, other: Tensor | None) -> Tensor | None:
     if weight is None or other is None:
         return weight if other is None else other
     return weight * other
+
+
+class Shield:
+    """Stands before a loss's inputs: those of the values that do not count get a gradient of exactly 0.
+
+    Without it a NaN in padding would reach every parameter, for backward multiplies it by 0.
+    """
+
+    def __init__(self) -> None:
+        self._mask: Tensor | None = None
+
+    def before(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Return the inputs, whose gradients pass through the shield."""
+        return pytree.tree_map_only(Tensor, self._shielded, inputs)  # type: ignore[no-any-return]
+
+    def cover(self, mask: Tensor | None, shape: torch.Size) -> None:
+        """Let gradients pass only where the mask is true, which is aligned with values of this shape."""
+        self._mask = None if mask is None else mask.expand(shape)
+
+    def _shielded(self, tensor: Tensor) -> Tensor:
+        if not (tensor.requires_grad and tensor.ndim and torch.is_grad_enabled()):
+            return tensor
+        view = tensor.view_as(tensor)
+        view.register_hook(self._passed)
+        return view
+
+    def _passed(self, gradient: Tensor) -> Tensor:
+        mask = None if self._mask is None else _along(self._mask, gradient.shape)
+        return gradient if mask is None else torch.where(mask, gradient, 0)
+
+
+def _along(mask: Tensor, shape: torch.Size) -> Tensor | None:
+    """Return a mask of values so that it broadcasts to an input of this shape.
+
+    The input has the values' dims and perhaps more behind them, or classes in dim 1; else its rows are those of the
+    values. None if it has other rows.
+    """
+    if not mask.ndim or mask.shape[0] != shape[0]:
+        return None
+    if shape[: mask.ndim] == mask.shape:
+        return mask.reshape(*mask.shape, *[1] * (len(shape) - mask.ndim))
+    if shape[:1] + shape[2:] == mask.shape:
+        return mask.unsqueeze(1)
+    return mask.flatten(1).any(1).reshape(-1, *[1] * (len(shape) - 1))
 
 
 def _is_batched(leaf: Any) -> bool:

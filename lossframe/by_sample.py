@@ -1,5 +1,6 @@
 """What a loss gave for each sample of a batch, for those who want to know who is to blame."""
 
+import math
 from typing import Any
 
 import torch
@@ -44,6 +45,10 @@ def means(values: Tensor, mask: Tensor | None, keep: Tensor | None, samples: int
     if not values.ndim or values.shape[0] != samples:
         return None
     if values.ndim > 1:
-        counted = values.new_full((), values[0].numel()) if mask is None else mask.expand_as(values).flatten(1).sum(1)
+        counted = (
+            values.new_full((), math.prod(values.shape[1:]))
+            if mask is None
+            else mask.expand_as(values).flatten(1).sum(1)
+        )
         values = values.flatten(1).sum(1) / counted.clamp_min(1)
     return values if keep is None else values.new_zeros(len(keep)).masked_scatter(keep, values)

@@ -101,5 +101,4 @@ def origins(documented: object) -> list[Origin]:
 
 
 def _entry(name: str) -> Entry:
-    target = configs.read(f"loss/{name}")["loss"][name]["_target_"]
-    return Entry(name, getattr(losses, target.rpartition(".")[2]))
+    return Entry(name, getattr(losses, configs.target(name)))

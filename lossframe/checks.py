@@ -1,6 +1,8 @@
 """Contracts on what a loss is given. Shapes and dtypes cost nothing; ranges read the values."""
 
+import math
 from collections.abc import Sequence
+from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -17,6 +19,16 @@ def same_shape(**tensors: Tensor) -> None:
     if len({tuple(shape) for shape in shapes.values()}) > 1:
         found = " and ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise InputError(f"wanted equal shapes, found {found}; nothing is broadcast: reshape or squeeze one of them")
+
+
+def not_broadcast(**inputs: object) -> None:
+    """Refuse floating inputs whose shapes differ in dims of size 1 alone, so that `[n]` and `[n, 1]` give `[n, n]`."""
+    floats = {name: x for name, x in inputs.items() if isinstance(x, Tensor) and x.is_floating_point()}
+    for (name, one), (other_name, other) in combinations(floats.items(), 2):
+        if one.shape != other.shape and _core(one) == _core(other):
+            grown = math.prod(torch.broadcast_shapes(one.shape, other.shape))
+            if grown > one.numel():
+                same_shape(**{name: one, other_name: other})
 
 
 def same_length(**tensors: Tensor) -> None:
@@ -215,3 +227,7 @@ def _extremes(tensor: Tensor) -> tuple[float, float]:
         return 0, 0
     smallest, largest = tensor.detach().aminmax()
     return smallest.item(), largest.item()
+
+
+def _core(tensor: Tensor) -> list[int]:
+    return [size for size in tensor.shape if size != 1]

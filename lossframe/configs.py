@@ -1,6 +1,7 @@
 """The yaml files of `lossframe.conf`, read without Hydra: what can be chosen, and what a choice says."""
 
 from collections.abc import Iterator
+from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any
@@ -30,3 +31,15 @@ def read(path: str) -> dict[str, Any]:
     """Return the contents of one file, as `loss/triplet` or `train`, as they are written there."""
     content: dict[str, Any] = yaml.safe_load((files("lossframe.conf") / f"{path}.yaml").read_text(encoding="utf-8"))
     return content
+
+
+def target(loss: str) -> str:
+    """Return the class that a file in `loss` makes, without its package."""
+    made: str = read(f"loss/{loss}")["loss"][loss]["_target_"]
+    return made.rpartition(".")[2]
+
+
+@cache
+def losses() -> dict[str, str]:
+    """Return the name of the file in `loss` that makes each class."""
+    return {target(name): name for name in choices("loss")}

@@ -14,7 +14,7 @@ from lossframe.errors import InputError, NonFiniteError, names, nearest
 from lossframe.gradient_norms import GradientNorms, Step
 from lossframe.loss import Loss
 from lossframe.moments import Moments
-from lossframe.sources import Source
+from lossframe.sources import Source, keep_samples
 from lossframe.window import Seen
 
 Policy = Literal["raise", "skip", "warn", "off"]
@@ -86,8 +86,7 @@ class Guard:
         """Have a module's losses keep their values by sample."""
         self._module = module
         self._losses = dict(losses) if self.policy != "off" else {}
-        for loss in self._losses.values():
-            loss.by_sample = loss.by_sample or BySample()
+        keep_samples(self._losses)
         self._samples = [loss.by_sample for loss in self._losses.values() if loss.by_sample is not None]
 
     def skips(self, parameters: Iterable[nn.Parameter]) -> bool:

@@ -3,12 +3,12 @@
 import inspect
 import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Protocol, Unpack
+from typing import Any, ClassVar, Protocol, Self, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from lossframe import batch, by_sample, distributed
+from lossframe import batch, by_sample, checks, distributed
 from lossframe.by_sample import BySample
 from lossframe.compilation import Compiled
 from lossframe.errors import InputError, names
@@ -84,7 +84,11 @@ class Loss(nn.Module, ABC):
         """Return unreduced values, one per thing penalised: a pure function of tensors."""
 
     def check(self, *args: Any, **inputs: Any) -> None:
-        """Raise an `InputError` unless shapes and dtypes fit; costs no synchronisation."""
+        """Raise an `InputError` unless shapes and dtypes fit; costs no synchronisation.
+
+        By default it refuses two floating inputs that would only be broadcast, as `[n]` and `[n, 1]`.
+        """
+        checks.not_broadcast(**inputs)
 
     def check_values(self, *args: Any, **inputs: Any) -> None:
         """Raise an `InputError` unless the values fit; called on a CPU, and at the first calls on a GPU."""
@@ -118,7 +122,7 @@ class Loss(nn.Module, ABC):
         """Remember any value, of any shape, under a name of its own."""
         if torch.compiler.is_compiling() or not self.record:
             return
-        value = torch.as_tensor(value)
+        value = torch.as_tensor(value).detach().clone()  # a parameter, say, goes on changing
         self.memory.push(name, value, replicated=self._replicated())
 
     @property
@@ -189,27 +193,26 @@ class Loss(nn.Module, ABC):
         return inputs
 
     def _evaluate(self, inputs: dict[str, Any], weight: Tensor | float | None, readable: bool) -> Tensor:
-        if self.relational and isinstance(weight, Tensor) and weight.ndim:
-            weight = batch.weight_of_samples(inputs, weight)
         keep: Tensor | None = None
         own: slice | None = None
-        if self.relational and self.by_sample is not None:
-            self.by_sample.inputs = by_sample.sums(inputs)
-        if self._replicated():
-            inputs, weight, own = batch.gather(inputs, weight)
+        if self.relational:
+            inputs, weight, own = self._whole(inputs, weight)
         self.check(**inputs)
         if readable and not self.shows_misfits:
             self.check_values(**inputs)
         if self.relational and isinstance(weight, Tensor) and weight.ndim:
             inputs, weight, keep = batch.leave_out(inputs, weight)
-            values = self._values(inputs)
+        counts = self.counts(**inputs)
+        shield = batch.Shield() if self._leaves_out(counts, weight) else None
+        values = self._values(inputs if shield is None else shield.before(inputs))
+        if keep is not None and isinstance(weight, Tensor):
             weight = batch.weight_of_values(values, weight)
-        else:
-            values = self._values(inputs)
         if self.training:
             self.update(**inputs)
-        counts = self.counts(**inputs)
         weighted, aligned = weigh(batch.counted(values, counts), weight)
+        mask = batch.mask(aligned, counts)
+        if shield is not None:
+            shield.cover(mask, values.shape)
         result = weighted
         if self.reduction != "none":
             carried = self.carried_weight(**inputs) if self.reduction == "weighted_mean" else None
@@ -217,14 +220,43 @@ class Loss(nn.Module, ABC):
         if readable and self.shows_misfits and not math.isfinite(result.detach().sum()):
             self.check_values(**inputs)
         if self.record or self.by_sample is not None:
-            remembered, mask = batch.remembered(weighted.detach(), aligned, counts)
-            if self.record:
-                self.memory.push("loss", remembered, mask, self._replicated())
-            if self.by_sample is not None:
-                samples = by_sample.means(remembered, mask, keep, batch.size(inputs))
-                mine = samples if samples is None or own is None else samples[own]
-                self.by_sample.values = remembered.sum() if mine is None else mine
+            self._remember(batch.elementary(weighted.detach(), counts), mask, keep, own, batch.size(inputs))
         return result
+
+    def _whole(
+        self, inputs: dict[str, Any], weight: Tensor | float | None
+    ) -> tuple[dict[str, Any], Tensor | float | None, slice | None]:
+        """Return what a relational loss sees: the batch of all ranks and its weights, and which part is this rank's."""
+        if isinstance(weight, Tensor) and weight.ndim:
+            weight = batch.weight_of_samples(inputs, weight)
+        if self.by_sample is not None:
+            self.by_sample.inputs = by_sample.sums(inputs)
+        return batch.gather(inputs, weight) if self._replicated() else (inputs, weight, None)
+
+    def _leaves_out(self, counts: Tensor | None, weight: Tensor | float | None) -> bool:
+        """Return whether some values may not count, so that their inputs must not get a gradient."""
+        return not self.relational and (counts is not None or (isinstance(weight, Tensor) and weight.ndim > 0))
+
+    def _remember(
+        self, values: Tensor, mask: Tensor | None, keep: Tensor | None, own: slice | None, samples: int
+    ) -> None:
+        if self.record:
+            alone = values.clone() if self.reduction == "none" else values  # not what the caller may change
+            self.memory.push("loss", alone, mask, self._replicated())
+        if self.by_sample is not None:
+            means = by_sample.means(values, mask, keep, samples)
+            mine = means if means is None or own is None else means[own]
+            self.by_sample.values = values.sum() if mine is None else mine
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Follow a module to another device, and never to half precision: losses are evaluated in float32."""
+
+        def careful(tensor: Tensor) -> Tensor:
+            moved: Tensor = fn(tensor)
+            return tensor.to(moved.device) if batch.is_rounded(tensor, moved) else moved
+
+        super()._apply(careful, recurse)
+        return self
 
     def _values(self, inputs: dict[str, Any]) -> Tensor:
         if self._compiled is not None:

@@ -170,6 +170,8 @@ def _finite(sums: Tensor) -> bool:
 
 def _nonfinite(x: Tensor, buffer: Tensor) -> Tensor:
     """Return how many values of each row are infinite or NaN: those of which x - x is not 0."""
+    if not x.is_floating_point():
+        return torch.zeros_like(buffer[:, 0])
     return torch.sub(x, x, out=buffer).ne_(0).sum(1)
 
 

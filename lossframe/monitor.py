@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_warn
 from torch.optim import Optimizer
 
 from lossframe.board import Board
@@ -13,7 +14,7 @@ from lossframe.guard import Guard
 from lossframe.layout import layout
 from lossframe.loss import Loss
 from lossframe.reader import Reader
-from lossframe.sources import Source, curves, find_sources, forget_samples
+from lossframe.sources import Source, curves, find_sources, forget_samples, keep_samples
 from lossframe.spikes import Spikes
 from lossframe.surroundings import batch_size, beside, publish, unwritten
 from lossframe.window import Seen
@@ -51,11 +52,12 @@ class LossMonitor(pl.Callback):
         self.batches_seen = 0
         self.board = Board()
         self.losses: dict[str, Loss] = {}
+        self.keeps_samples = False
         self._resumed = False
         self._trainer: pl.Trainer | None = None
         self._sources: dict[str, Source] = {}
         self._reader = Reader(self.guard)
-        self._shown: dict[str, float] = {}
+        self._shown: dict[str, dict[str, float]] = {}
         self._evaluated: Seen = {}
 
     @property
@@ -64,13 +66,18 @@ class LossMonitor(pl.Callback):
         return self._reader.samples_seen
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Find the losses."""
+        """Find the losses that are there already."""
         self._trainer = trainer
-        self._sources = find_sources(pl_module) | self.guard.source()
-        self._reader.memories = {name: source.memory for name, source in self._sources.items()}
-        self.losses = {name: source.loss for name, source in self._sources.items() if source.loss is not None}
-        self.guard.watch(pl_module, self.losses)
-        self.board.layout = layout(self.losses)
+        self._find(pl_module)
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Find also those that the module made in its own `setup` or `configure_model`."""
+        self._find(pl_module)
+        if not self.losses:
+            rank_zero_warn(
+                f"LossMonitor found no Loss in {type(pl_module).__name__}: make one an attribute of it, with NativeLoss "
+                "where it is another library's, or leave out the monitor"
+            )
 
     def on_sanity_check_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget what the sanity check showed."""
@@ -105,7 +112,7 @@ class LossMonitor(pl.Callback):
         self.guard.keep(self.batches_seen, self._ids(batch))
         if self.batches_seen % self.log_every == 0:
             self._read(beside(trainer, pl_module), wait=False)
-            publish(trainer, "train", self._shown)
+            publish(trainer, "train", self._shown.get("train", {}))
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
@@ -120,14 +127,16 @@ class LossMonitor(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the rest of the epoch."""
         self._read(beside(trainer, pl_module))
-        publish(trainer, "train", self._shown)
+        publish(trainer, "train", self._shown.get("train", {}))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock."""
         self._reader.stop()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Set the training window aside."""
+        """Set the training window aside; outside of training, start from nothing."""
+        if trainer.state.fn != "fit":
+            self._start(pl_module)
         self._read()
         self._reader.stop()
 
@@ -157,7 +166,7 @@ class LossMonitor(pl.Callback):
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start from nothing."""
-        self._reader.forget()
+        self._start(pl_module)
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Publish the test losses."""
@@ -191,24 +200,38 @@ class LossMonitor(pl.Callback):
         self.board.written = dict(state_dict["written"])
         self._resumed = True
 
+    def _find(self, pl_module: pl.LightningModule) -> None:
+        self._sources = find_sources(pl_module) | self.guard.source()
+        self._reader.memories = {name: source.memory for name, source in self._sources.items()}
+        self.losses = {name: source.loss for name, source in self._sources.items() if source.loss is not None}
+        if self.keeps_samples:
+            keep_samples(self.losses)
+        self.guard.watch(pl_module, self.losses)
+        self.board.layout = layout(self.losses)
+
+    def _start(self, pl_module: pl.LightningModule) -> None:
+        """Start an evaluation that is not part of training."""
+        self._find(pl_module)
+        self._reader.forget()
+
     def _ids(self, batch: Any) -> Any:
         return batch.get(self.ids) if isinstance(batch, Mapping) else None
 
     def _read(self, beside: dict[str, float] | None = None, wait: bool = True) -> None:
         """Drain what was seen since the last time; `beside` ends the window, with these curves beside the losses'."""
         for window, shown in self._reader.read(beside, wait):
-            self._shown = curves(self._sources, window.seen)
+            losses = self._shown["train"] = curves(self._sources, window.seen)
             speed = {"samples_per_second": window.samples / max(window.seconds, 1e-9)}
-            self._write("train", self._shown | shown | speed, window.seen, window.end)
+            self._write("train", losses | shown | speed, window.seen, window.end)
             for spike in self._spikes.found(window.seen):
                 self._note(f"after {window.end} samples, {spike}", window.end)
 
     def _evaluate(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if trainer.sanity_checking:
             return
-        self._evaluated = seen = self._reader.drain(stage)
-        self._shown = curves(self._sources, seen)
-        publish(trainer, stage, self._shown)
+        self._evaluated = self._reader.drain(stage)
+        self._shown[stage] = curves(self._sources, self._evaluated)
+        publish(trainer, stage, self._shown[stage])
 
     def _note(self, text: str, step: int) -> None:
         if self._trainer is not None and self._trainer.is_global_zero:
@@ -220,7 +243,7 @@ class LossMonitor(pl.Callback):
         """Write the stage's losses, and what was logged for callbacks only."""
         if trainer.sanity_checking:
             return
-        self._write(stage, unwritten(trainer, stage) | self._shown, self._evaluated, self.samples_seen)
+        self._write(stage, unwritten(trainer, stage) | self._shown[stage], self._evaluated, self.samples_seen)
 
     def _write(self, stage: str, scalars: dict[str, float], seen: Seen, step: int) -> None:
         trainer = self._trainer

@@ -86,7 +86,7 @@ class Objective(nn.Module):
         replicated = distributed.world_size() > 1
         for name, value in terms.items():
             self.memory.push(f"weighted/{name}", value, replicated=replicated)
-        self.memory.push("total", total, replicated=replicated)
+        self.memory.push("total", total.detach().clone(), replicated=replicated)  # the caller may change its own
         return total
 
     def series(self, tag: str, moments: Moments) -> dict[str, float]:

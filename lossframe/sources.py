@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from torch import nn
 
+from lossframe import configs
+from lossframe.by_sample import BySample
 from lossframe.loss import Loss
 from lossframe.moments import Moments
 from lossframe.objective import Objective
@@ -27,7 +29,7 @@ def find_sources(module: nn.Module) -> dict[str, Source]:
     """Return every objective, its terms, and every loss outside objectives, by unique name.
 
     A term is named by its objective; a loss outside by its class, as `cross_entropy` for `CrossEntropyLoss`, or by
-    its attribute's path where two are of one class.
+    its attribute's path where two are of one class, or a term has that name.
     """
     sources: dict[str, Source] = {}
     for path, objective in _objectives(module):
@@ -35,8 +37,9 @@ def find_sources(module: nn.Module) -> dict[str, Source]:
         sources[f"objective {path}"] = Source(objective.memory, partial(_objective_curves, objective, prefix))
         for name, loss in objective.named_losses():
             sources[prefix + name] = Source(loss.memory, partial(_loss_curves, loss, prefix + name), loss)
-    for name, loss in _free_losses(module).items():
-        sources[name] = Source(loss.memory, partial(_loss_curves, loss, name), loss)
+    for path, loss, name in _free_losses(module):
+        unique = next(free for free in (name, path, f"{path}.{name}") if free not in sources)
+        sources[unique] = Source(loss.memory, partial(_loss_curves, loss, unique), loss)
     return sources
 
 
@@ -48,6 +51,12 @@ def weights(module: nn.Module) -> dict[str, float]:
         for path, objective in found
         for name, weight in objective.weights.items()
     }
+
+
+def keep_samples(losses: Mapping[str, Loss]) -> None:
+    """Have losses keep the values of their last batch by sample."""
+    for loss in losses.values():
+        loss.by_sample = loss.by_sample or BySample()
 
 
 def forget_samples(losses: Mapping[str, Loss]) -> None:
@@ -76,25 +85,23 @@ def shares(curves: dict[str, float]) -> dict[str, float]:
     return {f"share/{term}": value / (sums[term.rpartition(".")[0]] or 1.0) for term, value in weighted.items()}
 
 
-def snake_case(name: str) -> str:
-    """Return a loss's class name as its configuration is called.
-
-    >>> snake_case("CrossEntropyLoss"), snake_case("ROCAUCLoss"), snake_case("L1L2Penalty")
-    ('cross_entropy', 'rocauc', 'l1_l2_penalty')
-    """
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name.removesuffix("Loss"))
-    return words.lower()
+def name_of(loss: Loss) -> str:
+    """Return what a loss's configuration is called, or its class in snake case if it has none."""
+    kind = type(loss).__name__
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", kind.removesuffix("Loss"))
+    return configs.losses().get(kind, words.lower())
 
 
 def _objectives(module: nn.Module) -> Iterator[tuple[str, Objective]]:
     yield from ((path, child) for path, child in module.named_modules() if isinstance(child, Objective))
 
 
-def _free_losses(module: nn.Module) -> dict[str, Loss]:
+def _free_losses(module: nn.Module) -> Iterator[tuple[str, Loss, str]]:
+    """Yield the path, loss and name of each one outside objectives; its path is its name where two are alike."""
     inside = {id(loss) for _, objective in _objectives(module) for _, loss in objective.named_losses()}
     free = {p: m for p, m in module.named_modules() if isinstance(m, Loss) and id(m) not in inside}
     classes = Counter(type(loss) for loss in free.values())
-    return {snake_case(type(m).__name__) if classes[type(m)] == 1 else path: m for path, m in free.items()}
+    yield from ((p, m, name_of(m) if classes[type(m)] == 1 else p) for p, m in free.items())
 
 
 def _loss_curves(loss: Loss, term: str, name: str, moments: Moments) -> dict[str, float]:

@@ -20,8 +20,9 @@ A formula gives one value per thing penalised. The base class weighs and reduces
 
 {reduction}
 
-A loss marked *relational* depends on other samples of the batch, and sees those of all ranks. What is read is an
-entry of the frame; `inputs.NAME.PARAMETER=ENTRY` reads another one. *Entries in italics are optional.*
+A loss marked *relational* depends on other samples of the batch, and sees those of all ranks; a sample of weight 0 is
+not in that batch. What is read is an entry of the frame; `inputs.NAME.PARAMETER=ENTRY` reads another one. *Entries in
+italics are optional.*
 """
 ORIGINS = """
 ## Coming from

@@ -109,6 +109,33 @@ def test_what_padding_holds_is_nobodys_business() -> None:
         assert criterion.avg == {"loss": 0.0}
 
 
+_LABELS, _WEIGHT = torch.tensor([[0, 1, 1], [1, 2, 0]]), torch.tensor([[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]])
+
+
+@pytest.mark.parametrize(
+    ("make", "target", "weight"),
+    [
+        (catalogue.CrossEntropyLoss, torch.where(_WEIGHT == 0, -100, _LABELS), None),
+        (catalogue.CrossEntropyLoss, _LABELS, _WEIGHT),
+        (catalogue.CrossEntropyLoss, torch.eye(4)[_LABELS].mT, _WEIGHT),
+        (catalogue.FocalLoss, _LABELS, _WEIGHT),
+    ],
+    ids=["ignored", "indices", "probabilities", "focal"],
+)
+@pytest.mark.parametrize("score", [torch.inf, torch.nan])
+def test_scores_of_padding_reach_no_gradient(
+    make: type[Loss], target: Tensor, weight: Tensor | None, score: float
+) -> None:
+    padding = (_WEIGHT == 0)[:, None]
+    clean = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    spoilt = clean.detach().masked_fill(padding, score).requires_grad_()
+    values = [make()(logits, target, weight=weight) for logits in (clean, spoilt)]
+    (wanted,), (found,) = (torch.autograd.grad(v, x) for v, x in zip(values, (clean, spoilt), strict=True))
+    torch.testing.assert_close(values[1], values[0])
+    torch.testing.assert_close(found, wanted)
+    assert (found.masked_select(padding) == 0).all()
+
+
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.__name__)
 def test_a_nan_in_the_prediction_is_named_when_it_is_read(loss: type[Loss]) -> None:
     inputs: dict[str, Any] = inputs_of(loss)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lossframe import InputError, Loss, NativeLoss, Objective
-from lossframe.losses import CrossEntropyLoss, HuberLoss, L1L2Penalty, MSELoss
+from lossframe.losses import AuxiliaryLoss, CenterLoss, CrossEntropyLoss, HuberLoss, L1L2Penalty, MSELoss
 from lossframe.reduction import align, reduce
 
 
@@ -105,6 +105,54 @@ def test_statistics_see_weighted_values_so_that_their_mean_is_the_loss() -> None
     value = criterion(torch.tensor([1.0, 2.0, 3.0]), torch.zeros(3), weight=torch.tensor([2.0, 0.0, 1.0]))
     assert criterion.avg["loss"] == pytest.approx(value.item())
     assert criterion.memory.read()["loss"].count == 2
+
+
+def test_what_is_remembered_does_not_change_with_what_was_given() -> None:
+    scale, criterion = nn.Parameter(torch.tensor(1.0)), MSELoss(reduction="none")
+    values = criterion(torch.tensor([2.0]), torch.zeros(1))
+    values.zero_()
+    criterion.log("scale", scale)
+    scale.data.zero_()
+    assert criterion.avg == {"loss": 4.0, "scale": 1.0}
+    auxiliary, value = AuxiliaryLoss(), torch.tensor([3.0])
+    auxiliary(value)
+    value.zero_()
+    assert auxiliary.avg == {"loss": 3.0}
+    objective = Objective({"mse": MSELoss()})
+    total = objective({"prediction": torch.tensor([2.0]), "target": torch.zeros(1)})
+    total /= 4
+    assert objective.memory.read()["total"].mean == 4.0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_loss_is_never_rounded_with_its_model(dtype: torch.dtype) -> None:
+    criterion = CenterLoss(2, 3, alpha=0.01)
+    features, labels = torch.full((4, 3), 1.01), torch.zeros(4, dtype=torch.long)
+    nn.ModuleList([criterion]).to(dtype)
+    assert criterion.centers.dtype == torch.float32
+    assert criterion.double().centers.dtype == torch.float64
+    for _ in range(1000):
+        criterion(features, labels)
+    assert criterion.centers[0].tolist() == pytest.approx([1.01] * 3, abs=1e-3)
+
+
+def test_any_value_can_be_logged() -> None:
+    criterion = MSELoss()
+    criterion.log("hit", torch.tensor([True, False, False, True]))
+    criterion.log("count", torch.tensor([1, 2]))
+    assert criterion.avg == {"hit": 0.5, "count": 1.5}
+
+
+class LogCosh(Loss):
+    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return (prediction - target).cosh().log()
+
+
+@pytest.mark.parametrize("shapes", [((8, 1), (8,)), ((8,), (8, 1)), ((8, 1), (1, 8)), ((8, 1, 3), (8, 3))])
+def test_a_loss_of_ones_own_is_not_broadcast_either(shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+    prediction, target = (torch.rand(shape) for shape in shapes)
+    with pytest.raises(InputError, match=r"^LogCosh: wanted equal shapes, found prediction \["):
+        LogCosh()(prediction, target)
 
 
 @pytest.mark.parametrize(

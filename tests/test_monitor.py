@@ -2,6 +2,7 @@
 
 import importlib
 import math
+from collections import UserDict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -9,9 +10,12 @@ from typing import Any
 import pytest
 import torch
 from curves import read
+from torch.utils.data import DataLoader, TensorDataset
 
-from lossframe import LossMonitor, NonFiniteError
+from lossframe import LossMonitor, NonFiniteError, Objective, configs, losses
 from lossframe.losses import CrossEntropyLoss, MSELoss
+from lossframe.sources import find_sources, name_of
+from lossframe.surroundings import batch_size
 
 
 def classifier(pl: ModuleType, **losses: torch.nn.Module) -> Any:
@@ -35,12 +39,20 @@ def classifier(pl: ModuleType, **losses: torch.nn.Module) -> Any:
     return Classifier()
 
 
-def fit(pl: ModuleType, module: Any, folder: Path, monitor: LossMonitor, target: torch.Tensor, **options: Any) -> Any:
+def fit(
+    pl: ModuleType,
+    module: Any,
+    folder: Path,
+    monitor: LossMonitor,
+    target: torch.Tensor,
+    more: Any = (),
+    **options: Any,
+) -> Any:
     inputs = torch.randn(len(target), 4, generator=torch.Generator().manual_seed(0))
-    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(inputs, target), batch_size=8)
+    loader = DataLoader(TensorDataset(inputs, target), batch_size=8)
     logger = pl.loggers.TensorBoardLogger(str(folder), name="", version="")
     trainer = pl.Trainer(
-        accelerator="cpu", max_epochs=2, logger=logger, callbacks=[monitor], enable_progress_bar=False,
+        accelerator="cpu", max_epochs=2, logger=logger, callbacks=[monitor, *more], enable_progress_bar=False,
         enable_model_summary=False, default_root_dir=str(folder), log_every_n_steps=1, **options,
     )  # fmt: skip
     trainer.fit(module, loader, loader)
@@ -66,6 +78,79 @@ def test_losses_of_one_class_are_named_by_their_attributes(tmp_path: Path) -> No
     module = classifier(pl, shape=MSELoss(), colour=MSELoss())
     fit(pl, module, tmp_path, LossMonitor(), torch.zeros(20, 3))
     assert {tag for tag in read(tmp_path / "val") if tag.startswith("loss/")} == {"loss/shape", "loss/colour"}
+
+
+@pytest.mark.parametrize("attribute", ["criterion", "mse"])
+def test_a_loss_beside_an_objective_does_not_take_the_name_of_its_term(attribute: str) -> None:
+    module = torch.nn.Module()
+    module.objective = Objective({"mse": MSELoss()})
+    setattr(module, attribute, MSELoss())
+    sources = find_sources(module)
+    free = {name for name, source in sources.items() if source.loss is getattr(module, attribute)}
+    assert sources["mse"].loss is module.objective.losses["mse"]
+    assert free == {"criterion" if attribute == "criterion" else "mse.mse"}
+
+
+def test_a_free_loss_is_named_as_its_configuration() -> None:
+    assert {kind: name_of(losses.__dict__[kind].__new__(losses.__dict__[kind])) for kind in configs.losses()} == (
+        configs.losses()
+    )
+    assert name_of(type("LogCoshLoss", (MSELoss.__base__,), {"loss": MSELoss.loss})()) == "log_cosh"
+
+
+@pytest.mark.parametrize("hook", ["setup", "configure_model"])
+def test_losses_that_a_module_makes_late_are_found(hook: str, tmp_path: Path) -> None:
+    pl = importlib.import_module("pytorch_lightning")
+    module = classifier(pl, criterion=CrossEntropyLoss())
+    del module.criterion
+    setattr(module, hook, lambda **_: setattr(module, "criterion", CrossEntropyLoss()))
+    fit(pl, module, tmp_path, LossMonitor(), torch.arange(20) % 3)
+    assert [step for step, _ in read(tmp_path / "train")["loss/cross_entropy"]] == [20, 40]
+    assert [step for step, _ in read(tmp_path / "val")["loss/cross_entropy"]] == [20, 40]
+
+
+def test_a_module_without_losses_is_told(tmp_path: Path) -> None:
+    pl = importlib.import_module("pytorch_lightning")
+    module = classifier(pl)
+    module.training_step = lambda batch, batch_idx: module.layer(batch[0]).sum()  # type: ignore[method-assign]
+    with pytest.warns(UserWarning, match="LossMonitor found no Loss in Classifier"):
+        fit(pl, module, tmp_path, LossMonitor(), torch.arange(8), limit_val_batches=0)
+
+
+def test_training_is_published_as_training_beside_a_validation(tmp_path: Path) -> None:
+    pl = importlib.import_module("pytorch_lightning")
+    published = []
+
+    class Published(pl.Callback):  # type: ignore[name-defined,misc]
+        def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+            published.append(trainer.callback_metrics["train/loss/cross_entropy"].item())
+
+    monitor = LossMonitor(log_every=1)  # so that an epoch's end finds nothing new
+    fit(pl, classifier(pl, criterion=CrossEntropyLoss()), tmp_path, monitor, torch.arange(20) % 3, more=[Published()])
+    curve = dict(read(tmp_path / "train")["loss/cross_entropy"])
+    assert published == pytest.approx([curve[20], curve[40]])
+
+
+def test_a_validation_alone_starts_from_nothing(tmp_path: Path) -> None:
+    pl = importlib.import_module("pytorch_lightning")
+    module = classifier(pl, criterion=CrossEntropyLoss())
+    batch = [torch.zeros(4, 4), torch.zeros(4, dtype=torch.long)]
+    module.criterion(torch.full((1, 3), 50.0) * torch.eye(3)[:1], torch.tensor([1]))  # of 50, and left over
+    trainer = pl.Trainer(
+        accelerator="cpu", logger=False, callbacks=[LossMonitor()], enable_progress_bar=False,
+        enable_model_summary=False, enable_checkpointing=False, default_root_dir=str(tmp_path),
+    )  # fmt: skip
+    trainer.validate(module, DataLoader([batch], batch_size=None), verbose=False)
+    alone = CrossEntropyLoss()(module.layer(batch[0]), batch[1]).item()
+    assert trainer.callback_metrics["val/loss/cross_entropy"].item() == pytest.approx(alone)
+
+
+@pytest.mark.parametrize(
+    "batch", [torch.ones(7, 2), [torch.ones(()), torch.ones(7)], {"a": "x", "b": torch.ones(7)}, {"a": [torch.ones(7)]},
+              UserDict(a=torch.ones(7)), (UserDict(a=1), {"b": (torch.ones(7),)})],
+)  # fmt: skip
+def test_the_size_of_any_batch(batch: Any) -> None:
+    assert batch_size(batch) == 7
 
 
 def test_a_nan_names_the_term(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lossframe import Loss, drain
 from lossframe import losses as catalogue
+from lossframe.losses.regression import Regression
 from lossframe.reduction import REDUCTIONS
 
 LOSSES = [loss for loss in TABLE if loss.reads]  # penalties read a model instead
@@ -93,6 +94,24 @@ def test_weight_0_leaves_a_sample_out(loss_class: type[Loss], reduction: str) ->
     assert_close((value, change(of_inputs, lambda t: t[kept])), wanted)
     assert all((gradient[~kept] == 0).all() for gradient in of_inputs.values())
     torch.testing.assert_close(criterion.state_dict(), other.state_dict(), rtol=1e-12, atol=1e-12)
+
+
+@every_loss
+def test_what_a_weight_of_0_leaves_out_reaches_no_gradient(loss_class: type[Loss]) -> None:
+    row, inputs, weight = TABLE[loss_class], batch(loss_class), weights(loss_class)
+    if not row.gradient or "probabilities" in inputs:
+        return  # without a gradient, or refused at once
+    spoilt = dict(inputs)
+    for name in differentiable(inputs):
+        spoilt[name] = inputs[name].clone()
+        spoilt[name][weight == 0] = torch.nan
+    if issubclass(loss_class, Regression):
+        spoilt["target"] = inputs["target"].clone()
+        spoilt["target"][weight == 0] = torch.nan
+    wanted = gradients(row.make(loss_class), inputs, weight=weight)
+    if loss_class is catalogue.GaussianNLLLoss:
+        spoilt["variance"] = inputs["variance"]  # refused at once
+    assert_close(gradients(row.make(loss_class), spoilt, weight=weight), wanted)
 
 
 @every_loss

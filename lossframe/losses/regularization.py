@@ -56,5 +56,5 @@ class AuxiliaryLoss(Loss):
         checks.floating(value=value)
 
     def loss(self, value: Tensor) -> Tensor:
-        """Return the value."""
-        return value
+        """Return a copy of the value: the model may change its own."""
+        return value.clone()

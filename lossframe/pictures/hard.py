@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lossframe.by_sample import BySample
 from lossframe.companion import Companion
 from lossframe.errors import InputError
 from lossframe.loss import Loss
@@ -49,8 +48,7 @@ class HardSamples(Companion):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Have the losses keep their values by sample."""
         super().setup(trainer, pl_module, stage)
-        for loss in self.monitor(trainer).losses.values():
-            loss.by_sample = loss.by_sample or BySample()
+        self.monitor(trainer).keeps_samples = True
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
