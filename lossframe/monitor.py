@@ -75,8 +75,8 @@ class LossMonitor(pl.Callback):
         self._find(pl_module)
         if not self.losses:
             rank_zero_warn(
-                f"LossMonitor found no Loss in {type(pl_module).__name__}: make one an attribute of it, with NativeLoss "
-                "where it is another library's, or leave out the monitor"
+                f"LossMonitor found no Loss in {type(pl_module).__name__}: make one an attribute of it (NativeLoss "
+                "wraps those of other libraries), or leave out the monitor"
             )
 
     def on_sanity_check_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
