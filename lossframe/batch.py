@@ -48,7 +48,10 @@ def tensors(inputs: dict[str, Any]) -> list[Tensor]:
 
 def size(inputs: dict[str, Any]) -> int:
     """Return the number of samples: the length of the first batched tensor, 0 without one."""
-    return next((leaf.shape[0] for leaf in leaves(inputs.values()) if leaf.ndim), 0)
+    for leaf in leaves(inputs.values()):
+        if leaf.ndim:
+            return leaf.shape[0]
+    return 0
 
 
 def gather(inputs: dict[str, Any], weight: Tensor | float | None) -> tuple[dict[str, Any], Any, slice]:
