@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lossframe import InputError, Loss, NativeLoss, Objective
 from lossframe.losses import CrossEntropyLoss, HuberLoss, L1L2Penalty, MSELoss
@@ -154,12 +155,31 @@ def test_native_losses_of_every_form() -> None:
     value = criterion(Pair(torch.tensor([1.0, 3.0]), torch.tensor([-2.0])), {"lab": torch.zeros(2)})
     assert value.item() == 5
     assert criterion.avg == {"aux": 2.0, "loss": 5.0}
+    optional = NativeLoss(lambda y_pred, y_true, log_val=None: log_val("first", y_pred[0]) or y_pred - y_true)
+    optional(torch.tensor([1.0, 2.0]), torch.zeros(2))
+    assert optional.avg == {"first": 1.0, "loss": 1.5}
     logits, target = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, -100, 1])
     for module in (nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0])), nn.CrossEntropyLoss(reduction="sum")):
         assert torch.equal(NativeLoss(module)(logits, target), module(logits, target))
     elementwise = NativeLoss(nn.SmoothL1Loss(beta=0.5), log_std=True)
     assert elementwise(logits, logits + 1).item() == pytest.approx(0.75)
     assert elementwise.memory.read()["loss"].count == 18
+
+
+class Mined(nn.Module):
+    """The signature of pytorch-metric-learning's losses."""
+
+    def forward(self, embeddings: Tensor, labels: Tensor, indices_tuple: Any = None, ref_emb: Any = None) -> Tensor:
+        assert indices_tuple is None
+        return embeddings[labels == 0].norm()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("function", [F.cross_entropy, F.huber_loss, F.mse_loss, Mined()])
+def test_an_optional_third_parameter_keeps_its_default(function: Any) -> None:
+    prediction, labels = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 1])
+    target = prediction + 2 if function in (F.huber_loss, F.mse_loss) else labels
+    assert torch.equal(NativeLoss(function)(prediction, target), function(prediction, target))
 
 
 def test_an_objective_wires_by_name() -> None:
