@@ -7,6 +7,7 @@ from typing import Any, Unpack
 
 from torch import Tensor, nn
 
+from lossframe import checks
 from lossframe.loss import Loss, LossOptions
 from lossframe.options import positional_parameters
 
@@ -21,8 +22,8 @@ class NativeLoss(Loss):
 
     It may return a scalar or values of any shape; inputs may be tensors, or tuples, dicts and named tuples of
     tensors. A third parameter gets `log` if it has no default, or is called `log_val`. `relational=True` (the default)
-    makes no assumption: on N ranks the callable sees the whole batch. Elementwise criteria of `torch.nn` are
-    recognised, and evaluated unreduced on each rank's own samples.
+    makes no assumption: on N ranks the callable sees the whole batch. Elementwise criteria of `torch.nn` (no subclass
+    of them) are recognised, broadcast nothing, and are evaluated unreduced on each rank's own samples.
 
     Coming from babilim `NativeLossWrapper`: the same, and exact on any number of ranks.
 
@@ -37,12 +38,18 @@ class NativeLoss(Loss):
     def __init__(self, loss: Callable[..., Tensor], relational: bool = True, **options: Unpack[LossOptions]) -> None:
         super().__init__(**options)
         self.native = loss
+        self.elementwise = type(loss) in _ELEMENTWISE
         self.relational = relational
         self.takes_log = _takes_log(loss.forward if isinstance(loss, nn.Module) else loss)
-        if isinstance(loss, _ELEMENTWISE) and loss.reduction == "mean":
+        if self.elementwise and loss.reduction == "mean":  # type: ignore[attr-defined]
             self.native = copy.copy(loss)
-            self.native.reduction = "none"
+            self.native.reduction = "none"  # type: ignore[attr-defined]
             self.relational = False
+
+    def check(self, prediction: Any, target: Any) -> None:
+        """Require equal shapes for an elementwise criterion."""
+        if self.elementwise:
+            checks.same_shape(prediction=prediction, target=target)
 
     def loss(self, prediction: Any, target: Any) -> Tensor:
         """Return whatever the callable returns."""

@@ -182,6 +182,33 @@ def test_an_optional_third_parameter_keeps_its_default(function: Any) -> None:
     assert torch.equal(NativeLoss(function)(prediction, target), function(prediction, target))
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize(
+    "criterion",
+    [
+        nn.L1Loss, nn.MSELoss, nn.SmoothL1Loss, nn.HuberLoss, nn.BCELoss, nn.BCEWithLogitsLoss, nn.SoftMarginLoss,
+        nn.PoissonNLLLoss, nn.MultiLabelSoftMarginLoss,
+    ],
+)  # fmt: skip
+def test_elementwise_criteria_broadcast_nothing(criterion: Any, reduction: str) -> None:
+    native, prediction, target = criterion(reduction=reduction), torch.rand(8, 3), torch.randint(0, 2, (8, 3)).float()
+    torch.testing.assert_close(NativeLoss(native)(prediction, target), native(prediction, target))
+    with pytest.raises(
+        InputError, match=r"NativeLoss: wanted equal shapes, found prediction \[8, 1\] and target \[8\]"
+    ):
+        NativeLoss(native)(torch.rand(8, 1), torch.ones(8))
+
+
+def test_a_subclass_of_an_elementwise_criterion_is_any_other_loss() -> None:
+    class RootMeanSquare(nn.MSELoss):
+        def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+            return super().forward(prediction, target).sqrt()
+
+    criterion = NativeLoss(RootMeanSquare(), relational=True)
+    assert criterion.relational
+    assert criterion(torch.tensor([1.0, 7.0]), torch.zeros(2)).item() == 5
+
+
 def test_an_objective_wires_by_name() -> None:
     objective = Objective(
         {"left": MSELoss(), "right": MSELoss(), "decay": L1L2Penalty(l2=1.0)},
