@@ -229,6 +229,19 @@ def test_an_objective_wires_by_name() -> None:
     assert objective.memory.read()["weighted/right"].mean == 40
 
 
+@pytest.mark.parametrize("tied", ["before", "after"])
+def test_a_shared_weight_is_penalised_once(tied: str) -> None:
+    model, criterion = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), L1L2Penalty(l2=1.0)
+    if tied == "after":
+        criterion.bind(model)
+    model[1].weight = model[0].weight
+    value = criterion() if tied == "after" else criterion(model)
+    value.backward()
+    weight = model[0].weight
+    assert value.item() == pytest.approx(weight.square().sum().item() / 2)
+    torch.testing.assert_close(weight.grad, weight.detach())
+
+
 def test_importing_lossframe_does_not_import_torch() -> None:
     code = (
         "import sys, lossframe.errors; assert 'torch' not in sys.modules; lossframe.Loss; assert 'torch' in sys.modules"
