@@ -21,7 +21,8 @@ class Penalty(Loss):
 
     `penalty(model)` is its value; `bind(model)` fixes the model, as a Learner does once for its objective.
     `pattern` is a glob on parameter names; by default the parameters named `weight` of every module that is no
-    normalisation. Every rank holds the same parameters, so that value and gradient need no communication.
+    normalisation; one that modules share is penalised once. Every rank holds the same parameters, so that value and
+    gradient need no communication.
     """
 
     relational = True
@@ -58,7 +59,8 @@ class Penalty(Loss):
         """Return the penalty of the bound model, as a scalar."""
         if not self._owners:
             raise InputError("penalises a model's parameters; call it with the model, or bind(model) it first")
-        return self.penalty([getattr(module, name) for module, name in self._owners])
+        parameters = [getattr(module, name) for module, name in self._owners]
+        return self.penalty(list({id(parameter): parameter for parameter in parameters}.values()))
 
     def _matches(self, module: nn.Module, path: str, name: str) -> bool:
         if self.pattern is not None:

@@ -35,9 +35,8 @@ def write_run(folder: Path, seed: int = 0, points: int = 60, config: dict | None
     (folder / ".hydra" / "overrides.yaml").write_text("- loss=[triplet,center]\n- weights.center=0.01\n")
     (folder / "metrics.json").write_text(json.dumps({"test/auroc": 0.875, "checkpoint": "best.ckpt"}))
     (folder / "hard").mkdir()
-    rows = [f"{rank},{17 * rank},{9 - rank / 3},{rank % 10},<b>{rank % 7}</b>,6000" for rank in range(1, 25)]
-    head = "rank,id,value,target,prediction,samples_seen"
-    (folder / "hard" / "val_triplet.csv").write_text("\n".join([head, "1,of an older list,3.5,1,2,1000", *rows]) + "\n")
+    rows = [f"{17 * rank},{rank % 10},<b>{rank % 7}</b>,{9 - rank / 3},6" for rank in range(1, 25)]
+    (folder / "hard" / "val_triplet.csv").write_text("\n".join(["id,target,prediction,value,epochs", *rows]) + "\n")
     (folder / "hard" / "val_triplet_often.csv").write_text("id,epochs\n34,6\n")
     return folder
 

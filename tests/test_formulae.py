@@ -101,6 +101,12 @@ def test_class_weights_keep_their_precision() -> None:
     assert criterion(torch.zeros(1, 2, dtype=torch.float64), torch.tensor([0])).item() == 0.1 * math.log(2)
 
 
+@pytest.mark.parametrize("dtype", [torch.long, torch.bool, torch.float32])
+def test_smoothed_targets_have_the_precision_of_the_logits(dtype: torch.dtype) -> None:
+    criterion, logits, target = losses.BinaryCrossEntropyLoss(label_smoothing=0.1), normal(N, C), classes(N, C) % 2
+    assert torch.equal(criterion(logits, target.to(dtype)), criterion(logits, target.double()))
+
+
 def test_cosine_distance_of_a_zero_vector_is_1() -> None:
     prediction = torch.zeros(2, 3, requires_grad=True)
     value = losses.CosineDistanceLoss(normalize=True)(prediction, torch.ones(2, 3))

@@ -17,7 +17,7 @@ from conftest import ROOT
 from curves import read
 from omegaconf import DictConfig
 
-from lossframe import Objective
+from lossframe import Learner, Objective
 from lossframe.losses import BatchAllTripletLoss, CenterLoss
 from train import explain, run
 
@@ -215,6 +215,35 @@ def test_a_reader_that_has_gone_ends_the_answer_quietly(asked: str, buffered: bo
     finally:
         os.close(writer)
     assert (shown.returncode, shown.stderr) == (1, "")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")
+def test_ctrl_c_in_the_last_validation_tests_nothing(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original = Learner.validation_step
+
+    def interrupted(learner: Learner, batch: Any, batch_idx: int) -> Any:
+        if learner.current_epoch == 1 and batch_idx == 0:
+            signal.raise_signal(signal.SIGINT)
+        return original(learner, batch, batch_idx)
+
+    options = ["logger=tensorboard", "trainer.precision=64-true"]
+    monkeypatch.setattr(Learner, "validation_step", interrupted)
+    monkeypatch.setattr(signal, "SIG_IGN", signal.getsignal(signal.SIGINT))  # Lightning's, which later tests would have
+    with pytest.raises(SystemExit):
+        run(configure(*options, "trainer.max_epochs=2"))
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    assert f"Stopped. To go on: python train.py ckpt={last}" in capsys.readouterr().out
+    assert not (tmp_path / "metrics.json").exists()
+    monkeypatch.undo()
+    run(configure(*options, "trainer.max_epochs=3", f"ckpt={last}"))
+    run(configure(*options, "trainer.max_epochs=3", f"run_dir={tmp_path / 'whole'}"))
+    for stage in ("train", "val", "test"):
+        stopped, whole = read(tmp_path / stage), read(tmp_path / "whole" / stage)
+        for tag in whole.keys() - {"samples_per_second"}:
+            assert stopped[tag] == whole[tag]
 
 
 @pytest.mark.slow

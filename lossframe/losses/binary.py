@@ -64,7 +64,7 @@ class BinaryCrossEntropyLoss(BinaryClassification):
         """Return one value per element."""
         y = target
         if self.label_smoothing:
-            y = y * (1 - self.label_smoothing) + self.label_smoothing / 2
+            y = y.to(logits.dtype) * (1 - self.label_smoothing) + self.label_smoothing / 2
         if self.pos_weight is None:
             return binary_cross_entropy(logits, y)
         weight = classes.along(self.pos_weight, logits)

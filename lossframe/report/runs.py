@@ -131,11 +131,9 @@ def _without(value: Any, where: str | None) -> Any:
 
 
 def _hard(file: Path) -> list[dict[str, str]]:
-    """Return the rows of the newest list in a file."""
+    """Return the rows of a file."""
     with file.open(newline="") as lines:
-        rows = list(csv.DictReader(lines))
-    newest = max((float(row.get("samples_seen") or 0) for row in rows), default=0)
-    return [row for row in rows if float(row.get("samples_seen") or 0) == newest]
+        return list(csv.DictReader(lines))
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
