@@ -47,9 +47,10 @@ class NativeLoss(Loss):
             self.relational = False
 
     def check(self, prediction: Any, target: Any) -> None:
-        """Require equal shapes for an elementwise criterion."""
+        """Require equal shapes for an elementwise criterion; of others, refuse what would only be broadcast."""
         if self.elementwise:
             checks.same_shape(prediction=prediction, target=target)
+        super().check(prediction=prediction, target=target)
 
     def loss(self, prediction: Any, target: Any) -> Tensor:
         """Return whatever the callable returns."""
