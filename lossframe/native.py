@@ -59,6 +59,9 @@ class NativeLoss(Loss):
 
 def _takes_log(function: Callable[..., Tensor]) -> bool:
     """Return whether the third parameter given by position has no default, or is called as babilim calls its log."""
-    parameters = inspect.signature(function).parameters
+    try:
+        parameters = inspect.signature(function).parameters
+    except ValueError:  # a builtin, as many functions of torch are: it tells nothing, and knows no log
+        return False
     third = positional_parameters(function)[2:3]
     return any(name == "log_val" or parameters[name].default is inspect.Parameter.empty for name in third)

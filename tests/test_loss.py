@@ -223,10 +223,10 @@ class Mined(nn.Module):
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("function", [F.cross_entropy, F.huber_loss, F.mse_loss, Mined()])
+@pytest.mark.parametrize("function", [F.cross_entropy, F.huber_loss, F.mse_loss, Mined(), torch.dist])
 def test_an_optional_third_parameter_keeps_its_default(function: Any) -> None:
     prediction, labels = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 1])
-    target = prediction + 2 if function in (F.huber_loss, F.mse_loss) else labels
+    target = prediction + 2 if function in (F.huber_loss, F.mse_loss, torch.dist) else labels
     assert torch.equal(NativeLoss(function)(prediction, target), function(prediction, target))
 
 
