@@ -59,6 +59,7 @@ def run(config: DictConfig) -> float | None:
 
     from lossframe import Learner, Objective, distributed, feeding
     from lossframe.agreement import Agreement
+    from lossframe.interruption import GracefulStop
 
     for noise in (
         "does not have many workers", "treespec, LeafSpec", "srun", "sync_dist=True", "logging interval",
@@ -84,6 +85,7 @@ def run(config: DictConfig) -> float | None:
     if not config.trainer.enable_progress_bar:
         callbacks = [callback for callback in callbacks if not isinstance(callback, pl.callbacks.ProgressBar)]
     callbacks.append(Agreement(cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))))
+    callbacks.sort(key=lambda callback: isinstance(callback, GracefulStop))  # it stops when all have seen the batch
     trainer: pl.Trainer = instantiate(config.trainer, logger=loggers, callbacks=callbacks)
     trainer.fit(learner, data, ckpt_path=config.ckpt)
     best: Any = trainer.checkpoint_callback

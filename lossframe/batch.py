@@ -139,8 +139,10 @@ class Shield:
         view.register_hook(self._passed)
         return view
 
-    def _passed(self, gradient: Tensor) -> Tensor:
-        mask = None if self._mask is None else _along(self._mask, gradient.shape)
+    def _passed(self, gradient: Tensor | None) -> Tensor | None:
+        if gradient is None or self._mask is None:  # autograd gives None for a gradient that it knows to be 0
+            return gradient
+        mask = _along(self._mask, gradient.shape)
         return gradient if mask is None else torch.where(mask, gradient, 0)
 
 

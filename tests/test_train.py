@@ -247,6 +247,37 @@ def test_ctrl_c_in_the_last_validation_tests_nothing(
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")
+def test_ctrl_c_in_an_epoch_loses_no_hard_sample(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Learner.training_step
+    options = [
+        "callbacks=[default,hard_samples]",
+        "logger=tensorboard",
+        "trainer.max_epochs=2",
+        "trainer.precision=64-true",
+    ]
+
+    def interrupted(learner: Learner, batch: Any, batch_idx: int) -> Any:
+        if learner.current_epoch == 1 and batch_idx == 6:
+            signal.raise_signal(signal.SIGINT)
+        return original(learner, batch, batch_idx)
+
+    monkeypatch.setattr(Learner, "training_step", interrupted)
+    monkeypatch.setattr(signal, "SIG_IGN", signal.getsignal(signal.SIGINT))  # Lightning's, which later tests would have
+    with pytest.raises(SystemExit):
+        run(configure(*options))
+    monkeypatch.undo()
+    run(configure(*options, f"ckpt={tmp_path / 'checkpoints' / 'last.ckpt'}"))
+    run(configure(*options, f"run_dir={tmp_path / 'whole'}"))
+    written = sorted(path.name for path in (tmp_path / "whole" / "hard").glob("*.csv"))
+    assert "train_triplet.csv" in written
+    for name in written:
+        assert (tmp_path / "hard" / name).read_text() == (tmp_path / "whole" / "hard" / name).read_text(), name
+
+
+@pytest.mark.slow
 def test_ctrl_c_saves_a_checkpoint_that_goes_on(tmp_path: Path, command: Command) -> None:
     process = subprocess.Popen(
         [sys.executable, "-u", str(ROOT / "train.py"), "trainer.max_epochs=500", "hydra.run.dir=stopped"],
