@@ -8,7 +8,8 @@ import select
 import sys
 import textwrap
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -31,6 +32,8 @@ python train.py --hydra-help                 more options
 """
 RANK_CONFIG = "LOSSFRAME_RANK_CONFIG"
 """Where rank 0 says to the other ranks of its machine what to run."""
+OVERRIDES = "overrides.yaml"
+"""What a run was given, in its folder: `ckpt=` gives it again."""
 
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # threads that wait spin 0.1 ms, not 10: that stalls ranks and loaders
 OmegaConf.register_new_resolver("terms", "+".join, replace=True)
@@ -44,12 +47,11 @@ OmegaConf.register_new_resolver(
 def train(config: DictConfig) -> float | None:
     """Fit, test the best checkpoint, and return the validation score that chose it."""
     config.run_dir = HydraConfig.get().runtime.output_dir
-    resolved = Path(config.run_dir) / "resolved.yaml"
-    if ranks.is_first():
-        refuse_used_folder(Path(config.run_dir), config.ckpt)
-        OmegaConf.save(config, resolved, resolve=True)
     number = ranks.number_of_devices(config.trainer.accelerator, config.trainer.devices)
-    with ranks.local_ranks(number, [sys.executable, __file__], {RANK_CONFIG: str(resolved)}):
+    with (
+        taken(Path(config.run_dir), config) as resolved,
+        ranks.local_ranks(number, [sys.executable, __file__], {RANK_CONFIG: str(resolved)}),
+    ):
         return run(config)
 
 
@@ -60,13 +62,20 @@ def run(config: DictConfig) -> float | None:
     from lossframe import Learner, Objective, distributed, feeding
     from lossframe.agreement import Agreement
     from lossframe.interruption import GracefulStop
+    from lossframe.misfits import misfits
 
     for noise in (
         "does not have many workers", "treespec, LeafSpec", "srun", "sync_dist=True", "logging interval",
+        "directory .* exists and is not empty",  # of a run that goes on
         "could not find the monitored key",  # an error once something was validated
     ):  # fmt: skip
         warnings.filterwarnings("ignore", message=f".*{noise}.*")
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    for wrong in misfits(plain):
+        raise InputError(wrong)
+    if not isinstance(config.seed, int) or not 0 <= config.seed < 2**32:
+        raise InputError(f"seed={config.seed}: wanted a whole number from 0 to {2**32 - 1}")
     pl.seed_everything(config.seed, workers=True, verbose=False)
     part = {name: instantiate(config[name], _convert_="all") for name in ("loss", "metrics", "logger", "callbacks")}
     objective = Objective(part["loss"], config.weights, config.inputs)
@@ -84,7 +93,7 @@ def run(config: DictConfig) -> float | None:
     feeding.check(objective, part["metrics"], data, learner.model, callbacks)
     if not config.trainer.enable_progress_bar:
         callbacks = [callback for callback in callbacks if not isinstance(callback, pl.callbacks.ProgressBar)]
-    callbacks.append(Agreement(cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))))
+    callbacks.append(Agreement(plain))
     callbacks.sort(key=lambda callback: isinstance(callback, GracefulStop))  # it stops when all have seen the batch
     trainer: pl.Trainer = instantiate(config.trainer, logger=loggers, callbacks=callbacks)
     trainer.fit(learner, data, ckpt_path=config.ckpt)
@@ -98,10 +107,44 @@ def run(config: DictConfig) -> float | None:
     return score
 
 
-def refuse_used_folder(folder: Path, ckpt: str | None) -> None:
-    """Never write a second run over a first."""
-    if ckpt is None and (folder / "checkpoints").exists():
-        raise InputError(f"{folder} holds a run already; choose another hydra.run.dir, or go on with ckpt=CHECKPOINT")
+@contextmanager
+def taken(folder: Path, config: DictConfig) -> Iterator[Path]:
+    """Write what a run is given into its folder, which is its own: never a second run over a first, or beside one."""
+    resolved = folder / "resolved.yaml"
+    if not ranks.is_first():
+        yield resolved
+        return
+    try:
+        resolved.open("a" if config.ckpt else "x").close()
+    except FileExistsError:
+        raise InputError(
+            f"{folder} holds a run already; choose another hydra.run.dir, or go on with ckpt=CHECKPOINT"
+        ) from None
+    OmegaConf.save(config, resolved, resolve=True)
+    OmegaConf.save(HydraConfig.get().overrides.task, folder / f"{OVERRIDES}.new")
+    (folder / f"{OVERRIDES}.new").replace(folder / OVERRIDES)  # at once: another rank may just be reading it
+    try:
+        yield resolved
+    except Exception:
+        if not any((folder / part).exists() for part in ("train", "val", "csv/metrics.csv", "checkpoints")):
+            resolved.unlink()  # it has not begun: the folder is free
+        raise
+
+
+def going_on(arguments: list[str]) -> list[str]:
+    """Return what the run of `ckpt=RUN/checkpoints/FILE` was given, if there is one, and then what is given now."""
+    given = {_key(argument): argument for argument in arguments}
+    if "ckpt" not in given or (checkpoint := given["ckpt"].partition("=")[2]) in ("", "null"):
+        return arguments
+    if not Path(checkpoint).is_file():
+        raise InputError(f"ckpt={checkpoint}: there is no such file; wanted a run's checkpoints/last.ckpt")
+    said = Path(checkpoint).absolute().parent.parent / OVERRIDES
+    before: list[str] = list(OmegaConf.load(said)) if said.exists() else []
+    return [override for override in before if _key(override) not in given] + arguments
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0]
 
 
 def report(folder: Path, tested: Mapping[str, Any], checkpoint: str | None) -> None:
@@ -153,6 +196,8 @@ def explain(error: BaseException) -> str | None:
         ):
             known = [str(key) for key in link.parent_node]
             message = f"{link.full_key}: wanted one of {names(known)}.{nearest(str(link.key), known)}"
+        elif isinstance(link, OSError) and link.filename:
+            message = f"{link.filename}: {link.strerror}"
         elif isinstance(link, InstantiationException):
             message = f"{message} ({str(link).rpartition('full_key: ')[2]})"
     return None if message is None else " ".join(message.split())
@@ -175,6 +220,7 @@ def main() -> None:
         else:
             if not ranks.is_first():  # the first rank keeps the records
                 sys.argv += ["hydra.output_subdir=null", "hydra/job_logging=disabled"]
+            sys.argv[1:] = going_on(sys.argv[1:])
             flags = {argument for argument in sys.argv[1:] if argument.startswith("-")}
             if flags and flags <= {"-h", "--help"}:
                 print(overview([argument for argument in sys.argv[1:] if argument not in flags]))

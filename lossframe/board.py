@@ -27,11 +27,11 @@ class Board:
         self, loggers: list[Any], stage: str, scalars: dict[str, float], values: dict[str, Moments], step: int
     ) -> None:
         """Write one point of each curve, and the histograms of values where they were counted."""
-        if self.resumed and not self._kept:
+        if not self._kept:
             self._kept = True
             for logger in loggers:
                 if isinstance(logger, ResumableCSVLogger):
-                    logger.keep(self.written)
+                    logger.keep(self.written if self.resumed else None)
         for writer in self.writers(loggers, stage):
             points = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
             events: Any = writer.file_writer

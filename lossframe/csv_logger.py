@@ -25,14 +25,14 @@ class ResumableCSVLogger(CSVLogger):
             os.replace(metrics, self._earlier)
 
     @rank_zero_only
-    def keep(self, written: Mapping[str, int]) -> None:
-        """Take over the earlier rows of each stage (the columns' first part) up to the step `written[stage]`."""
+    def keep(self, written: Mapping[str, int] | None) -> None:
+        """Take over the earlier rows, or of each stage (the columns' first part) those up to `written[stage]`."""
         if not self._earlier.exists():
             return
         with self._earlier.open(newline="") as file:
             rows = [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
         writer: Any = self.experiment
-        writer.metrics = [row for row in rows if int(row["step"]) <= written.get(_stage(row), -1)]
+        writer.metrics = [row for row in rows if written is None or int(row["step"]) <= written.get(_stage(row), -1)]
         self.save()
         self._earlier.unlink()
 

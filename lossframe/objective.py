@@ -136,5 +136,5 @@ def _check_terms(losses: Mapping[str, Loss], weights: Mapping[str, float], input
         if loss.reduction == "none":
             raise InputError(f"term {name!r} has reduction='none'; an Objective adds scalars: choose another")
     for name, weight in weights.items():
-        if not math.isfinite(weight):
+        if not isinstance(weight, int | float) or not math.isfinite(weight):
             raise InputError(f"weights.{name}={weight}: wanted a finite number")

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+from lossframe.errors import InputError
+
 
 def launched_elsewhere() -> bool:
     """Return whether torchrun or SLURM has started this process as one of several ranks."""
@@ -44,6 +46,8 @@ def _in_slurm() -> bool:
 def number_of_devices(accelerator: str, devices: Any) -> int:
     """Return how many ranks `trainer.accelerator` and `trainer.devices` ask for on this machine."""
     if isinstance(devices, int | str) and str(devices).isdigit():
+        if int(devices) == 0:
+            raise InputError("trainer.devices=0: wanted 1 or more, or auto")
         return int(devices)
     if isinstance(devices, str | int):  # "auto", -1, "0,2"
         if "," in str(devices):

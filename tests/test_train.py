@@ -132,6 +132,12 @@ def test_bad_input_ends_in_one_line(command: Command, arguments: list[str], want
         (["data=folder", "data.root=empty", "data.num_classes=2"], "CLASS", "empty"),
         (["loss=mse", "inputs.mse.prediction=logits", "inputs.mse.target=labels"], "equal shapes", "[80, 10]"),
         (["log_every=0"], "log_every >= 1", "found 0"),
+        (["loss.triplet.margin=wide"], "wanted a number", "loss.triplet.margin=wide"),
+        (["data.batch_size=many"], "wanted a number", "data.batch_size=many"),
+        (["optimizer.lr=fast"], "wanted a number", "'fast'"),
+        (["trainer.max_epochs=all"], "wanted a number", "trainer.max_epochs=all"),
+        (["weights.triplet=heavy"], "a finite number", "weights.triplet=heavy"),
+        (["seed=-1"], "from 0 to", "seed=-1"),
     ],
 )
 def test_what_is_wrong_is_explained_in_one_line(
@@ -217,6 +223,12 @@ def test_a_reader_that_has_gone_ends_the_answer_quietly(asked: str, buffered: bo
     assert (shown.returncode, shown.stderr) == (1, "")
 
 
+@pytest.mark.parametrize("group", ["logger", "callbacks", "metrics"])
+def test_a_group_may_be_left_empty(configure: Configure, tmp_path: Path, group: str) -> None:
+    run(configure(f"{group}=[]", "trainer.max_epochs=1", f"trainer.default_root_dir={tmp_path}"))
+    assert json.loads((tmp_path / "metrics.json").read_text())["checkpoint"]
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Checkpoint directory")
 def test_ctrl_c_in_the_last_validation_tests_nothing(
@@ -278,21 +290,24 @@ def test_ctrl_c_in_an_epoch_loses_no_hard_sample(
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_a_checkpoint_that_goes_on(tmp_path: Path, command: Command) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 1), (signal.SIGTERM, 143)])
+def test_ctrl_c_saves_a_checkpoint_that_goes_on(tmp_path: Path, command: Command, number: int, status: int) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-u", str(ROOT / "train.py"), "trainer.max_epochs=500", "hydra.run.dir=stopped"],
+        [sys.executable, "-u", str(ROOT / "train.py"), "trainer.max_epochs=500", "hydra.run.dir=stopped", "seed=7"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     last = tmp_path / "stopped" / "checkpoints" / "last.ckpt"
     deadline = time.monotonic() + 120
     while not last.exists() and time.monotonic() < deadline:
         time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     output, _ = process.communicate(timeout=60)
-    assert "Stopped. To go on: python train.py ckpt=" in output
+    assert process.returncode == status
+    assert f"Stopped. To go on: python train.py ckpt={last}" in output
     stopped = torch.load(last, weights_only=False)
     result = command(f"ckpt={last}", f"trainer.max_epochs={stopped['epoch'] + 2}")
     assert result.returncode == 0, result.stderr
+    assert "seed: 7" in (tmp_path / "stopped" / "resolved.yaml").read_text().splitlines()
     steps = [step for step, _ in read(tmp_path / "stopped" / "train")["loss/triplet"]]
     assert steps == sorted(set(steps))
     assert steps[-1] == (stopped["epoch"] + 2) * 13 * 80
