@@ -20,18 +20,22 @@ class GracefulStop(pl.Callback):
         self._requested: int | None = None
         self._previous: dict[int, Any] = {}
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Remember who listens now, before Lightning does."""
+        self._previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen for Ctrl-C."""
         if trainer.world_size == 1:
-            self._handle(signal.SIGINT, self._request)
+            signal.signal(signal.SIGINT, self._request)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen for SIGTERM as Lightning does by now: it would end with status 0, or have ranks wait for others."""
-        self._handle(signal.SIGTERM, self._request if trainer.world_size == 1 else signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, self._request if trainer.world_size == 1 else signal.SIG_DFL)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let a SIGTERM end a test, of which Lightning takes no notice."""
-        self._handle(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -48,10 +52,6 @@ class GracefulStop(pl.Callback):
         for number, previous in self._previous.items():
             signal.signal(number, previous)
         self._previous = {}
-
-    def _handle(self, number: int, handler: Any) -> None:
-        previous = signal.signal(number, handler)
-        self._previous.setdefault(number, previous)
 
     def _stop(self, trainer: pl.Trainer) -> None:
         """Save and stop, if that was asked for."""

@@ -66,11 +66,11 @@ def test_a_folder_is_taken_once_and_freed_by_what_never_began(
     given = OmegaConf.create({"overrides": {"task": ["seed=7"]}})
     monkeypatch.setattr(train.HydraConfig, "get", lambda: given)
     config = configure("seed=7")
-    with pytest.raises(ZeroDivisionError), train.taken(tmp_path, config) as resolved:
+    with pytest.raises(InputError, match="nothing"), train.taken(tmp_path, config):
+        raise InputError("nothing has begun")
+    with train.taken(tmp_path, config) as resolved:
         assert OmegaConf.load(resolved).seed == 7
         assert OmegaConf.load(tmp_path / train.OVERRIDES) == ["seed=7"]
-        raise ZeroDivisionError
-    with train.taken(tmp_path, config):
         with pytest.raises(InputError, match="holds a run already"), train.taken(tmp_path, config):
             pass
         (tmp_path / "train").mkdir()

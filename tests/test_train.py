@@ -146,7 +146,7 @@ def test_what_is_wrong_is_explained_in_one_line(
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Exception) as caught:  # noqa: PT011 - what is tested is the line that the user sees
-        run(configure(*arguments, "trainer.max_epochs=1", "trainer.num_sanity_val_steps=0"))
+        run(configure("trainer.max_epochs=1", "trainer.num_sanity_val_steps=0", *arguments))
     line = explain(caught.value)
     assert line is not None
     assert "\n" not in line
