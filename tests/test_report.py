@@ -21,6 +21,7 @@ from test_browser import CHROMIUM, OFFLINE
 from torch.utils.tensorboard import SummaryWriter
 
 from lossframe.__main__ import main
+from lossframe.report import write
 from lossframe.report.comparison import comparison
 from lossframe.report.config import differences
 from lossframe.report.document import Table
@@ -158,6 +159,92 @@ def test_a_resumed_run_is_read_as_tensorboard_does(tmp_path: Path) -> None:
     with SummaryWriter(str(tmp_path), purge_step=20, filename_suffix=".1") as writer:
         writer.add_scalar("loss/a", 5.0, 25)
     assert read_stage(tmp_path).scalars["loss/a"].values.tolist() == [10.0, 5.0]
+
+
+def points(folder: Path) -> tuple[Path, list[int]]:
+    """Log 1 to 6 at steps 1,000 to 6,000; return the event file, and where in it each point ends."""
+    with SummaryWriter(str(folder)) as writer:
+        (file,) = folder.iterdir()
+        ends = []
+        for point in range(1, 7):
+            writer.add_scalar("loss/a", float(point), 1000 * point)
+            writer.flush()
+            ends.append(file.stat().st_size)
+    return file, ends
+
+
+def reported(run: Path, capsys: pytest.CaptureFixture[str]) -> tuple[str, list[float], str]:
+    """Return the report's page, the validation curve that it is drawn from, and what is on stderr."""
+    assert main(["report", str(run)]) == 0
+    curve = read_run(run, run.name).curve("val", "loss/a")
+    return (run / "report.html").read_text(), curve.values.tolist() if curve else [], capsys.readouterr().err
+
+
+def test_a_flipped_byte_is_said_with_its_file_and_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, ends = points(tmp_path / "val")
+    content = bytearray(file.read_bytes())
+    content[ends[2] + 20] ^= 1
+    file.write_bytes(content)
+    page, values, warned = reported(tmp_path, capsys)
+    said = f"{file.name} is damaged at byte {ends[2]} of {ends[5]}, after points up to step 3,000: a wrong checksum."
+    assert f'<p class="note warning">val/{said}' in page
+    assert warned.startswith(f"warning: {file.parent}/{said}")
+    assert values == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty"),
+        (b"garbage " * 9, "could not be read at all: a wrong checksum"),
+        (b"garbage", "could not be read at all: ends inside a record"),
+    ],
+)
+def test_an_event_file_that_holds_nothing_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, said: str
+) -> None:
+    file, _ = points(tmp_path / "val")
+    file.write_bytes(content)
+    points(tmp_path / "train")
+    page, values, warned = reported(tmp_path, capsys)
+    assert f'<p class="note warning">val/{file.name} {said}' in page
+    assert warned.startswith(f"warning: {file} {said}")
+    assert values == []
+
+
+@pytest.mark.parametrize("left", [3, 9, 30])
+def test_a_last_record_that_is_being_written_is_no_damage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], left: int
+) -> None:
+    file, ends = points(tmp_path / "val")
+    file.write_bytes(file.read_bytes()[: ends[3] + left])
+    page, values, warned = reported(tmp_path, capsys)
+    said = f"val/{file.name} ends inside a record, after points up to step 4,000. That is usual while a run is writing"
+    assert f'<p class="note">{said}' in page
+    assert warned == ""
+    assert values == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_a_whole_run_has_nothing_to_be_said(sweep: Path) -> None:
+    assert [note for folder in find_runs([sweep]) for note in read_run(folder, "").notes] == []
+
+
+def test_a_comparison_says_which_run_is_damaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("live", "damaged"):
+        file, _ = points(tmp_path / name / "val")
+        file.write_bytes(file.read_bytes()[:-1] + b"\0" * (name == "damaged"))
+    assert main(["report", str(tmp_path)]) == 0
+    page = (tmp_path / "report.html").read_text()
+    assert "Not all of damaged could be read" in page
+    assert "Not all of live could be read" not in page
+    assert capsys.readouterr().err.count("warning: ") == 1
+
+
+def test_from_python_the_report_warns(tmp_path: Path) -> None:
+    file, _ = points(tmp_path / "val")
+    file.write_bytes(b"")
+    with pytest.warns(UserWarning, match="is empty"):
+        write([tmp_path])
 
 
 def test_both_formats_of_event_files_are_read(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from lossframe.errors import InputError, names
-from lossframe.report.events import Curve, Stage, read_stage
+from lossframe.report.events import Curve, Note, Stage, read_stage
 
 STAGES = ("train", "val", "test")
 CONFIGS = ("resolved.yaml", ".hydra/config.yaml", "hparams.yaml")
@@ -31,6 +31,7 @@ class Run:
     overrides: list[str]
     metrics: dict[str, Any]
     hard: dict[str, list[dict[str, str]]]  # STAGE_TERM -> rows
+    notes: list[Note]
 
     @property
     def end(self) -> float:
@@ -93,15 +94,18 @@ def read_run(folder: Path, name: str) -> Run:
     """Read one run."""
     overrides = folder / ".hydra" / "overrides.yaml"
     metrics = folder / "metrics.json"
+    stages = {stage: read_stage(folder / stage) for stage in STAGES if any((folder / stage).glob(EVENTS))}
+    beside = read_stage(folder) if any(folder.glob(EVENTS)) else Stage()
     return Run(
         name=name,
         folder=folder,
-        stages={stage: read_stage(folder / stage) for stage in STAGES if any((folder / stage).glob(EVENTS))},
-        beside=read_stage(folder) if any(folder.glob(EVENTS)) else Stage(),
+        stages=stages,
+        beside=beside,
         config=_config(folder),
         overrides=[str(one) for one in yaml.safe_load(overrides.read_text()) or []] if overrides.exists() else [],
         metrics=json.loads(metrics.read_text()) if metrics.exists() else {},
         hard={file.stem: _hard(file) for file in sorted(folder.glob("hard/*.csv"))},
+        notes=[note for one in (*stages.values(), beside) for note in one.notes],
     )
 
 
