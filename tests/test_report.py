@@ -240,6 +240,57 @@ def test_a_comparison_says_which_run_is_damaged(tmp_path: Path, capsys: pytest.C
     assert capsys.readouterr().err.count("warning: ") == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("metrics.json", b'{"test/auroc": 0.8', "JSONDecodeError: Expecting"),
+        ("metrics.json", b"[1, 2]", "ValueError: wanted a mapping, found list"),
+        (".hydra/overrides.yaml", b"- [a\n", "ParserError: while parsing a flow sequence"),
+        (".hydra/overrides.yaml", b"- \xff\n", "UnicodeDecodeError: "),
+        (".hydra/overrides.yaml", b"loss", "ValueError: wanted a list, found str"),
+        ("resolved.yaml", b"a: [b\n", "ParserError: while parsing a flow sequence"),
+        ("resolved.yaml", b"a: \xff\n", "UnicodeDecodeError: "),
+        ("resolved.yaml", b"? {a: b}\n: c\n", "ConstructorError: while constructing a mapping"),
+        ("resolved.yaml", b"a: !!timestamp x\n", "AttributeError: "),
+        ("resolved.yaml", b"", "ValueError: wanted a mapping, found nothing"),
+        ("hard/val_a.csv", b"id,value\n1,2\n1,2,5\n", "ValueError: row 2 has more or fewer cells than the head"),
+        ("hard/val_a.csv", b"id,value\n1\n", "ValueError: row 1 has more or fewer cells than the head"),
+        ("hard/val_a.csv", b"id,value\n1,2x\n", "ValueError: could not convert"),
+        ("hard/val_a.csv", b"id,value\n\xff,2\n", "UnicodeDecodeError: "),
+        ("hard/val_a.csv", b"", "ValueError: wanted a head and rows, found nothing"),
+    ],
+)
+def test_a_file_beside_the_curves_that_cannot_be_read_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes, said: str
+) -> None:
+    points(tmp_path / "val")
+    for folder in (".hydra", "hard"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / ".hydra" / "config.yaml").write_text("seed: 17\n")
+    (tmp_path / name).write_bytes(content)
+    page, values, warned = reported(tmp_path, capsys)
+    assert f'<p class="note warning">{name} could not be read, and is left out: {said}' in html.unescape(page)
+    assert warned.startswith(f"warning: {tmp_path / name} could not be read, and is left out: {said}")
+    assert warned.count("\n") == 1
+    assert "<dd>17</dd>" in page
+    assert values == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+
+
+def test_a_configuration_of_odd_keys_and_values_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    points(tmp_path / "val")
+    (tmp_path / "resolved.yaml").write_text("run_dir: 5\nloss: {1: {_target_: 2, margin: x}}\n")
+    page, _, warned = reported(tmp_path, capsys)
+    assert "1.0 * 1: 2(margin=x)" in page
+    assert warned == ""
+
+
+def test_a_metric_that_is_no_number_is_not_shown_as_one(tmp_path: Path) -> None:
+    points(tmp_path / "val")
+    (tmp_path / "metrics.json").write_text('{"test/a": "good", "test/b": null, "test/c": 0.5, "checkpoint": null}')
+    run = read_run(tmp_path, "run")
+    assert [run.last("test", tag) for tag in "abc"] == [None, None, 0.5]
+
+
 def test_from_python_the_report_warns(tmp_path: Path) -> None:
     file, _ = points(tmp_path / "val")
     file.write_bytes(b"")
