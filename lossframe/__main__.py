@@ -42,10 +42,10 @@ def description(entry: catalogue.Entry) -> str:
 
 
 def report(folders: list[Path], output: Path | None) -> str:
-    """Write the report, and say where it is."""
+    """Write the report, and say where it is; say on stderr what could not be read."""
     from lossframe.report import write  # noqa: PLC0415 - matplotlib is an optional dependency
 
-    return f"report           {write(folders, output)}"
+    return f"report           {write(folders, output, warn=lambda text: print(f'warning: {text}', file=sys.stderr))}"
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,7 +1,8 @@
 """`python -m lossframe report RUN ...`: the curves of runs as one HTML file, without TensorBoard."""
 
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lossframe.errors import InputError
@@ -22,11 +23,12 @@ from lossframe.report.runs import find_runs, left_out, read_run, run_names
 from lossframe.report.scales import BUCKETS
 
 
-def write(folders: Sequence[Path], output: Path | None = None) -> Path:
+def write(folders: Sequence[Path], output: Path | None = None, warn: Callable[[str], object] = warnings.warn) -> Path:
     """Write the report on all runs at or below `folders`, and return where it is.
 
     Without `output` it is `report.html` in the folder given, or in what several have in common. The file needs no
-    other file and no network. Raises an `InputError` if a folder has no run, or there is no folder to write to.
+    other file and no network. Files that are damaged are read as far as possible, and `warn` is called with what was
+    not. Raises an `InputError` if a folder has no run, or there is no folder to write to.
     """
     found = find_runs(folders)
     common = Path(os.path.commonpath([folder.resolve() for folder in folders]))
@@ -34,6 +36,8 @@ def write(folders: Sequence[Path], output: Path | None = None) -> Path:
     if output.is_dir() or not output.parent.is_dir():
         raise InputError(f"report: wanted a file in a folder that there is, found {output}; choose another --output")
     runs = [read_run(folder, name) for folder, name in zip(found, run_names(found), strict=True)]
+    for note in (note for run in runs for note in run.notes if not note.usual):
+        warn(f"{note.file} {note.text}")
     sections = ([comparison(runs)] if len(runs) > 1 else []) + [run_section(run) for run in runs]
     sections[0].blocks += [Text(f"{folder} is left out: it has no event files.") for folder in left_out(folders, found)]
     title = runs[0].name if len(runs) == 1 else f"{common.name}: {len(runs)} runs"

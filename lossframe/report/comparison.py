@@ -14,7 +14,7 @@ def comparison(runs: Sequence[Run]) -> Section:
     known = list(dict.fromkeys(tag for run in runs for tag in run.tags))
     losses = [f"loss/{term}" for term in tags.terms(known)]
     shared = [tag for tag in tags.metrics(known) + losses if sum(tag in run.tags for run in runs) > 1]
-    blocks: list[Block] = [_table(runs, shared)]
+    blocks: list[Block] = [_table(runs, shared), *_notes(runs)]
     for tag in shared:
         panels = {
             f"{tag}, {stage}": drawing.overlaid({run.name: run.curve(stage, tag) for run in runs})
@@ -30,6 +30,12 @@ def comparison(runs: Sequence[Run]) -> Section:
     if alone:
         blocks.append(Text(f"In one run only, and drawn there: {', '.join(alone)}."))
     return Section("Comparison", blocks)
+
+
+def _notes(runs: Sequence[Run]) -> list[Text]:
+    """Return which runs are shown in part, and so may be compared by other than their latest values."""
+    damaged = [run.name for run in runs if not all(note.usual for note in run.notes)]
+    return [Text(f"Not all of {name} could be read: its section says what not.", warning=True) for name in damaged]
 
 
 def _table(runs: Sequence[Run], shared: Sequence[str]) -> Table:

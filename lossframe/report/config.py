@@ -18,7 +18,7 @@ def described(value: Any) -> str:
     if not isinstance(value, Mapping):
         return str(value)
     inside = [f"{k}={described(v)}" for k, v in value.items() if not str(k).startswith("_") and k not in QUIET]
-    return f"{_short(value.get('_target_', ''))}({', '.join(inside)})"
+    return f"{_short(str(value.get('_target_', '')))}({', '.join(inside)})"
 
 
 def facts(config: Mapping[str, Any]) -> dict[str, list[str]]:

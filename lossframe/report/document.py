@@ -45,10 +45,11 @@ class Facts:
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph."""
+    """A paragraph; a warning stands out."""
 
     kind: ClassVar[str] = "text"
     text: str
+    warning: bool = False
 
 
 @dataclass(frozen=True)

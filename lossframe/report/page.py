@@ -41,10 +41,15 @@ def _overview(run: Run) -> list[Block]:
     shown = [tag for tag in tags.means(run.tags) if tag.startswith("loss/")] + tags.metrics(run.tags)
     rows = [[Cell(tag), *(number(run.last(stage, tag)) for stage in STAGES)] for tag in shown]
     note = "The latest point of each curve" + ("; test is of the best checkpoint." if checkpoint else ".")
-    blocks: list[Block] = [Facts(entries), Table(["", *STAGES], rows, note)]
+    blocks: list[Block] = [*_notes(run), Facts(entries), Table(["", *STAGES], rows, note)]
     if run.config:
         blocks.append(Folded("the whole configuration", yaml.safe_dump(run.config, sort_keys=False)))
     return blocks
+
+
+def _notes(run: Run) -> list[Text]:
+    """Return what could not be read."""
+    return [Text(f"{note.file.relative_to(run.folder)} {note.text}", warning=not note.usual) for note in run.notes]
 
 
 def _objective(run: Run, terms: Sequence[str]) -> list[Block]:

@@ -1,22 +1,26 @@
 """Finding runs, and reading what they left: event files, configuration, final metrics, hard samples."""
 
 import csv
+import io
 import json
 import os
 import re
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from lossframe.errors import InputError, names
-from lossframe.report.events import Curve, Stage, read_stage
+from lossframe.report.events import Curve, Note, Stage, read_stage
 
 STAGES = ("train", "val", "test")
 CONFIGS = ("resolved.yaml", ".hydra/config.yaml", "hparams.yaml")
 EVENTS = "*tfevents*"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Run:
     overrides: list[str]
     metrics: dict[str, Any]
     hard: dict[str, list[dict[str, str]]]  # STAGE_TERM -> rows
+    notes: list[Note]
 
     @property
     def end(self) -> float:
@@ -61,7 +66,7 @@ class Run:
         """Return the latest value of a curve; for test, metrics.json stands in for a missing event file."""
         found = self.curve(stage, tag)
         other = self.metrics.get(f"{stage}/{tag}")
-        return found.last if found is not None else None if other is None else float(other)
+        return found.last if found is not None else other
 
 
 def find_runs(folders: Sequence[Path]) -> list[Path]:
@@ -90,18 +95,20 @@ def left_out(folders: Sequence[Path], runs: Sequence[Path]) -> list[Path]:
 
 
 def read_run(folder: Path, name: str) -> Run:
-    """Read one run."""
-    overrides = folder / ".hydra" / "overrides.yaml"
-    metrics = folder / "metrics.json"
+    """Read one run; a file beside the event files that cannot be read counts as missing, which is noted."""
+    stages = {stage: read_stage(folder / stage) for stage in STAGES if any((folder / stage).glob(EVENTS))}
+    beside = read_stage(folder) if any(folder.glob(EVENTS)) else Stage()
+    notes = [note for one in (*stages.values(), beside) for note in one.notes]
     return Run(
         name=name,
         folder=folder,
-        stages={stage: read_stage(folder / stage) for stage in STAGES if any((folder / stage).glob(EVENTS))},
-        beside=read_stage(folder) if any(folder.glob(EVENTS)) else Stage(),
-        config=_config(folder),
-        overrides=[str(one) for one in yaml.safe_load(overrides.read_text()) or []] if overrides.exists() else [],
-        metrics=json.loads(metrics.read_text()) if metrics.exists() else {},
-        hard={file.stem: _hard(file) for file in sorted(folder.glob("hard/*.csv"))},
+        stages=stages,
+        beside=beside,
+        config=_config(folder, notes),
+        overrides=_read(folder / ".hydra" / "overrides.yaml", _overrides, notes) or [],
+        metrics=_read(folder / "metrics.json", _metrics, notes) or {},
+        hard={file.stem: _read(file, _rows, notes) or [] for file in sorted(folder.glob("hard/*.csv"))},
+        notes=notes,
     )
 
 
@@ -111,29 +118,68 @@ def run_names(runs: Sequence[Path]) -> list[str]:
     return [str(run.relative_to(shared)) for run in runs]
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    """Return the first configuration there is that can be read, without what only says where the run is."""
-    for file in (folder / name for name in CONFIGS):
-        try:
-            config = yaml.safe_load(file.read_text()) if file.exists() else None
-        except yaml.YAMLError:  # Lightning writes Python objects into hparams.yaml
-            continue
-        if isinstance(config, dict) and config:
-            where = config.pop("run_dir", None)
-            return {key: _without(value, where) for key, value in config.items()}
-    return {}
+def _read(file: Path, parse: Callable[[str], T], notes: list[Note]) -> T | None:
+    """Return what `parse` makes of a file; None if there is none or it cannot be read, which is added to `notes`."""
+    try:
+        return parse(file.read_text("utf-8")) if file.exists() else None
+    except Exception as error:  # of a damaged file, parsers raise nearly anything
+        why = textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ...")
+        notes.append(Note(file, f"could not be read, and is left out: {why}"))
+        return None
 
 
-def _without(value: Any, where: str | None) -> Any:
+def _config(folder: Path, notes: list[Note]) -> dict[str, Any]:
+    """Return the first configuration there is that can be read."""
+    return next((found for name in CONFIGS if (found := _read(folder / name, _configuration, notes))), {})
+
+
+def _configuration(text: str) -> dict[str, Any]:
+    """Return a configuration without what only says where the run is; an empty one if it has Python objects."""
+    try:
+        config = _checked(dict, yaml.safe_load(text))
+    except yaml.constructor.ConstructorError as error:
+        if "tag:yaml.org,2002:python/" in str(error.problem):  # Lightning writes them into hparams.yaml
+            return {}
+        raise
+    where = config.pop("run_dir", None)
+    return {str(key): _without(value, where) for key, value in config.items()}
+
+
+def _without(value: Any, where: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without(entry, where) for key, entry in value.items()}
-    return value.replace(where, "RUN") if isinstance(value, str) and where else value
+        return {str(key): _without(entry, where) for key, entry in value.items()}
+    return value.replace(where, "RUN") if isinstance(value, str) and isinstance(where, str) and where else value
 
 
-def _hard(file: Path) -> list[dict[str, str]]:
-    """Return the rows of a file."""
-    with file.open(newline="") as lines:
-        return list(csv.DictReader(lines))
+def _overrides(text: str) -> list[str]:
+    return [str(one) for one in _checked(list, yaml.safe_load(text))]
+
+
+def _metrics(text: str) -> dict[str, Any]:
+    """Return the final metrics as numbers, and the path of their checkpoint."""
+    found = _checked(dict, json.loads(text))
+    numbers = {tag: float(value) for tag, value in found.items() if isinstance(value, int | float)}
+    return {**numbers, "checkpoint": found.get("checkpoint")}
+
+
+def _rows(text: str) -> list[dict[str, str]]:
+    """Return the rows of a list of hard samples: each has a cell for each column, and its value is a number."""
+    if not text:
+        raise ValueError("wanted a head and rows, found nothing")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    for number, row in enumerate(rows, 1):
+        if None in row or None in row.values():
+            raise ValueError(f"row {number} has more or fewer cells than the head")
+        float(row.get("value", 0))
+    return rows
+
+
+def _checked(kind: type[T], found: Any) -> T:
+    """Return what was found if it is of this kind."""
+    if not isinstance(found, kind):
+        wanted = "a mapping" if kind is dict else "a list"
+        raise ValueError(f"wanted {wanted}, found {'nothing' if found is None else type(found).__name__}")
+    return found
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
