@@ -189,6 +189,11 @@ class Loss(nn.Module, ABC):
         """Take the statistics from a `state_dict`."""
         self.memory.load_state(state)
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Load what is there: statistics are no weights, and the checkpoint of another library's loss has none."""
+        state_dict.setdefault(f"{prefix}_extra_state", {})
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         if len(args) > len(self.reads):
             raise InputError(f"reads {names(self.reads)}, but {len(args)} positional inputs were given")
