@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lossframe import batch, by_sample, checks, distributed
 from lossframe.by_sample import BySample
-from lossframe.compilation import Compiled
+from lossframe.compilation import Compiled, outside
 from lossframe.errors import InputError, names
 from lossframe.moments import Moments
 from lossframe.options import LossOptions, check_options, is_plain, positional_parameters
@@ -75,6 +75,7 @@ class Loss(nn.Module, ABC):
         self.record = options.get("record", True)
         self.by_sample: BySample | None = None
         self._compiled = Compiled() if options.get("compile", False) else None
+        self._logged: list[tuple[str, Tensor | float]] | None = None
         self.memory = Memory()
         self.log_quantiles = options.get("log_quantiles", False)
         self._calls = 0
@@ -104,6 +105,8 @@ class Loss(nn.Module, ABC):
 
     def forward(self, *args: Any, weight: Tensor | float | None = None, **kwargs: Any) -> Tensor:
         """Return the reduced loss of the whole batch of all ranks, and remember its values."""
+        if torch.compiler.is_dynamo_compiling():
+            return outside()(self, "forward", *args, weight=weight, **kwargs)  # type: ignore[no-any-return]
         try:
             inputs = self._bind(args, kwargs)
             leaves = batch.leaves(inputs.values())
@@ -120,10 +123,14 @@ class Loss(nn.Module, ABC):
 
     def log(self, name: str, value: Tensor | float) -> None:
         """Remember any value, of any shape, under a name of its own."""
-        if torch.compiler.is_compiling() or not self.record:
+        if not self.record:
             return
-        value = torch.as_tensor(value).detach().clone()  # a parameter, say, goes on changing
-        self.memory.push(name, value, replicated=self._replicated())
+        if not torch.compiler.is_dynamo_compiling():
+            self._log(name, value)
+        elif self._logged is None:
+            outside()(self, "_log", name, value)
+        else:
+            self._logged.append((name, value.detach() if isinstance(value, Tensor) else value))
 
     @property
     def log_quantiles(self) -> bool:
@@ -182,6 +189,11 @@ class Loss(nn.Module, ABC):
         """Take the statistics from a `state_dict`."""
         self.memory.load_state(state)
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Load what is there: statistics are no weights, and the checkpoint of another library's loss has none."""
+        state_dict.setdefault(f"{prefix}_extra_state", {})
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         if len(args) > len(self.reads):
             raise InputError(f"reads {names(self.reads)}, but {len(args)} positional inputs were given")
@@ -191,6 +203,10 @@ class Loss(nn.Module, ABC):
         if missing or unknown or len(inputs) < len(args) + len(kwargs):
             raise InputError(f"reads {names(self.reads)}; it was given {names([*self.reads[: len(args)], *kwargs])}")
         return inputs
+
+    def _log(self, name: str, value: Tensor | float) -> None:
+        value = torch.as_tensor(value).detach().clone()  # a parameter, say, goes on changing
+        self.memory.push(name, value, replicated=self._replicated())
 
     def _evaluate(self, inputs: dict[str, Any], weight: Tensor | float | None, readable: bool) -> Tensor:
         keep: Tensor | None = None
@@ -260,11 +276,22 @@ class Loss(nn.Module, ABC):
 
     def _values(self, inputs: dict[str, Any]) -> Tensor:
         if self._compiled is not None:
-            return self._compiled(self.loss, inputs)
+            return self._computed(self._compiled, inputs)
         if not self._replicated():
             return self.loss(**inputs)
         with distributed.same_inputs():
             return self.loss(**inputs)
+
+    def _computed(self, compiled: Compiled, inputs: dict[str, Any]) -> Tensor:
+        """Return the values; what the formula logs leaves the graph beside them, and is remembered after."""
+        logged: list[tuple[str, Tensor | float]] = []
+        self._logged = logged
+        try:
+            return compiled(self.loss, inputs)
+        finally:
+            self._logged = None
+            for name, value in logged:
+                self._log(name, value)
 
     def _reduce(self, weighted: Tensor, weight: Tensor | None, counts: Tensor | None) -> Tensor:
         numerator, denominator = fraction(weighted, weight, self.reduction, counts)

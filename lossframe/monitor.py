@@ -1,7 +1,7 @@
 """The Lightning callback that drains what losses remember into the loggers."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -38,16 +38,26 @@ class LossMonitor(pl.Callback):
     says which samples those were. A term's point `spikes` robust deviations above its recent ones is noted in the log
     and under TensorBoard's "text", see `Spikes`. On a GPU no step waits for a drain: its point is written one drain
     later.
+
+    Samples are counted as the rows of the batch's first tensor, also in a dataclass; without one, as an object's
+    `num_graphs` or `batch_size`, or the length of a list. `batch_size`, a function of the batch, counts them instead:
+    where tensors are `[T, B]`, say, as `lambda batch: batch["tokens"].shape[1]`.
     """
 
     def __init__(
-        self, log_every: int = 50, nonfinite: str = "raise", ids: str = "index", spikes: float | None = 10.0
+        self,
+        log_every: int = 50,
+        nonfinite: str = "raise",
+        ids: str = "index",
+        spikes: float | None = 10.0,
+        batch_size: Callable[[Any], int] = batch_size,
     ) -> None:
         if log_every < 1:
             raise InputError(f"LossMonitor: wanted log_every >= 1, found {log_every}")
         self.log_every = log_every
         self.guard = Guard(nonfinite)
         self.ids = ids
+        self.batch_size = batch_size
         self._spikes = Spikes(spikes)
         self.batches_seen = 0
         self.board = Board()
@@ -107,7 +117,7 @@ class LossMonitor(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count the samples; drain and write every `log_every` batches."""
-        self._reader.local_samples += batch_size(batch)
+        self._reader.local_samples += self.batch_size(batch)
         self.batches_seen += 1
         self.guard.keep(self.batches_seen, self._ids(batch))
         if self.batches_seen % self.log_every == 0:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lossframe import distributed
+from lossframe.compilation import outside
 from lossframe.errors import InputError, names, nearest
 from lossframe.loss import Loss
 from lossframe.moments import Moments
@@ -81,6 +82,8 @@ class Objective(nn.Module):
 
     def forward(self, frame: Frame) -> Tensor:
         """Return the weighted sum of all terms, a scalar."""
+        if torch.compiler.is_dynamo_compiling():
+            return outside()(self, "forward", frame)  # type: ignore[no-any-return]
         terms = self.terms(frame)
         total = torch.stack(list(terms.values())).sum()
         replicated = distributed.world_size() > 1

@@ -16,7 +16,7 @@ class LossOptions(TypedDict, total=False):
     `log_quantiles`: whether to count the values into a histogram, and show p5, p50, p95 and p99 (default False).
     `record`: whether to remember anything at all (default True).
     `compile`: whether the values are computed by `torch.compile` (default False), which needs a C++ compiler on a CPU.
-    What `loss` logs on the way is then not remembered.
+    A step that is compiled as a whole leaves its losses out; with this option their formulae are graphs of their own.
     """
 
     reduction: Reduction

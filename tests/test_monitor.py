@@ -3,6 +3,7 @@
 import importlib
 import math
 from collections import UserDict
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from curves import read
 from torch.utils.data import DataLoader, TensorDataset
 
-from lossframe import LossMonitor, NonFiniteError, Objective, configs, losses
+from lossframe import InputError, LossMonitor, NonFiniteError, Objective, configs, losses
 from lossframe.losses import CrossEntropyLoss, MSELoss
 from lossframe.sources import find_sources, name_of
 from lossframe.surroundings import batch_size
@@ -145,12 +146,55 @@ def test_a_validation_alone_starts_from_nothing(tmp_path: Path) -> None:
     assert trainer.callback_metrics["val/loss/cross_entropy"].item() == pytest.approx(alone)
 
 
+@dataclass
+class Sample:
+    name: Any
+    inputs: Any = None
+
+
+class Graphs:
+    """As a batch of torch_geometric, whose tensors have a row for each node."""
+
+    num_graphs = 7
+    x = torch.ones(20, 2)
+
+
 @pytest.mark.parametrize(
     "batch", [torch.ones(7, 2), [torch.ones(()), torch.ones(7)], {"a": "x", "b": torch.ones(7)}, {"a": [torch.ones(7)]},
-              UserDict(a=torch.ones(7)), (UserDict(a=1), {"b": (torch.ones(7),)})],
+              UserDict(a=torch.ones(7)), (UserDict(a=1), {"b": (torch.ones(7),)}),
+              Sample("x", torch.ones(7, 2)), [Sample(Sample(["a"], {"b": torch.ones(7)}))], ["x"] * 7, ("x",) * 7,
+              {"a": "x", "b": ["x"] * 7}, Sample(["x"] * 7), Graphs(), (["x", "y"], Graphs()), Sample(Graphs())],
 )  # fmt: skip
 def test_the_size_of_any_batch(batch: Any) -> None:
     assert batch_size(batch) == 7
+
+
+@pytest.mark.parametrize("batch", ["words", 7, None, {"a": 1}, Sample("x"), torch.ones(())])
+def test_a_batch_of_unknown_size_says_what_to_do(batch: Any) -> None:
+    with pytest.raises(InputError, match=rf"found {type(batch).__name__}; .* LossMonitor\(batch_size="):
+        batch_size(batch)
+
+
+@pytest.mark.parametrize("kind", ["texts", "time first"])
+def test_a_batch_without_a_tensor_of_samples_trains(kind: str, tmp_path: Path) -> None:
+    pl = importlib.import_module("pytorch_lightning")
+    module = classifier(pl, criterion=MSELoss())
+    step = type(module).training_step
+    batches = [["a", "bb", "ccc"]] * 4 if kind == "texts" else [torch.ones(5, 3)] * 4
+
+    def tokenised(batch: Any, batch_idx: int) -> Any:
+        lengths = torch.tensor([[len(text)] * 4 for text in batch]).float() if kind == "texts" else batch.mT[:, :4]
+        return step(module, [lengths, torch.zeros(3, 3)], batch_idx)
+
+    module.training_step = tokenised
+    monitor = LossMonitor(log_every=1) if kind == "texts" else LossMonitor(batch_size=lambda batch: batch.shape[1])
+    trainer = pl.Trainer(
+        accelerator="cpu", max_epochs=1, logger=False, callbacks=[monitor], enable_progress_bar=False,
+        enable_model_summary=False, enable_checkpointing=False, default_root_dir=str(tmp_path),
+    )  # fmt: skip
+    loader = DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
+    trainer.fit(module, loader, loader)
+    assert monitor.samples_seen == 12
 
 
 def test_a_nan_names_the_term(tmp_path: Path) -> None:

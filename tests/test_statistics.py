@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torchmetrics import MetricCollection
 
-from lossframe import InputError, Moments, NonFiniteError, Statistics, drain
-from lossframe.losses import MSELoss
+from lossframe import InputError, Loss, Moments, NativeLoss, NonFiniteError, Objective, Statistics, drain
+from lossframe.losses import CenterLoss, CrossEntropyLoss, MSELoss
 from lossframe.moments import merge, moments
 from lossframe.statistics import Memory
 
@@ -144,6 +145,34 @@ def test_statistics_of_a_loss_survive_its_state_dict_and_nothing_else_changes_th
     assert other.avg == criterion.avg == {"loss": 1.0}
     nn.Sequential(other).half()
     assert other.avg == {"loss": 1.0}
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize(
+    ("make", "old"),
+    [(MSELoss, nn.MSELoss), (CrossEntropyLoss, nn.CrossEntropyLoss), (lambda: NativeLoss(nn.L1Loss()), nn.L1Loss),
+     (lambda: Objective({"mse": MSELoss(), "native": NativeLoss(MSELoss())}), nn.Identity)],
+)  # fmt: skip
+def test_a_checkpoint_without_statistics_has_all_the_weights(make: Any, old: Any, strict: bool) -> None:
+    saved = nn.ModuleDict({"layer": nn.Linear(2, 2), "criterion": old()}).state_dict()
+    module = nn.ModuleDict({"layer": nn.Linear(2, 2), "criterion": make()})
+    found = [loss for loss in module.modules() if isinstance(loss, Loss)]
+    for loss in found:
+        loss.log("before", 1.0)
+    assert module.load_state_dict(saved, strict=strict) == ([], [])
+    assert torch.equal(module["layer"].weight, saved["layer.weight"])  # type: ignore[arg-type]
+    assert list(saved) == ["layer.weight", "layer.bias"]
+    assert [loss.avg for loss in found] == [{}] * len(found)
+    found[-1].log("after", 2.0)
+    other = nn.ModuleDict({"layer": nn.Linear(2, 2), "criterion": make()})
+    other.load_state_dict(module.state_dict(), strict=strict)
+    assert [loss.avg for loss in other.modules() if isinstance(loss, Loss)] == [loss.avg for loss in found]
+    assert found[-1].avg == {"after": 2.0}
+
+
+def test_a_weight_of_a_loss_stays_missing() -> None:
+    with pytest.raises(RuntimeError, match=r'Missing key\(s\) in state_dict: "centers"\. $'):
+        CenterLoss(2, 2).load_state_dict({})
 
 
 def test_a_non_finite_value_is_named_when_read() -> None:
