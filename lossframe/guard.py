@@ -43,16 +43,13 @@ class Finding(NamedTuple):
         return f"{self.what}, at step {self.batch} on rank {self.rank}"
 
 
-Samples = tuple[Tensor | None, Tensor | None]
-"""The inputs and the values of a loss by sample, as in `BySample`."""
-
-
 class Kept(NamedTuple):
     """What one batch left, by reference: nothing has been computed from it yet."""
 
     batch: int
     ids: Any
-    samples: list[Samples]
+    samples: list[Tensor | None]
+    """The inputs and the values of each loss by sample, as in `BySample`, in turn: few objects, for there are many."""
     steps: list[Step]
 
 
@@ -108,7 +105,8 @@ class Guard:
     def keep(self, batch: int, ids: Any) -> None:
         """Keep what the batch that has just ended left, until `take`."""
         if len(self._kept) < _KEPT_BATCHES and (self._samples or self._steps):  # the first are wanted
-            self._kept.append(Kept(batch, ids, [(seen.inputs, seen.values) for seen in self._samples], self._steps))
+            samples = [tensor for seen in self._samples for tensor in (seen.inputs, seen.values)]
+            self._kept.append(Kept(batch, ids, samples, self._steps))
         self._steps = []
 
     def take(self) -> list[Kept]:
@@ -123,8 +121,9 @@ class Guard:
         if not terms and not any(moments.nonfinite for moments in seen.get(GRADIENT, {}).values()):
             return None
         for batch in kept:
-            samples = dict(zip(self._losses, batch.samples, strict=True))
-            named = [found for term in terms if (found := _culprits(term, samples[term], batch.ids))]
+            samples = zip(self._losses, batch.samples[::2], batch.samples[1::2], strict=True)
+            culprits = [_culprits(*seen, batch.ids) for seen in samples if seen[0] in terms]
+            named = [found for found in culprits if found]
             if named:
                 evidence = min(kind for kind, _ in named)
                 what = " and ".join(text for kind, text in named if kind == evidence)
@@ -165,12 +164,11 @@ def _norm_curve(name: str, moments: Moments) -> dict[str, float]:
     return {"gradient_norm": moments.mean}
 
 
-def _culprits(term: str, samples: Samples, ids: Any) -> tuple[Evidence, str] | None:
+def _culprits(term: str, inputs: Tensor | None, values: Tensor | None, ids: Any) -> tuple[Evidence, str] | None:
     """Return how strong the first evidence against a term is, and whom it names.
 
     Inputs come before values, for relations spread one NaN over the whole batch.
     """
-    inputs, values = samples
     for evidence, seen in ((Evidence.OWN, inputs), (Evidence.OWN if inputs is None else Evidence.RELATED, values)):
         if seen is None or bool(seen.isfinite().all()):
             continue

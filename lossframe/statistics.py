@@ -25,21 +25,23 @@ _PER_THREAD = 1 << 16
 class Record:
     """What is remembered under one name: values that wait, and the states `[k, 6]` and histogram of the others."""
 
-    __slots__ = ("histogram", "pending", "quantiles", "replicated", "states")
+    __slots__ = ("histogram", "masks", "pending", "quantiles", "replicated", "states")
 
     def __init__(self, quantiles: bool = False) -> None:
         self.quantiles = quantiles
         self.replicated = False
-        self.pending: list[tuple[Tensor, Tensor | None]] = []
+        self.pending: list[Tensor] = []
+        self.masks: list[Tensor | None] = []
         self.states: list[Tensor] = []
         self.histogram: Tensor | None = None
 
     def push(self, values: Tensor, mask: Tensor | None = None) -> None:
         """Remember values of any shape, those under the mask if there is one; nothing is computed yet."""
         pending = self.pending
-        if pending and pending[-1][0].device != values.device:
+        if pending and pending[-1].device != values.device:
             fold([self])
-        pending.append((values.detach() if values.requires_grad else values, mask))
+        pending.append(values.detach() if values.requires_grad else values)
+        self.masks.append(mask)
         if len(pending) >= _BUFFERED_CALLS or values.numel() > FEW:
             fold([self])
 
@@ -54,17 +56,19 @@ class Record:
     def reset(self) -> None:
         """Forget everything."""
         self.pending.clear()
+        self.masks.clear()
         self.states = []
         self.histogram = None
 
     def take(self) -> tuple[list[Tensor], Tensor | None]:
         """Return the values that wait, flat, and what counts of them; nothing waits any more."""
-        values, masks = zip(*self.pending, strict=True)
+        flat = [v if v.ndim == 1 else v.reshape(-1) for v in self.pending]
+        mask = None
+        if any(mask is not None for mask in self.masks):
+            mask = _joined([_mask_like(v, m) for v, m in zip(self.pending, self.masks, strict=True)])
         self.pending.clear()
-        flat = [v if v.ndim == 1 else v.reshape(-1) for v in values]
-        if all(mask is None for mask in masks):
-            return flat, None
-        return flat, _joined([_mask_like(v, m) for v, m in zip(values, masks, strict=True)])
+        self.masks.clear()
+        return flat, mask
 
     def buckets(self, device: torch.device) -> Tensor | None:
         """Return what to count values into; None unless quantiles are wanted."""
