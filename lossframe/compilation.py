@@ -22,6 +22,8 @@ class Compiled:
 
     def __init__(self) -> None:
         self._compiled: Callable[..., Tensor] | None = None
+        self.logged: list[tuple[str, Tensor | float]] | None = None
+        """What the function logs, while it is called."""
 
     def __call__(self, function: Callable[..., Tensor], inputs: Mapping[str, Any]) -> Tensor:
         """Return `function(**inputs)`; the function is that of the first call."""

@@ -75,7 +75,6 @@ class Loss(nn.Module, ABC):
         self.record = options.get("record", True)
         self.by_sample: BySample | None = None
         self._compiled = Compiled() if options.get("compile", False) else None
-        self._logged: list[tuple[str, Tensor | float]] | None = None
         self.memory = Memory()
         self.log_quantiles = options.get("log_quantiles", False)
         self._calls = 0
@@ -127,10 +126,10 @@ class Loss(nn.Module, ABC):
             return
         if not torch.compiler.is_dynamo_compiling():
             self._log(name, value)
-        elif self._logged is None:
+        elif self._compiled is None or self._compiled.logged is None:
             outside()(self, "_log", name, value)
         else:
-            self._logged.append((name, value.detach() if isinstance(value, Tensor) else value))
+            self._compiled.logged.append((name, value.detach() if isinstance(value, Tensor) else value))
 
     @property
     def log_quantiles(self) -> bool:
@@ -285,11 +284,11 @@ class Loss(nn.Module, ABC):
     def _computed(self, compiled: Compiled, inputs: dict[str, Any]) -> Tensor:
         """Return the values; what the formula logs leaves the graph beside them, and is remembered after."""
         logged: list[tuple[str, Tensor | float]] = []
-        self._logged = logged
+        compiled.logged = logged
         try:
             return compiled(self.loss, inputs)
         finally:
-            self._logged = None
+            compiled.logged = None
             for name, value in logged:
                 self._log(name, value)
 
