@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from pkgutil import resolve_name
-from types import NoneType
-from typing import Any, get_args, get_type_hints, is_typeddict
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from torch import Tensor
 
-_NUMBERS = frozenset([int, float, bool, NoneType, Tensor])
+_NUMBERS = (int, float, bool, NoneType, Tensor)
 
 
 def misfits(config: Mapping[str, Any], path: str = "") -> Iterator[str]:
@@ -27,11 +27,16 @@ def misfits(config: Mapping[str, Any], path: str = "") -> Iterator[str]:
 
 def _numeric(target: str) -> frozenset[str]:
     """Return the parameters of a class or function that take numbers alone, as far as it says so."""
-    made: Any = resolve_name(target)
     try:
+        made: Any = resolve_name(target)
         hints = get_type_hints(made.__init__ if isinstance(made, type) else made)  # type: ignore[misc]
-    except (NameError, TypeError):
+    except (AttributeError, ImportError, NameError, TypeError, ValueError):  # who makes it says what is wrong
         return frozenset()
     for options in filter(is_typeddict, [inner for hint in hints.values() for inner in get_args(hint)]):
         hints |= get_type_hints(options)  # of **options: Unpack[...]
-    return frozenset(name for name, hint in hints.items() if _NUMBERS.issuperset(get_args(hint) or [hint]))
+    return frozenset(name for name, hint in hints.items() if _is_number(hint))
+
+
+def _is_number(hint: Any) -> bool:
+    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else [hint]
+    return all(kind in _NUMBERS for kind in kinds)
