@@ -121,7 +121,7 @@ def taken(folder: Path, config: DictConfig) -> Iterator[Path]:
             f"{folder} holds a run already; choose another hydra.run.dir, or go on with ckpt=CHECKPOINT"
         ) from None
     OmegaConf.save(config, resolved, resolve=True)
-    OmegaConf.save(HydraConfig.get().overrides.task, folder / f"{OVERRIDES}.new")
+    OmegaConf.save(given(), folder / f"{OVERRIDES}.new")
     (folder / f"{OVERRIDES}.new").replace(folder / OVERRIDES)  # at once: another rank may just be reading it
     try:
         yield resolved
@@ -131,15 +131,31 @@ def taken(folder: Path, config: DictConfig) -> Iterator[Path]:
         raise
 
 
+def given() -> list[str]:
+    """Return the overrides of this run, and which configuration they override if it is not that of `conf`."""
+    hydra_config = HydraConfig.get()
+    main = next(source.path for source in hydra_config.runtime.config_sources if source.provider == "main")
+    other = Path(main) != Path(__file__).parent / "conf"
+    flags = [f"--config-path={main}", f"--config-name={hydra_config.job.config_name}"] if other else []
+    return [*flags, *hydra_config.overrides.task]
+
+
 def going_on(arguments: list[str]) -> list[str]:
-    """Return what the run of `ckpt=RUN/checkpoints/FILE` was given, if there is one, and then what is given now."""
+    """Return what the run of `ckpt=RUN/checkpoints/FILE` was given, if there is one, and then what is given now.
+
+    With another configuration, as in `--config-path`, only what is given now.
+    """
     given = {_key(argument): argument for argument in arguments}
-    if "ckpt" not in given or (checkpoint := given["ckpt"].partition("=")[2]) in ("", "null"):
+    if "ckpt" not in given or (checkpoint := given["ckpt"].partition("=")[2].strip("'\"")) in ("", "null"):
         return arguments
     if not Path(checkpoint).is_file():
         raise InputError(f"ckpt={checkpoint}: there is no such file; wanted a run's checkpoints/last.ckpt")
-    said = Path(checkpoint).absolute().parent.parent / OVERRIDES
-    before: list[str] = list(OmegaConf.load(said)) if said.exists() else []
+    if {"--config-path", "-cp", "--config-name", "-cn"} & given.keys():
+        return arguments
+    folder = Path(checkpoint).absolute().parent.parent
+    before: list[str] = list(OmegaConf.load(folder / OVERRIDES)) if (folder / OVERRIDES).exists() else []
+    if any(argument.startswith("--config-path") for argument in before):  # which says nothing of folders
+        before.append(f"hydra.run.dir='{folder}'")
     return [override for override in before if _key(override) not in given] + arguments
 
 

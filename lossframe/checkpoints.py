@@ -1,5 +1,6 @@
 """Checkpoints that stay right when the folder they are in is moved."""
 
+from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.callbacks import ModelCheckpoint
@@ -12,7 +13,7 @@ class MovableCheckpoint(ModelCheckpoint):
     """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where the state was made, with the same files in the folder of today."""
+        """Go on where the state was made, with the same files in the folder of today if they are there."""
         before, now = str(state_dict.get("dirpath") or self.dirpath), str(self.dirpath)
 
         def moved(value: Any) -> Any:
@@ -22,4 +23,5 @@ class MovableCheckpoint(ModelCheckpoint):
                 return f"{now}{value[len(before) :]}"
             return value
 
-        super().load_state_dict(moved(state_dict))
+        here = moved(state_dict)
+        super().load_state_dict(here if Path(here["best_model_path"]).is_file() else state_dict)

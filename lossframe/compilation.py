@@ -4,17 +4,16 @@ from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lossframe.errors import InputError
 
 
-def outside() -> Callable[..., Any]:
-    """Return what calls a module's method, given by name, outside of the graph that is being traced."""
+def outside(module: nn.Module, method: str, *args: Any, **kwargs: Any) -> Any:
+    """Return `module.method(...)`, called outside of the graph that is being traced."""
     from lossframe import disabled  # noqa: PLC0415 - torch's compiler is there by now
 
-    leave: Callable[..., Any] = disabled.call
-    return leave
+    return disabled.call(module, method, *args, **kwargs)
 
 
 class Compiled:

@@ -122,7 +122,7 @@ class Guard:
             return None
         for batch in kept:
             samples = zip(self._losses, batch.samples[::2], batch.samples[1::2], strict=True)
-            culprits = [_culprits(*seen, batch.ids) for seen in samples if seen[0] in terms]
+            culprits = [_culprits(term, inputs, values, batch.ids) for term, inputs, values in samples if term in terms]
             named = [found for found in culprits if found]
             if named:
                 evidence = min(kind for kind, _ in named)

@@ -105,7 +105,7 @@ class Loss(nn.Module, ABC):
     def forward(self, *args: Any, weight: Tensor | float | None = None, **kwargs: Any) -> Tensor:
         """Return the reduced loss of the whole batch of all ranks, and remember its values."""
         if torch.compiler.is_dynamo_compiling():
-            return outside()(self, "forward", *args, weight=weight, **kwargs)  # type: ignore[no-any-return]
+            return outside(self, "forward", *args, weight=weight, **kwargs)  # type: ignore[no-any-return]
         try:
             inputs = self._bind(args, kwargs)
             leaves = batch.leaves(inputs.values())
@@ -127,7 +127,7 @@ class Loss(nn.Module, ABC):
         if not torch.compiler.is_dynamo_compiling():
             self._log(name, value)
         elif self._compiled is None or self._compiled.logged is None:
-            outside()(self, "_log", name, value)
+            outside(self, "_log", name, value)
         else:
             self._compiled.logged.append((name, value.detach() if isinstance(value, Tensor) else value))
 

@@ -83,7 +83,7 @@ class Objective(nn.Module):
     def forward(self, frame: Frame) -> Tensor:
         """Return the weighted sum of all terms, a scalar."""
         if torch.compiler.is_dynamo_compiling():
-            return outside()(self, "forward", frame)  # type: ignore[no-any-return]
+            return outside(self, "forward", frame)  # type: ignore[no-any-return]
         terms = self.terms(frame)
         total = torch.stack(list(terms.values())).sum()
         replicated = distributed.world_size() > 1

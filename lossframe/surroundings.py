@@ -40,9 +40,9 @@ def batch_size(batch: Any) -> int:
 def _size_of_objects(batch: Any) -> int | None:
     """Return the length of the first tensor in a dataclass; else the size that an object tells, or a list's length."""
     opened = _opened(batch)
-    leaves = pytree.tree_leaves(opened)
-    rows = [leaf.shape[0] for leaf in leaves if isinstance(leaf, Tensor) and leaf.ndim]
-    told = [size for leaf in leaves for name in _TOLD if type(size := getattr(leaf, name, None)) is int]
+    found = pytree.tree_leaves(opened)
+    rows = [leaf.shape[0] for leaf in found if isinstance(leaf, Tensor) and leaf.ndim]
+    told = [size for leaf in found for name in _TOLD if type(size := getattr(leaf, name, None)) is int]
     entries = opened.values() if isinstance(opened, Mapping) else [opened]
     listed = [len(entry) for entry in entries if isinstance(entry, (list, tuple))]
     return next(iter(rows + told + listed), None)

@@ -53,7 +53,9 @@ def test_going_on_gives_what_the_run_was_given(tmp_path: Path) -> None:
     assert train.going_on([on, "trainer.max_epochs=3", "data.extra=2"]) == [
         "seed=7", "loss=[triplet,center]", on, "trainer.max_epochs=3", "data.extra=2"
     ]  # fmt: skip
-    for arguments in (["seed=1"], ["ckpt=null"], ["--cfg", "job"]):
+    quoted = train.going_on([f"ckpt='{checkpoint}'"])
+    assert quoted[0] == "seed=7"
+    for arguments in (["seed=1"], ["ckpt=null"], ["--cfg", "job"], ["--config-path=elsewhere", on]):
         assert train.going_on(arguments) == arguments
     for missing in ("last", "nope/last.ckpt"):
         with pytest.raises(InputError, match=f"^ckpt={missing}: there is no such file"):
@@ -63,8 +65,7 @@ def test_going_on_gives_what_the_run_was_given(tmp_path: Path) -> None:
 def test_a_folder_is_taken_once_and_freed_by_what_never_began(
     configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = OmegaConf.create({"overrides": {"task": ["seed=7"]}})
-    monkeypatch.setattr(train.HydraConfig, "get", lambda: given)
+    monkeypatch.setattr(train, "given", lambda: ["seed=7"])
     config = configure("seed=7")
     with pytest.raises(InputError, match="nothing"), train.taken(tmp_path, config):
         raise InputError("nothing has begun")

@@ -173,7 +173,15 @@ def test_a_run_can_be_repeated_from_its_folder(command: Command, tmp_path: Path)
     config = str(tmp_path / "first" / ".hydra")
     again = command("--config-path", config, "--config-name", "config", "hydra.run.dir=second")
     assert again.returncode == 0, again.stderr
+    said = (tmp_path / "second" / "overrides.yaml").read_text()
+    assert said == f"- --config-path={config}\n- --config-name=config\n"
     numbers = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("first", "second")]
+    last = tmp_path / "second" / "checkpoints" / "last.ckpt"
+    on = command(f"ckpt={last}", "trainer.max_epochs=2")
+    assert on.returncode == 0, on.stderr
+    assert [step for step, _ in read(tmp_path / "second" / "val")["loss/triplet"]] == [1040, 2080]
+    elsewhere = command(f"ckpt={last}", "trainer.max_epochs=2", "hydra.run.dir=third")
+    assert elsewhere.returncode == 0, elsewhere.stderr
     assert {**numbers[0], "checkpoint": None} == {**numbers[1], "checkpoint": None}
 
 
