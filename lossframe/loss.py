@@ -235,7 +235,7 @@ class Loss(nn.Module, ABC):
         if readable and self.shows_misfits and not math.isfinite(result.detach().sum()):
             self.check_values(**inputs)
         if self.record or self.by_sample is not None:
-            self._remember(batch.elementary(weighted.detach(), counts), mask, keep, own, batch.size(inputs))
+            self._remember(inputs, batch.elementary(weighted.detach(), counts), mask, keep, own)
         return result
 
     def _whole(
@@ -253,13 +253,13 @@ class Loss(nn.Module, ABC):
         return not self.relational and (counts is not None or (isinstance(weight, Tensor) and weight.ndim > 0))
 
     def _remember(
-        self, values: Tensor, mask: Tensor | None, keep: Tensor | None, own: slice | None, samples: int
+        self, inputs: dict[str, Any], values: Tensor, mask: Tensor | None, keep: Tensor | None, own: slice | None
     ) -> None:
         if self.record:
             alone = values.clone() if self.reduction == "none" else values  # not what the caller may change
             self.memory.push("loss", alone, mask, self._replicated())
         if self.by_sample is not None:
-            means = by_sample.means(values, mask, keep, samples)
+            means = by_sample.means(values, mask, keep, batch.size(inputs))
             mine = means if means is None or own is None else means[own]
             self.by_sample.values = values.sum() if mine is None else mine
 

@@ -11,18 +11,22 @@ from lossframe.functional.rowwise import rowwise
 
 _PER_THREAD = 1 << 16
 """How many logits each thread works on at a time: few enough for all that is computed of them to stay in its cache."""
+_LINEAR = 40.0
+"""From here on ln(1 + exp(x)) is x in float64."""
 
 
 def binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     r"""Return $-y \log \sigma(z) - (1 - y) \log(1 - \sigma(z))$, one value per element."""
     flat, of_target = logits.reshape(-1), target.reshape(-1)
-    return rowwise(_cross_entropy, _cross_entropy_and_slopes, flat, of_target, _PER_THREAD).reshape(logits.shape)
+    values = rowwise(_cross_entropy, _cross_entropy_and_slopes, flat, of_target, flat.shape, _PER_THREAD)
+    return values.reshape(logits.shape)
 
 
 def binary_focal(logits: Tensor, target: Tensor, gamma: float, alpha: float | None) -> Tensor:
     r"""Return $-\alpha_t (1 - p_t)^\gamma \log p_t$, one value per element; without `alpha`, $\alpha_t = 1$."""
     values, slopes = partial(_focal, gamma=gamma, alpha=alpha), partial(_focal_and_slopes, gamma=gamma, alpha=alpha)
-    return rowwise(values, slopes, logits.reshape(-1), target.reshape(-1), _PER_THREAD).reshape(logits.shape)
+    flat, of_target = logits.reshape(-1), target.reshape(-1)
+    return rowwise(values, slopes, flat, of_target, flat.shape, _PER_THREAD).reshape(logits.shape)
 
 
 def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
@@ -75,9 +79,8 @@ def _focal_of_certain(logits: Tensor, y: Tensor, slopes: Tensor, gamma: float, a
     The slopes are $\pm \alpha_t w^\gamma [w + \gamma (1 - w) L]$.
     """
     sign = torch.rsub(y, 1, alpha=2)
-    opposed = logits * sign
-    wrong = opposed.sigmoid().clamp_min_(TINY)
-    values = F.logsigmoid(opposed.neg_()).neg_()
+    opposed = torch.mul(logits, sign, out=slopes)
+    wrong, values = opposed.sigmoid().clamp_min_(TINY), F.softplus(opposed, threshold=_LINEAR)
     torch.addcmul(values, wrong, values, value=-1, out=slopes).mul_(gamma).add_(wrong)
     scale = wrong.square_() if gamma == 2 else wrong.pow_(gamma)
     if alpha is not None:

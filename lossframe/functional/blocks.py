@@ -8,7 +8,6 @@ Ranks that hold the same batch share its anchors out, and add up what they found
 import functools
 import math
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from lossframe import distributed
 from lossframe.functional import threads
+from lossframe.functional.cutting import split
 
 OfAnchors = Callable[[Tensor, Tensor, slice], tuple[Tensor, Tensor]]
 """Embeddings of some anchors `[B, D]`, of everyone `[N, D]`, and which rows the anchors are -> sums `[B]`, numbers."""
@@ -30,13 +30,7 @@ def blocks(embeddings: Tensor, anchors: slice) -> list[slice]:
     """Split anchors so that a block of their pairs with all embeddings stays small; at least one block."""
     n = max(len(embeddings), 1)
     size = max(_BLOCK // n // embeddings.itemsize, min(_COLUMN // embeddings.itemsize, n // 10))
-    return _split(anchors, math.ceil((anchors.stop - anchors.start) / size))
-
-
-def _split(rows: slice, number: int) -> list[slice]:
-    """Split rows into so many parts, but at least one, that differ by a row at most."""
-    ends = [rows.start + (rows.stop - rows.start) * k // max(number, 1) for k in range(max(number, 1) + 1)]
-    return [slice(start, end) for start, end in pairwise(ends)]
+    return split(anchors, math.ceil((anchors.stop - anchors.start) / size))
 
 
 def anchorwise(of_anchors: OfAnchors, embeddings: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,7 +93,7 @@ def _evaluate(
 def _shares(embeddings: Tensor, anchors: slice) -> list[slice]:
     """Split anchors among this process' threads."""
     worth = (anchors.stop - anchors.start) // (_SHARE * embeddings.itemsize)
-    return _split(anchors, min(torch.get_num_threads(), worth) if embeddings.device.type == "cpu" else 1)
+    return split(anchors, min(torch.get_num_threads(), worth) if embeddings.device.type == "cpu" else 1)
 
 
 def _block(

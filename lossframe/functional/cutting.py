@@ -1,5 +1,7 @@
 """How large tensors are cut, so that what is computed on the way to a value stays in the cache."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -13,3 +15,9 @@ def blocks(tensor: Tensor, per_thread: int) -> list[slice]:
     elements = per_thread * torch.get_num_threads() if tensor.device.type == "cpu" else _ON_DEVICE
     step = max(1, elements * rows // max(tensor.numel(), 1))
     return [slice(start, min(start + step, rows)) for start in range(0, max(rows, 1), step)]
+
+
+def split(rows: slice, number: int) -> list[slice]:
+    """Split rows into so many parts, at least one, that differ by a row at most."""
+    ends = [rows.start + (rows.stop - rows.start) * k // max(number, 1) for k in range(max(number, 1) + 1)]
+    return [slice(start, end) for start, end in pairwise(ends)]

@@ -25,7 +25,7 @@ _PER_THREAD = 1 << 17
 def negative_log_likelihood(parameters: Tensor, image: Tensor, num_mixtures: int) -> Tensor:
     """Return one value per image, in nats; `parameters` `[N, C, H, W]` are in the order of PixelCNN++."""
     values, slopes = partial(_values, k=num_mixtures), partial(_values_and_slopes, k=num_mixtures)
-    return rowwise(values, slopes, parameters, image, _PER_THREAD)
+    return rowwise(values, slopes, parameters, image, image.shape[:1], _PER_THREAD)
 
 
 def _values(parameters: Tensor, image: Tensor, k: int) -> Tensor:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossframe.functional.cutting import blocks
+from lossframe.functional import threads
+from lossframe.functional.cutting import blocks, split
 
 Formula = Callable[[Tensor, Tensor], Tensor]
 """Rows of scores `[n, ...]` and of a target -> values `[n, ...]`, each of its row alone: operations for autograd."""
@@ -17,39 +18,49 @@ WithGradient = Callable[[Tensor, Tensor, Tensor], Tensor]
 """The same rows -> the values; the gradient of each by its scores is written into the third, `[n, ...]`."""
 
 
-def rowwise(formula: Formula, with_gradient: WithGradient, scores: Tensor, target: Tensor, per_thread: int) -> Tensor:
-    """Return `formula(scores, target)`, `[N, ...]`; each thread works on `per_thread` scores at a time.
+def rowwise(
+    formula: Formula, with_gradient: WithGradient, scores: Tensor, target: Tensor, shape: torch.Size, per_thread: int
+) -> Tensor:
+    """Return `formula(scores, target)`, of a shape `[N, ...]`; each thread works on `per_thread` scores at a time.
 
     `with_gradient` must agree with the formula.
     """
     if torch.compiler.is_compiling() or target.requires_grad or len(blocks(scores, per_thread)) == 1:
         return formula(scores, target)
-    values: Tensor = _Rowwise.apply(formula, with_gradient, per_thread, scores, target)
+    values: Tensor = _Rowwise.apply(formula, with_gradient, scores, target, shape, per_thread)
     return values
 
 
 class _Rowwise(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, formula: Formula, with_gradient: WithGradient, per_thread: int, scores: Tensor, target: Tensor
+        ctx: Any,
+        formula: Formula,
+        with_gradient: WithGradient,
+        scores: Tensor,
+        target: Tensor,
+        shape: torch.Size,
+        per_thread: int,
     ) -> Tensor:
         ctx.formula, ctx.with_gradient, ctx.per_thread, ctx.gradient = formula, with_gradient, per_thread, None
         ctx.save_for_backward(scores, target)
-        if ctx.needs_input_grad[3]:
-            values, ctx.gradient = _evaluate(with_gradient, per_thread, scores, target)
-            return values
-        return _gathered(lambda rows: formula(scores[rows], target[rows]), scores, per_thread)
+        values = scores.new_empty(shape)
+        if ctx.needs_input_grad[2]:
+            ctx.gradient = _evaluate(with_gradient, scores, target, values, per_thread)
+        else:
+            _put(values, lambda rows: formula(scores[rows], target[rows]), scores, per_thread)
+        return values
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, None, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, Tensor, None, None, None]:
         scores, target = ctx.saved_tensors
         if torch.is_grad_enabled():  # for the gradient of the gradient
             values = ctx.formula(scores, target)
-            return None, None, None, torch.autograd.grad(values, scores, grad, create_graph=True)[0], None
+            return None, None, torch.autograd.grad(values, scores, grad, create_graph=True)[0], None, None, None
         gradient, ctx.gradient = ctx.gradient, None  # handed out once; a second time it is computed again
         if gradient is None:
-            _, gradient = _evaluate(ctx.with_gradient, ctx.per_thread, scores, target)
-        return None, None, None, gradient.mul_(_along(grad, scores)), None
+            gradient = _evaluate(ctx.with_gradient, scores, target, torch.empty_like(grad), ctx.per_thread)
+        return None, None, gradient.mul_(_along(grad, scores)), None, None, None
 
 
 def _along(values: Tensor, scores: Tensor) -> Tensor:
@@ -57,18 +68,20 @@ def _along(values: Tensor, scores: Tensor) -> Tensor:
     return values.reshape(len(values), *[1] * (scores.ndim - values.ndim), *values.shape[1:])
 
 
-def _evaluate(with_gradient: WithGradient, per_thread: int, scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def _evaluate(with_gradient: WithGradient, scores: Tensor, target: Tensor, values: Tensor, per_thread: int) -> Tensor:
+    """Put the values into place, and return the gradient."""
     gradient = torch.empty_like(scores)
-    values = _gathered(lambda rows: with_gradient(scores[rows], target[rows], gradient[rows]), scores, per_thread)
-    return values, gradient
+    _put(values, lambda rows: with_gradient(scores[rows], target[rows], gradient[rows]), scores, per_thread)
+    return gradient
 
 
-def _gathered(values_of: Callable[[slice], Tensor], scores: Tensor, per_thread: int) -> Tensor:
-    """Return the values of all rows, each block's put into place: a list of them would hold them twice."""
-    first, *others = blocks(scores, per_thread)
-    part = values_of(first)
-    values = part.new_empty(len(scores), *part.shape[1:])
-    values[first] = part
-    for rows in others:
-        values[rows] = values_of(rows)
-    return values
+def _put(values: Tensor, values_of: Callable[[slice], Tensor], scores: Tensor, per_thread: int) -> None:
+    """Put the values of all rows into place, on all threads of a CPU."""
+
+    def share(rows: slice) -> None:
+        for block in blocks(scores[rows], per_thread):
+            mine = slice(rows.start + block.start, rows.start + block.stop)
+            values[mine] = values_of(mine)
+
+    number = min(torch.get_num_threads(), len(scores)) if scores.device.type == "cpu" else 1
+    threads.each(share, split(slice(0, len(scores)), number))

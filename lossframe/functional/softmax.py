@@ -18,7 +18,7 @@ _MANY = 1 << 10
 
 def log_probability(scores: Tensor, target: Tensor) -> Tensor:
     r"""Return $\log \mathrm{softmax}(z)_t$ of scores `[N, C, ...]` at class indices `[N, ...]`, as `[N, ...]`."""
-    return rowwise(_log_probability, _log_probability_and_gradient, scores, target, _PER_THREAD)
+    return rowwise(_log_probability, _log_probability_and_gradient, scores, target, target.shape, _PER_THREAD)
 
 
 def _log_probability(scores: Tensor, target: Tensor) -> Tensor:
