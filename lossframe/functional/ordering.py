@@ -12,8 +12,8 @@ LAST = 0x7FFFFFFF << 32
 """A key above those of all numbers."""
 BEHIND = (1 << 32) - 1
 """A column behind all others."""
-FLAG = 1 << 31
-"""Added to a column, it is behind those without, as of a flag."""
+
+_FLAG = 1 << 31
 
 
 def keys(x: Tensor, columns: Tensor, flags: Tensor | None = None) -> Tensor:
@@ -24,7 +24,7 @@ def keys(x: Tensor, columns: Tensor, flags: Tensor | None = None) -> Tensor:
         return bits if flags is None else bits.bitwise_and_(~1).add_(flags)
     bits = x.contiguous().view(torch.int32)
     upper = (bits >> 31).bitwise_and_(torch.iinfo(torch.int32).max).bitwise_xor_(bits).long()
-    lower = columns if flags is None else columns + flags * FLAG
+    lower = columns if flags is None else columns + flags * _FLAG
     return torch.add(lower, upper, alpha=1 << 32, out=upper)
 
 
@@ -33,7 +33,7 @@ class Ordered:
 
     def __init__(self, keys: Tensor, dtype: torch.dtype) -> None:
         self._columns: Tensor | None = None
-        self._flag = 1 if dtype == torch.float64 else FLAG
+        self._flag = 1 if dtype == torch.float64 else _FLAG
         if dtype == torch.float64:
             keys, self._columns = keys.sort(1)
         elif keys.device.type == "cpu" and not torch.compiler.is_compiling():
@@ -48,4 +48,4 @@ class Ordered:
 
     def columns(self) -> Tensor:
         """Return the keys' columns, perhaps in place of the keys: ask for all else before."""
-        return self.keys.bitwise_and_(FLAG - 1) if self._columns is None else self._columns
+        return self.keys.bitwise_and_(_FLAG - 1) if self._columns is None else self._columns

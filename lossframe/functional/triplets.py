@@ -27,12 +27,11 @@ def _violations(distances: Tensor, partners: Partners, rows: slice, margin: floa
     same, positive = partners.of(rows)
     negatives = _in_order(distances, same)
     limits = torch.where(positive, distances.gather(1, same) + margin, -torch.inf)
-    ascending = ordering.Ordered(ordering.keys(limits, torch.arange(same.shape[1], device=same.device)), limits.dtype)
-    before = torch.searchsorted(negatives.keys, ascending.keys)  # in order, each is found near the last
+    before = torch.searchsorted(negatives.keys, ordering.keys(limits, torch.zeros_like(same)))
     behind = torch.zeros_like(distances).scatter_add_(1, before, torch.ones_like(limits))
     behind[:, :1] -= same.shape[1]  # minus the limits behind each place, once they are added up
     factors = torch.empty_like(distances).scatter_(1, negatives.columns(), behind.cumsum_(1))
-    factors.scatter_(1, same.gather(1, ascending.columns()), before.to(factors.dtype))
+    factors.scatter_(1, same, before.to(factors.dtype))
     return factors, before.sum(1).to(factors.dtype)
 
 
@@ -52,7 +51,7 @@ def semi_hard(distances: Tensor, partners: Partners, rows: slice) -> tuple[Tenso
 
 def _in_order(distances: Tensor, same: Tensor) -> ordering.Ordered:
     """Return each anchor's negatives in ascending order; its own class comes last."""
-    place = torch.arange(distances.shape[1], device=distances.device) + ordering.FLAG  # behind an equal limit
+    place = torch.arange(distances.shape[1], device=distances.device)
     keys = ordering.keys(distances, place).scatter_(1, same, ordering.LAST + same)
     return ordering.Ordered(keys, distances.dtype)
 
