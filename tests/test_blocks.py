@@ -17,9 +17,10 @@ Formula = Callable[[Tensor, Tensor], Tensor]
 
 
 @pytest.fixture(autouse=True)
-def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make every batch of the tests a large one: blocks of about 50 scores, whatever is asked for."""
+def _small_blocks(monkeypatch: pytest.MonkeyPatch, threads: None) -> None:
+    """Make every batch a large one, for three threads: blocks of about 50 scores, whatever is asked for."""
     torch.manual_seed(0)
+    torch.set_num_threads(3)
 
     def small(tensor: Tensor, per_thread: int) -> list[slice]:
         return blocks(tensor, max(1, 50 // torch.get_num_threads()))
@@ -44,8 +45,9 @@ def assert_same(found: Formula, wanted: Formula, scores: Tensor, target: Tensor)
     torch.testing.assert_close(
         evaluate(found, scores, target), evaluate(wanted, scores, target), rtol=1e-12, atol=1e-12
     )
-    with torch.no_grad():
-        torch.testing.assert_close(found(scores, target), wanted(scores, target), rtol=1e-12, atol=1e-12)
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            torch.testing.assert_close(found(scores, target), wanted(scores, target), rtol=1e-12, atol=1e-12)
 
 
 def cross_entropy(scores: Tensor, target: Tensor) -> Tensor:

@@ -126,14 +126,6 @@ def test_a_triplet_exactly_at_the_margin_is_not_active(margin: float, average: s
 THREADS = (1, 2, 5)
 
 
-@pytest.fixture
-def threads() -> Iterator[None]:
-    """Give back the number of threads."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 @pytest.mark.parametrize("relational", [losses.BatchAllTripletLoss, losses.BatchSemiHardTripletLoss, losses.SupConLoss])

@@ -17,6 +17,9 @@ Formula = Callable[[Tensor, Tensor], Tensor]
 WithGradient = Callable[[Tensor, Tensor, Tensor], Tensor]
 """The same rows -> the values; the gradient of each by its scores is written into the third, `[n, ...]`."""
 
+_BLOCKS = 3
+"""For how many blocks each it pays that threads take rows of their own, instead of sharing every operation."""
+
 
 def rowwise(
     formula: Formula, with_gradient: WithGradient, scores: Tensor, target: Tensor, shape: torch.Size, per_thread: int
@@ -76,12 +79,13 @@ def _evaluate(with_gradient: WithGradient, scores: Tensor, target: Tensor, value
 
 
 def _put(values: Tensor, values_of: Callable[[slice], Tensor], scores: Tensor, per_thread: int) -> None:
-    """Put the values of all rows into place, on all threads of a CPU."""
+    """Put the values of all rows into place; of many, each thread of a CPU those of its own."""
 
     def share(rows: slice) -> None:
         for block in blocks(scores[rows], per_thread):
             mine = slice(rows.start + block.start, rows.start + block.stop)
             values[mine] = values_of(mine)
 
-    number = min(torch.get_num_threads(), len(scores)) if scores.device.type == "cpu" else 1
-    threads.each(share, split(slice(0, len(scores)), number))
+    number = torch.get_num_threads() if scores.device.type == "cpu" else 1
+    worth = min(len(scores), scores.numel() // (_BLOCKS * per_thread)) >= number
+    threads.each(share, split(slice(0, len(scores)), number if worth else 1))

@@ -15,14 +15,19 @@ B = TypeVar("B")
 
 def each(work: Callable[[A], B], parts: Sequence[A]) -> list[B]:
     """Return what the work on each part gives, all parts at once; without gradient."""
+    inference = torch.is_inference_mode_enabled()  # which is a thread's own, and so is the next
+
+    def quietly(part: A) -> B:
+        with torch.inference_mode(inference), torch.no_grad():
+            return work(part)
+
     if len(parts) == 1:
-        with torch.no_grad():
-            return [work(parts[0])]
+        return [quietly(parts[0])]
     number = torch.get_num_threads()
     pool = _pool(os.getpid(), number)
     torch.set_num_threads(1)  # for MKL, whose number is the process', not a thread's
     try:
-        tasks = [pool.submit(torch.no_grad()(work), part) for part in parts]
+        tasks = [pool.submit(quietly, part) for part in parts]
         return [task.result() for task in tasks]
     finally:
         torch.set_num_threads(number)
