@@ -16,11 +16,12 @@ from lossframe.functional.softmax import log_probability
 Formula = Callable[[Tensor, Tensor], Tensor]
 
 
-@pytest.fixture(autouse=True)
-def _small_blocks(monkeypatch: pytest.MonkeyPatch, threads: None) -> None:
-    """Make every batch a large one, for three threads: blocks of about 50 scores, whatever is asked for."""
+@pytest.fixture(autouse=True, params=[1e-9, 3])
+def _small_blocks(monkeypatch: pytest.MonkeyPatch, threads: None, request: pytest.FixtureRequest) -> None:
+    """Make every batch a large one: blocks of about 50 scores, three threads that have their own rows or share all."""
     torch.manual_seed(0)
     torch.set_num_threads(3)
+    monkeypatch.setattr("lossframe.functional.rowwise._BLOCKS", request.param)
 
     def small(tensor: Tensor, per_thread: int) -> list[slice]:
         return blocks(tensor, max(1, 50 // torch.get_num_threads()))
