@@ -28,6 +28,8 @@ class Case:
     name: str
     size: int
     contestants: tuple[Contestant, ...]
+    seconds: float = 10.0
+    """How long the rounds go on at least; after six times as long, three rounds are enough."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Setting:
     repeats: int
 
 
-def at_sizes(name: str, sizes: list[int], *contestants: Contestant) -> list[Case]:
+def at_sizes(name: str, sizes: list[int], *contestants: Contestant, seconds: float = 10.0) -> list[Case]:
     """Return a case a size."""
-    return [Case(name, size, tuple(c for c in contestants if c.largest is None or size <= c.largest)) for size in sizes]
+    able = {size: tuple(c for c in contestants if c.largest is None or size <= c.largest) for size in sizes}
+    return [Case(name, size, some, seconds) for size, some in able.items()]

@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.cases import Case, Contestant, Figure, Step, at_sizes
 from benchmarks.pair import on_two_ranks
-from benchmarks.trainings import MAKERS, PARTS, training
+from benchmarks.trainings import MAKERS, OTHERS, PARTS, training
 from benchmarks.trainings import STEPS as TRAINED
 
 BATCH, STEPS = 256, 50
@@ -92,12 +92,15 @@ def cases(quick: bool) -> list[Case]:
         Contestant(".item()", items),
         Contestant("babilim's means", babilim),
     ]
-    trained = [Contestant(kind, partial(training, kind=kind, folder=_folder().name)) for kind in MAKERS]
-    parts = [Contestant(kind, partial(training, kind=kind, folder=_folder().name)) for kind in PARTS]
+    trained, others, parts = (
+        [Contestant(kind, partial(training, kind=kind, folder=_folder().name)) for kind in kinds]
+        for kinds in (MAKERS, OTHERS, PARTS)
+    )
     ranked = [Contestant(name, partial(on_two_ranks, name=name)) for name in ("lossframe", "torchmetrics")]
     return [
         *at_sizes("recording", sizes, *recording),
-        *at_sizes("in a Trainer", sizes, *trained),
+        *at_sizes("in a Trainer", sizes, *trained, seconds=10.0 if quick else 60.0),
+        *at_sizes("in a Trainer, with more", sizes, *others),
         *at_sizes("parts in a Trainer", [10], *parts),
         *at_sizes("two ranks", sizes, *ranked),
     ]
@@ -120,6 +123,9 @@ def summary(figures: list[Figure]) -> str:
     for figure in figures:
         nothing = bare.get((figure.case, figure.size))
         if figure.rounds and nothing:
-            added = statistics.median(map(operator.sub, figure.rounds, nothing)) / TRAINED * 1e3
-            lines.append(f"{figure.case}, {figure.size} terms, {figure.contestant}: {added:+.3f} ms a step")
+            added = [1e3 * difference / TRAINED for difference in map(operator.sub, figure.rounds, nothing)]
+            low, middle, high = statistics.quantiles(added)
+            error = 0.93 * (high - low) / len(added) ** 0.5  # of the median, were the rounds normal
+            what = f"{figure.case}, {figure.size} terms, {figure.contestant}"
+            lines.append(f"{what}: {middle:+.3f} ms a step, standard error {error:.3f}")
     return "\n".join(f"- {line}" for line in lines)

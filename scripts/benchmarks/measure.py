@@ -14,13 +14,11 @@ CAP = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 2 // 3
 """How many bytes a process on a CPU may allocate before an allocation fails: two thirds of the machine's."""
 _SAMPLE = 0.02
 """Seconds that one sample of the time takes at least; shorter steps are repeated."""
-_LEAST, _ENOUGH = 10.0, 60.0
-"""Seconds that the rounds go on for, however many, and after which three are enough."""
 _SMALL = 32
 """The size of the step that loads what is loaded at the first call."""
 
 
-def rounds(setting: Setting, size: int, makes: list[Make]) -> list[tuple[float, ...]]:
+def rounds(setting: Setting, size: int, makes: list[Make], seconds: float) -> list[tuple[float, ...]]:
     """Return the seconds of each contestant's step in rounds in which everyone has a turn."""
     device = _prepare(setting)
     timers = [_Timer(_step(make, size, device), device) for make in makes]
@@ -30,7 +28,7 @@ def rounds(setting: Setting, size: int, makes: list[Make]) -> list[tuple[float, 
         for timer, taken in zip(timers, samples, strict=True):
             taken.append(timer.sample())
         passed = time.perf_counter() - started
-        if (done >= setting.repeats and passed > _LEAST) or (done >= 3 and passed > _ENOUGH):
+        if (done >= setting.repeats and passed > seconds) or (done >= 3 and passed > 6 * seconds):
             break
     return [tuple(taken) for taken in samples]
 

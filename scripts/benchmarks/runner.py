@@ -23,7 +23,7 @@ def run(cases: Iterable[Case], setting: Setting) -> Iterator[list[Figure]]:
         able = sorted((c for c, peak in peaks.items() if not isinstance(peak, str)), key=lambda c: peaks[c])
         times: Any = ()
         while able and isinstance(
-            times := _in_process(measure.rounds, setting, case.size, [c.make for c in able]), str
+            times := _in_process(measure.rounds, setting, case.size, [c.make for c in able], case.seconds), str
         ):
             peaks[able.pop()] = times  # the largest is to blame
         rounds = dict(zip(able, times, strict=True)) if able else {}
