@@ -81,28 +81,29 @@ def _bins(given: Tensor, x: Tensor) -> _Bins:
         mean = _conditioned(mean, given[:, :, 2].tanh(), x[:, :, 0])
     inverse = torch.exp(-log_scale)
     middle, half = (x - mean) * inverse, inverse * _HALF_BIN
-    above, below, width = (half + middle).sigmoid(), (half - middle).sigmoid(), -torch.expm1(-2 * half)
+    above, below, width = (half + middle).sigmoid_(), (half - middle).sigmoid_(), -torch.expm1(-2 * half)
     inside = above * below * width  # the difference of two sigmoids, as a product: nothing cancels
     lowest, highest = (x < -_EDGE).to(x.dtype), (x > _EDGE).to(x.dtype)
     edge = lowest + highest
     # an open bin's logarithm, or that of sigmoid(-m), of which the density is made
     tail = F.logsigmoid(torch.addcmul(half * edge, middle, 2 * lowest - 1))
     dense = (inside <= _TINY).to(x.dtype) * (1 - edge)
-    density = middle - log_scale + 2 * tail - math.log(127.5)
-    log_p = torch.lerp(torch.lerp(inside.clamp_min(_TINY).log(), density, dense), tail, edge)
+    density = (middle - log_scale).add_(tail, alpha=2).sub_(math.log(127.5))
+    log_p = torch.lerp(inside.clamp_min(_TINY).log_(), density, dense).lerp_(tail, edge)
     return _Bins(inverse, middle, half, above, below, width, tail, dense, log_p)
 
 
 def _slopes(bins: _Bins, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the slopes of the log-probabilities by mean and log-scale."""
+    """Return the slopes of the log-probabilities by mean and log-scale; what `bins` holds is lost."""
     inverse, middle, half, above, below, width, tail, dense, _ = bins
     not_highest, not_lowest = (x <= _EDGE).to(x.dtype), (x >= -_EDGE).to(x.dtype)
-    of_above, of_below = (1 - above) * not_highest, (1 - below) * not_lowest
+    of_above = above.neg_().add_(1).mul_(not_highest)
+    of_below = below.neg_().add_(1).mul_(not_lowest)
     # ln(width) by half: 2 / (exp(2 h) - 1)
-    of_width = (1 / width.clamp_min(torch.finfo(x.dtype).tiny) - 1) * (2 * not_highest * not_lowest)
-    of_half = of_above + of_below + of_width
-    of_middle = torch.lerp(of_above - of_below, 1 + 2 * torch.expm1(tail), dense)
-    of_log_scale = torch.lerp(half * of_half, dense, dense).addcmul_(middle, of_middle).neg_()
+    of_width = width.clamp_min_(torch.finfo(x.dtype).tiny).reciprocal_().sub_(1).mul_(2 * not_highest * not_lowest)
+    of_half = of_width.add_(of_above).add_(of_below)
+    of_middle = torch.lerp(of_above.sub_(of_below), tail.expm1_().mul_(2).add_(1), dense)
+    of_log_scale = torch.lerp(half.mul_(of_half), dense, dense).addcmul_(middle, of_middle).neg_()
     return of_middle.mul_(inverse).neg_(), of_log_scale
 
 
