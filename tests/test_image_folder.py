@@ -75,6 +75,22 @@ def test_image_folder_says_what_is_wrong(tmp_path: Path) -> None:
             data.setup()
 
 
+def test_images_of_one_class_can_be_read_but_not_mislabelled(tmp_path: Path) -> None:
+    root = write_images(tmp_path / "only", {"cat": 9})
+    data = ImageFolder(root, num_classes=1, batch_size=4, sampler=shuffled)
+    data.setup()
+    assert data.frame["labels"].tolist() == [0] * 9
+    with pytest.raises(InputError, match=r"label_noise=0\.5 wants two classes, found 1"):
+        ImageFolder(root, num_classes=1, label_noise=0.5)
+
+
+def test_an_image_of_too_many_pixels_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_images(tmp_path / "pets", {"cat": 3, "dog": 3})
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+    with pytest.raises(InputError, match=r"cat/0\.png cannot be read as an image \(Image size"):
+        ImageFolder(root, num_classes=2).load()
+
+
 def test_config(tmp_path: Path) -> None:
     root = write_images(tmp_path, {"cat": 20, "dog": 20})
     with initialize_config_dir(CONF, version_base=None):

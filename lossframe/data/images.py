@@ -45,6 +45,8 @@ class ImageData(InMemoryData, ABC):
         super().__init__(**options)
         if not 0 <= label_noise <= 1:
             raise InputError(f"{type(self).__name__}: wanted label_noise within [0, 1], found {label_noise}")
+        if label_noise and num_classes < 2:
+            raise InputError(f"{type(self).__name__}: label_noise={label_noise} wants two classes, found {num_classes}")
         self.black = black
         self.label_noise = label_noise
         self.mislabelled = torch.empty(0, dtype=torch.int64)
@@ -61,7 +63,7 @@ class ImageData(InMemoryData, ABC):
         order = torch.randperm(len(train), generator=generator)
         self.mislabelled = train[order[: round(self.label_noise * len(train))]].sort()[0]
         labels = frame["labels"].clone()
-        shift = torch.randint(1, self.num_classes, self.mislabelled.shape, generator=generator)
+        shift = torch.randint(1, max(self.num_classes, 2), self.mislabelled.shape, generator=generator)
         labels[self.mislabelled] = (labels[self.mislabelled] + shift) % self.num_classes
         return frame | {"image": self.black + (1 - self.black) * frame["image"], "labels": labels}
 
@@ -147,7 +149,7 @@ class ImageFolder(ImageData):
             with Image.open(path) as image:
                 upright = ImageOps.exif_transpose(_eight_bits(image)).convert("L" if channels == 1 else "RGB")
                 resized = np.asarray(upright.resize((width, height), Image.Resampling.BILINEAR))
-        except (OSError, SyntaxError, ValueError) as error:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise InputError(f"{path} cannot be read as an image ({error}): replace or remove it") from error
         return resized.reshape(height, width, channels).transpose(2, 0, 1).astype(np.float32) / 255
 

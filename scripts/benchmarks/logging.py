@@ -122,7 +122,7 @@ def summary(figures: list[Figure]) -> str:
     bare = {(f.case, f.size): f.rounds for f in figures if f.contestant == "nothing logged"}
     for figure in figures:
         nothing = bare.get((figure.case, figure.size))
-        if figure.rounds and nothing:
+        if figure.rounds and nothing and figure.contestant != "nothing logged":
             added = [1e3 * difference / TRAINED for difference in map(operator.sub, figure.rounds, nothing)]
             low, middle, high = statistics.quantiles(added)
             error = 0.93 * (high - low) / len(added) ** 0.5  # of the median, were the rounds normal
