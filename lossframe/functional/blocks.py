@@ -20,7 +20,7 @@ from lossframe.functional.cutting import split
 OfAnchors = Callable[[Tensor, Tensor, slice], tuple[Tensor, Tensor]]
 """Embeddings of some anchors `[B, D]`, of everyone `[N, D]`, and which rows the anchors are -> sums `[B]`, numbers."""
 
-_BLOCK, _COLUMN = 3 << 17, 512
+_BLOCK, _COLUMN = 3 << 17, 384
 """How many bytes of pairs are held at a time, and, where more, of one of their columns: thin products are slow."""
 _SHARE = 128
 """How many anchors are worth a thread, which holds a block and a gradient of its own, for each byte of a number."""
