@@ -145,18 +145,18 @@ def going_on(arguments: list[str]) -> list[str]:
 
     With another configuration, as in `--config-path`, only what is given now.
     """
-    given = {_key(argument): argument for argument in arguments}
-    if "ckpt" not in given or (checkpoint := given["ckpt"].partition("=")[2].strip("'\"")) in ("", "null"):
+    now = {_key(argument): argument for argument in arguments}
+    if "ckpt" not in now or (checkpoint := now["ckpt"].partition("=")[2].strip("'\"")) in ("", "null"):
         return arguments
     if not Path(checkpoint).is_file():
         raise InputError(f"ckpt={checkpoint}: there is no such file; wanted a run's checkpoints/last.ckpt")
-    if {"--config-path", "-cp", "--config-name", "-cn"} & given.keys():
+    if {"--config-path", "-cp", "--config-name", "-cn"} & now.keys():
         return arguments
     folder = Path(checkpoint).absolute().parent.parent
     before: list[str] = list(OmegaConf.load(folder / OVERRIDES)) if (folder / OVERRIDES).exists() else []
     if any(argument.startswith("--config-path") for argument in before):  # which says nothing of folders
         before.append(f"hydra.run.dir='{folder}'")
-    return [override for override in before if _key(override) not in given] + arguments
+    return [override for override in before if _key(override) not in now] + arguments
 
 
 def _key(override: str) -> str:
