@@ -32,7 +32,7 @@ class LossMonitor(pl.Callback):
     `samples_per_second`. TensorBoard gets one run per stage, so that train and val share a chart, a page of bands
     under "custom scalars", and the histogram `values/TERM` of a loss with `log_quantiles`; other loggers get
     `train/loss/TERM`. The values are also in `trainer.callback_metrics`, as `val/loss/TERM`, for `ModelCheckpoint` and
-    `EarlyStopping`.
+    `EarlyStopping`. Of several validation or test dataloaders, each has its own, as `loss/TERM/dataloader_idx_0`.
 
     `nonfinite` says what happens when a value or a gradient is not finite, see `Guard`; `ids` is the batch's entry that
     says which samples those were. A term's point `spikes` robust deviations above its recent ones is noted in the log
@@ -108,7 +108,8 @@ class LossMonitor(pl.Callback):
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Forget the samples of the batch before."""
+        """Keep each dataloader's values apart; forget the samples of the batch before."""
+        self._reader.enter(dataloader_idx)
         forget_samples(self.losses)
 
     on_test_batch_start = on_validation_batch_start
@@ -239,9 +240,13 @@ class LossMonitor(pl.Callback):
     def _evaluate(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if trainer.sanity_checking:
             return
-        self._evaluated = self._reader.drain(stage)
-        self._shown[stage] = curves(self._sources, self._evaluated)
-        publish(trainer, stage, self._shown[stage])
+        shown: dict[str, float] = {}
+        self._evaluated = {}
+        for suffix, seen in self._reader.drain(stage).items():
+            self._evaluated |= {f"{term}{suffix}": named for term, named in seen.items()}
+            shown |= {f"{tag}{suffix}": value for tag, value in curves(self._sources, seen).items()}
+        self._shown[stage] = shown
+        publish(trainer, stage, shown)
 
     def _note(self, text: str, step: int) -> None:
         if self._trainer is not None and self._trainer.is_global_zero:

@@ -5,12 +5,16 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from lossframe import distributed
 from lossframe.guard import Guard, Kept
 from lossframe.statistics import Memory
 from lossframe.window import Drain, Seen, Window
 
 Beside = dict[str, float]
 """Curves shown beside the losses'."""
+
+_BYTES = 64
+"""How many a number takes at most between ranks."""
 
 
 class _Reading(NamedTuple):
@@ -33,12 +37,13 @@ class Reader:
         self.local_samples = 0
         self.window = Window()
         self._training = False
+        self._aside: list[tuple[Drain, list[Kept]]] = []
         self._due: _Reading | None = None
         self._clock = 0.0
 
     def forget(self) -> None:
         """Forget what was not part of training."""
-        self._due = None
+        self._due, self._aside = None, []
         self.guard.take()
         for memory in self.memories.values():
             memory.reset()
@@ -67,10 +72,22 @@ class Reader:
         self._clock, self.local_samples = now, 0
         return complete + self._finished() if wait or not drain.in_flight else complete
 
-    def drain(self, stage: str) -> Seen:
-        """Return what all ranks saw in a stage that is not training."""
-        kept = self.guard.take()
-        return self._merged(stage, Drain(self.memories), kept)[0]
+    def enter(self, loader: int) -> None:
+        """Set aside what the dataloaders before this one gave; no collective, for a rank may have no batch of one."""
+        while len(self._aside) < loader:
+            kept = self.guard.take()
+            self._aside.append((Drain(self.memories), kept))
+
+    def drain(self, stage: str) -> dict[str, Seen]:
+        """Return what all ranks saw in a stage that is not training, by the suffix that each dataloader's curves have.
+
+        The suffix is Lightning's own, and empty where there is one dataloader.
+        """
+        last = max(distributed.exchange(len(self._aside), _BYTES, distributed.collective_device()))
+        self.enter(last + 1)
+        aside, self._aside = self._aside, []
+        suffixes = [f"/dataloader_idx_{k}" for k in range(len(aside))] if last else [""]
+        return {suffix: self._merged(stage + suffix, *part)[0] for suffix, part in zip(suffixes, aside, strict=True)}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the open window and how far training is."""

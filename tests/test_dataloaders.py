@@ -1,0 +1,102 @@
+"""Validation and test of several dataloaders: each has curves of its own, also where a rank has no batch of one."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from curves import read
+from pool import Pool
+from torch.utils.data import DataLoader
+
+from lossframe import LossMonitor, NonFiniteError
+from lossframe.guard import Guard
+from lossframe.losses import MSELoss
+from lossframe.reader import Reader
+
+BATCHES = [[torch.tensor([1.0, 3.0]), torch.tensor([2.0])], [torch.tensor([10.0])], [torch.tensor([4.0])]]
+MEANS = [(1 + 9 + 4) / 3, 100, 16]
+
+
+def fitted(package: str, folder: Path, batches: list[list[torch.Tensor]], **options: Any) -> tuple[Any, Any]:
+    """Return a trainer and a module whose loss is the mean square of what it is given, after a training."""
+    pl = importlib.import_module(package)
+
+    class Squares(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gain = torch.nn.Parameter(torch.ones(()))
+            self.loss = MSELoss(log_max=True, log_quantiles=True)
+
+        def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+            return self.loss(self.gain * batch, torch.zeros_like(batch))
+
+        def validation_step(self, batch: torch.Tensor, batch_idx: int, dataloader_idx: int = 0) -> None:
+            self.training_step(batch, batch_idx)
+
+        def test_step(self, batch: torch.Tensor, batch_idx: int, dataloader_idx: int = 0) -> None:
+            self.training_step(batch, batch_idx)
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=0.0)
+
+    best = pl.callbacks.ModelCheckpoint(monitor="val/loss/mse/dataloader_idx_1") if len(batches) > 1 else None
+    logger = pl.loggers.TensorBoardLogger(str(folder), name="", version="")
+    trainer = pl.Trainer(
+        accelerator="cpu", max_epochs=2, logger=logger, callbacks=[LossMonitor(), *filter(None, [best])],
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=str(folder), log_every_n_steps=1,
+        **options,
+    )  # fmt: skip
+    module = Squares()
+    trainer.fit(module, loaders(BATCHES)[0], loaders(batches))
+    return trainer, module
+
+
+def loaders(batches: list[list[torch.Tensor]]) -> list[DataLoader]:
+    return [DataLoader(each, batch_size=None) for each in batches]
+
+
+@pytest.mark.parametrize("package", ["pytorch_lightning", "lightning.pytorch"])
+def test_each_dataloader_has_curves_of_its_own(package: str, tmp_path: Path) -> None:
+    trainer, module = fitted(package, tmp_path, BATCHES)
+    published = dict(trainer.callback_metrics)
+    trainer.test(module, loaders(BATCHES), verbose=False)
+    published |= trainer.callback_metrics
+    for stage, points in (("val", 2), ("test", 1)):
+        curves = read(tmp_path / stage)
+        for k, mean in enumerate(MEANS):
+            wanted = [(3, pytest.approx(mean)), (6, pytest.approx(mean))][-points:]
+            assert curves[f"loss/mse/dataloader_idx_{k}"] == wanted
+            assert published[f"{stage}/loss/mse/dataloader_idx_{k}"].item() == pytest.approx(mean)
+        assert [value for _, value in curves["loss/mse_max/dataloader_idx_0"]] == [9.0] * points
+        suffixes = ("", "_max", "_p5", "_p50", "_p95", "_p99")
+        numbered = {f"loss/mse{suffix}/dataloader_idx_{k}" for suffix in suffixes for k in range(3)}
+        assert {tag for tag in curves if tag.startswith("loss/mse")} == numbered
+    assert trainer.checkpoint_callback.best_model_score == 100
+
+
+def test_one_dataloader_needs_no_number(tmp_path: Path) -> None:
+    trainer, _ = fitted("pytorch_lightning", tmp_path, BATCHES[:1])
+    assert trainer.callback_metrics["val/loss/mse"].item() == pytest.approx(MEANS[0])
+    assert not any("dataloader" in tag for tag in read(tmp_path / "val"))
+
+
+def test_a_nan_names_the_dataloader(tmp_path: Path) -> None:
+    with pytest.raises(NonFiniteError, match=r"val/dataloader_idx_1: mse .*1 of 2 values.*rows 1 of the batch"):
+        fitted("pytorch_lightning", tmp_path, [*BATCHES[:1], [torch.tensor([1.0, torch.nan])]], num_sanity_val_steps=0)
+
+
+def drained(rank: int) -> dict[str, dict[str, float]]:
+    loss, reader = MSELoss(), Reader(Guard("off"))
+    reader.memories = {"mse": loss.memory}
+    for loader, rows in enumerate([[1.0, 2.0], [3.0], [4.0]]):
+        if rank == 0 or loader == 0:  # the other rank has no batch of the later ones
+            reader.enter(loader)
+            loss.memory.push("loss", torch.tensor(rows) * (1 + rank))
+    return {suffix: {name: m.mean for name, m in seen["mse"].items()} for suffix, seen in reader.drain("val").items()}
+
+
+def test_a_rank_may_have_no_batch_of_a_dataloader(pool: Pool) -> None:
+    for seen in pool.run(2, drained):
+        assert [means["loss"] for means in seen.values()] == [2.25, 3.0, 4.0]
