@@ -46,10 +46,17 @@ OmegaConf.register_new_resolver(
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def train(config: DictConfig) -> float | None:
     """Fit, test the best checkpoint, and return the validation score that chose it."""
-    config.run_dir = HydraConfig.get().runtime.output_dir
+    hydra_config = HydraConfig.get()
+    records = {
+        OVERRIDES: given(),
+        ".hydra/config.yaml": config.copy(),
+        ".hydra/hydra.yaml": {"hydra": OmegaConf.to_container(hydra_config)},
+        ".hydra/overrides.yaml": hydra_config.overrides.task,
+    }
+    config.run_dir = hydra_config.runtime.output_dir
     number = ranks.number_of_devices(config.trainer.accelerator, config.trainer.devices)
     with (
-        taken(Path(config.run_dir), config) as resolved,
+        taken(Path(config.run_dir), config, records) as resolved,
         ranks.local_ranks(number, [sys.executable, __file__], {RANK_CONFIG: str(resolved)}),
     ):
         return run(config)
@@ -108,7 +115,7 @@ def run(config: DictConfig) -> float | None:
 
 
 @contextmanager
-def taken(folder: Path, config: DictConfig) -> Iterator[Path]:
+def taken(folder: Path, config: DictConfig, records: Mapping[str, Any]) -> Iterator[Path]:
     """Write what a run is given into its folder, which is its own: never a second run over a first, or beside one."""
     resolved = folder / "resolved.yaml"
     if not ranks.is_first():
@@ -121,8 +128,10 @@ def taken(folder: Path, config: DictConfig) -> Iterator[Path]:
             f"{folder} holds a run already; choose another hydra.run.dir, or go on with ckpt=CHECKPOINT"
         ) from None
     OmegaConf.save(config, resolved, resolve=True)
-    OmegaConf.save(given(), folder / f"{OVERRIDES}.new")
-    (folder / f"{OVERRIDES}.new").replace(folder / OVERRIDES)  # at once: another rank may just be reading it
+    (folder / ".hydra").mkdir(exist_ok=True)
+    for name, content in records.items():
+        OmegaConf.save(content, folder / f"{name}.new")
+        (folder / f"{name}.new").replace(folder / name)  # at once: another rank may just be reading it
     try:
         yield resolved
     except Exception:
@@ -156,7 +165,14 @@ def going_on(arguments: list[str]) -> list[str]:
     before: list[str] = list(OmegaConf.load(folder / OVERRIDES)) if (folder / OVERRIDES).exists() else []
     if any(argument.startswith("--config-path") for argument in before):  # which says nothing of folders
         before.append(f"hydra.run.dir='{folder}'")
-    return [override for override in before if _key(override) not in now] + arguments
+    return joined([override for override in before if _key(override) not in now], arguments)
+
+
+def joined(overrides: list[str], arguments: list[str]) -> list[str]:
+    """Put overrides before those that are among the arguments: Hydra takes them in one piece only."""
+    found = (k for k, each in enumerate(arguments) if each.startswith("~") or ("=" in each and each[0] != "-"))
+    first = next(found, len(arguments))
+    return [*arguments[:first], *overrides, *arguments[first:]]
 
 
 def _key(override: str) -> str:
@@ -234,13 +250,14 @@ def main() -> None:
         if RANK_CONFIG in os.environ:
             run(cast(DictConfig, OmegaConf.load(os.environ[RANK_CONFIG])))
         else:
-            if not ranks.is_first():  # the first rank keeps the records
-                sys.argv += ["hydra.output_subdir=null", "hydra/job_logging=disabled"]
             sys.argv[1:] = going_on(sys.argv[1:])
             flags = {argument for argument in sys.argv[1:] if argument.startswith("-")}
             if flags and flags <= {"-h", "--help"}:
                 print(overview([argument for argument in sys.argv[1:] if argument not in flags]))
             else:
+                records = ["hydra.output_subdir=null"]  # Hydra would write it before the folder is known to be free
+                records += [] if ranks.is_first() else ["hydra/job_logging=disabled"]
+                sys.argv[1:] = joined(records, sys.argv[1:])
                 train()
         sys.stdout.flush()
     except BrokenPipeError:

@@ -4,9 +4,16 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any
 
 import yaml
+
+
+def root() -> Traversable:
+    """Return the folder of these files: in the installed package, or beside the package in a checkout."""
+    installed = files("lossframe") / "conf"
+    return installed if installed.is_dir() else Path(__file__).parents[1] / "conf"
 
 
 def groups() -> list[str]:
@@ -18,18 +25,18 @@ def groups() -> list[str]:
                 yield prefix + each.name
                 yield from within(each, f"{prefix}{each.name}/")
 
-    return sorted(within(files("lossframe.conf"), ""))
+    return sorted(within(root(), ""))
 
 
 def choices(group: str) -> list[str]:
     """Return what can be chosen in a group, as `loss` or `experiment`."""
-    found = (files("lossframe.conf") / group).iterdir()
+    found = (root() / group).iterdir()
     return sorted(file.name.removesuffix(".yaml") for file in found if file.name.endswith(".yaml"))
 
 
 def read(path: str) -> dict[str, Any]:
     """Return the contents of one file, as `loss/triplet` or `train`, as they are written there."""
-    content: dict[str, Any] = yaml.safe_load((files("lossframe.conf") / f"{path}.yaml").read_text(encoding="utf-8"))
+    content: dict[str, Any] = yaml.safe_load((root() / f"{path}.yaml").read_text(encoding="utf-8"))
     return content
 
 

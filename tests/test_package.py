@@ -9,6 +9,8 @@ import pytest
 from conftest import ROOT
 from curves import read
 
+from lossframe import configs
+
 APP = """
 import hydra, lossframe
 from hydra.utils import instantiate
@@ -81,3 +83,10 @@ def test_the_readme_has_the_two_commands() -> None:
     assert "train.py loss=triplet" in block("main")
     assert "-m pytest" in block("tests")
     assert (ROOT / "docs" / "tensorboard.png").exists()
+
+
+def test_a_checkout_finds_its_configuration_where_another_one_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(
+        sys.modules, "lossframe.conf", None
+    )  # as if only the package `lossframe` were imported from here
+    assert {"loss", "data/sampler"} <= set(configs.groups())

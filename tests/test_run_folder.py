@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,7 @@ def test_going_on_gives_what_the_run_was_given(tmp_path: Path) -> None:
     assert train.going_on([on, "trainer.max_epochs=3", "data.extra=2"]) == [
         "seed=7", "loss=[triplet,center]", on, "trainer.max_epochs=3", "data.extra=2"
     ]  # fmt: skip
+    assert train.going_on(["--cfg", "job", on]) == ["--cfg", "job", *given[:-1], on], "overrides in one piece"
     quoted = train.going_on([f"ckpt='{checkpoint}'"])
     assert quoted[0] == "seed=7"
     for arguments in (["seed=1"], ["ckpt=null"], ["--cfg", "job"], ["--config-path=elsewhere", on]):
@@ -62,22 +64,36 @@ def test_going_on_gives_what_the_run_was_given(tmp_path: Path) -> None:
             train.going_on([f"ckpt={missing}"])
 
 
-def test_a_folder_is_taken_once_and_freed_by_what_never_began(
-    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(train, "given", lambda: ["seed=7"])
-    config = configure("seed=7")
-    with pytest.raises(InputError, match="nothing"), train.taken(tmp_path, config):
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        ([], ["x=1"]),
+        (["--cfg", "job"], ["--cfg", "job", "x=1"]),
+        (["loss=mse", "seed=2", "-m"], ["x=1", "loss=mse", "seed=2", "-m"]),
+        (["--config-name=other", "~loss.mse", "seed=2"], ["--config-name=other", "x=1", "~loss.mse", "seed=2"]),
+    ],
+)
+def test_overrides_stay_in_one_piece(arguments: list[str], wanted: list[str]) -> None:
+    assert train.joined(["x=1"], arguments) == wanted
+
+
+def test_a_folder_is_taken_once_and_freed_by_what_never_began(configure: Configure, tmp_path: Path) -> None:
+    def taken(*overrides: str) -> AbstractContextManager[Path]:
+        config = configure(*overrides)
+        return train.taken(tmp_path, config, {".hydra/config.yaml": config, train.OVERRIDES: list(overrides)})
+
+    with pytest.raises(InputError, match="nothing"), taken("seed=6"):
         raise InputError("nothing has begun")
-    with train.taken(tmp_path, config) as resolved:
-        assert OmegaConf.load(resolved).seed == 7
-        assert OmegaConf.load(tmp_path / train.OVERRIDES) == ["seed=7"]
-        with pytest.raises(InputError, match="holds a run already"), train.taken(tmp_path, config):
+    with taken("seed=7") as resolved:
+        with pytest.raises(InputError, match="holds a run already"), taken("seed=8"):
             pass
         (tmp_path / "train").mkdir()
-    with pytest.raises(InputError, match="holds a run already"), train.taken(tmp_path, config):
+        for written in (resolved, tmp_path / ".hydra" / "config.yaml"):
+            assert OmegaConf.load(written).seed == 7
+        assert OmegaConf.load(tmp_path / train.OVERRIDES) == ["seed=7"]
+    with pytest.raises(InputError, match="holds a run already"), taken("seed=9"):
         pass
-    with train.taken(tmp_path, configure("ckpt=last.ckpt")):
+    with taken("ckpt=last.ckpt"):
         pass
 
 
