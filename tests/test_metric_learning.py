@@ -24,6 +24,16 @@ def _blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(blocks, "_SHARE", 1)
 
 
+@pytest.mark.parametrize("n", [1, 7, 100, 1000, 1024, 4096, 100_000])
+@pytest.mark.parametrize("first", [0, 3])
+def test_blocks_hold_every_anchor_once_and_all_but_the_last_equally_many(n: int, first: int) -> None:
+    split = blocks.blocks(torch.empty(n, 2), slice(first, max(n, first)))
+    assert [row for rows in split for row in range(n)[rows]] == list(range(first, n))
+    sizes = [rows.stop - rows.start for rows in split]
+    assert len(set(sizes[:-1])) <= 1
+    assert sizes[-1] <= sizes[0]
+
+
 def between(x: Tensor, distance: str) -> Tensor:
     """Return all distances, by differences."""
     if distance == "cosine":

@@ -58,11 +58,14 @@ def _in_order(distances: Tensor, same: Tensor) -> ordering.Ordered:
 
 def hardest(embeddings: Tensor, pairwise: Pairwise, partners: Partners) -> list[Tensor]:
     """Return the indices `[N]` of each anchor's farthest positive and nearest negative; any where none is."""
-    n, chosen = len(embeddings), []
-    for rows in blocks(embeddings, distributed.own_part(n)):
+    own = distributed.own_part(len(embeddings))
+    chosen = torch.empty(2, own.stop - own.start, dtype=torch.long, device=embeddings.device)
+    for rows in blocks(embeddings, own):
         columns, positive = partners.of(rows)
         distances = pairwise(embeddings[rows], embeddings)
         farthest = torch.where(positive, distances.gather(1, columns), -torch.inf).argmax(1, keepdim=True)
-        nearest = distances.scatter(1, columns, torch.inf).argmin(1)
-        chosen.append((columns.gather(1, farthest).squeeze(1), nearest))
-    return [distributed.assembled(torch.cat(parts), distributed.own_part(n), n) for parts in zip(*chosen, strict=True)]
+        # into place: a small tensor kept from each block would break up the memory that the next one reuses
+        place = slice(rows.start - own.start, rows.stop - own.start)
+        chosen[0, place] = columns.gather(1, farthest).squeeze(1)
+        chosen[1, place] = distances.scatter_(1, columns, torch.inf).argmin(1)
+    return [distributed.assembled(part, own, len(embeddings)) for part in chosen]
