@@ -22,7 +22,7 @@ def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suite", choices=SUITES)
-    parser.add_argument("--only", default="", metavar="TEXT", help="the cases whose name holds this")
+    parser.add_argument("--only", action="append", metavar="TEXT", help="cases whose name holds this; may be repeated")
     parser.add_argument("--largest", type=int, default=10**9, metavar="N", help="no sizes beyond this")
     parser.add_argument("--quick", action="store_true", help="small sizes")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
@@ -39,7 +39,8 @@ def main() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # waiting threads let others on after some 0.1 ms
     setting = Setting(options.device, options.threads, options.repeats)
     suite = importlib.import_module(f"benchmarks.{options.suite}")
-    chosen = (c for c in suite.cases(options.quick) if options.only in c.name and c.size <= options.largest)
+    cases = [case for case in suite.cases(options.quick) if any(text in case.name for text in options.only or [""])]
+    chosen = (case for case in cases if case.size <= options.largest)
     print(f"{report.machine(setting)}\n\n{report.HEAD}", flush=True)
     figures = []
     for measured in run(chosen, setting):

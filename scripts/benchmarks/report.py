@@ -18,6 +18,7 @@ _RATIOS = ("time, theirs / ours", "memory, theirs / ours")
 _COLUMNS = ("case", "size", "against", *_RATIOS, "our time", "theirs", "our memory", "theirs")
 HEAD = f"| {' | '.join(_COLUMNS)} |\n|{'---|' * len(_COLUMNS)}"
 """The first two lines of a table of `rows`."""
+_ACROSS = 4
 
 
 def machine(setting: Setting) -> str:
@@ -62,24 +63,32 @@ def save(figures: list[Figure], setting: Setting, path: Path) -> None:
 
 
 def plot(figures: list[Figure], path: Path) -> None:
-    """Draw time and memory over the size, a column a case."""
+    """Draw time and memory over the size, four cases a row."""
     import matplotlib as mpl
 
     mpl.use("agg")
     from matplotlib import pyplot
 
     cases = list(dict.fromkeys(figure.case for figure in figures))
-    _, axes = pyplot.subplots(2, len(cases), figsize=(4 * len(cases), 6), squeeze=False, layout="constrained")
-    for column, case in enumerate(cases):
-        axes[0, column].set_title(case)
-        for row, (field, label) in enumerate([("seconds", "time / s"), ("megabytes", "memory / MB")]):
-            axis = axes[row, column]
-            for contestant in dict.fromkeys(figure.contestant for figure in figures if figure.case == case):
-                line = [f for f in figures if (f.case, f.contestant) == (case, contestant) and not f.failure]
-                axis.loglog([f.size for f in line], [getattr(f, field) for f in line], marker="o", label=contestant)
-            axis.set(xlabel="size", ylabel=label)
-        axes[0, column].legend(fontsize="small")
-    pyplot.savefig(path)
+    colours = {name: f"C{k}" for k, name in enumerate(dict.fromkeys(figure.contestant for figure in figures))}
+    across = min(len(cases), _ACROSS)
+    down = 2 * math.ceil(len(cases) / across)
+    _, axes = pyplot.subplots(down, across, figsize=(4 * across, 2.6 * down), squeeze=False, layout="constrained")
+    for axis in axes.flat:
+        axis.set_visible(False)  # until there is something in it
+    for k, case in enumerate(cases):
+        for below, (field, label) in enumerate([("seconds", "time / s"), ("megabytes", "memory / MB")]):
+            axis = axes[k // across * 2 + below, k % across]
+            axis.set_visible(True)
+            for name, colour in colours.items():
+                line = [f for f in figures if (f.case, f.contestant) == (case, name) and not f.failure]
+                values = [getattr(figure, field) for figure in line]
+                if line:
+                    axis.loglog([f.size for f in line], values, color=colour, marker="o", label=name)
+            axis.set(xlabel="size" if below else None, ylabel=label, title=None if below else case)
+            axis.grid(alpha=0.3)
+    axes[0, 0].legend(fontsize="small")
+    pyplot.savefig(path, dpi=80)
 
 
 def _processor() -> str:
