@@ -68,6 +68,7 @@ def plot(figures: list[Figure], path: Path) -> None:
 
     mpl.use("agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import NullLocator
 
     cases = list(dict.fromkeys(figure.case for figure in figures))
     colours = {name: f"C{k}" for k, name in enumerate(dict.fromkeys(figure.contestant for figure in figures))}
@@ -85,6 +86,9 @@ def plot(figures: list[Figure], path: Path) -> None:
                 values = [getattr(figure, field) for figure in line]
                 if line:
                     axis.loglog([f.size for f in line], values, color=colour, marker="o", label=name)
+            sizes = sorted({figure.size for figure in figures if figure.case == case})
+            axis.set_xticks(sizes, [f"{size:,}" for size in sizes], fontsize="small")
+            axis.xaxis.set_minor_locator(NullLocator())
             axis.set(xlabel="size" if below else None, ylabel=label, title=None if below else case)
             axis.grid(alpha=0.3)
     axes[0, 0].legend(fontsize="small")
