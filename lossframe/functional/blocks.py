@@ -20,7 +20,7 @@ from lossframe.functional.cutting import split
 OfAnchors = Callable[[Tensor, Tensor, slice], tuple[Tensor, Tensor]]
 """Embeddings of some anchors `[B, D]`, of everyone `[N, D]`, and which rows the anchors are -> sums `[B]`, numbers."""
 
-_BLOCK, _COLUMN = 1 << 18, 320
+_BLOCK, _COLUMN = 5 << 16, 320
 """How many bytes of pairs are held at a time, and, where more, of one of their columns: thin products are slow."""
 _SHARE = 128
 """How many anchors are worth a thread, which holds a block and a gradient of its own, for each byte of a number."""
@@ -32,7 +32,7 @@ def blocks(embeddings: Tensor, anchors: slice) -> list[slice]:
     All are of one size, but for the last: a row more would not fit where the block before was in memory.
     """
     n, number = max(len(embeddings), 1), max(anchors.stop - anchors.start, 1)
-    size = max(_BLOCK // n // embeddings.itemsize, min(_COLUMN // embeddings.itemsize, n // 16))
+    size = max(_BLOCK // n // embeddings.itemsize, min(_COLUMN // embeddings.itemsize, n // 12))
     size = math.ceil(number / math.ceil(number / size))
     return [slice(k, min(k + size, anchors.stop)) for k in range(anchors.start, anchors.start + number, size)]
 

@@ -135,5 +135,5 @@ def centered(x: Tensor) -> Tensor:
         return x
     rows = x.detach()
     mean = rows.mean(0)
-    step = (rows - mean).abs().amax().log2().floor().exp2()
+    step = (rows - mean).abs_().amax().log2().floor().exp2()
     return x - torch.where(step > 0, (mean / step).round() * step, rows[0])
