@@ -8,6 +8,7 @@ with `pip install -c constraints.txt -e '.[bench]'`.
 import argparse
 import importlib
 import os
+import sys
 from pathlib import Path
 
 from benchmarks import report
@@ -39,8 +40,11 @@ def main() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # waiting threads let others on after some 0.1 ms
     setting = Setting(options.device, options.threads, options.repeats)
     suite = importlib.import_module(f"benchmarks.{options.suite}")
-    cases = [case for case in suite.cases(options.quick) if any(text in case.name for text in options.only or [""])]
-    chosen = (case for case in cases if case.size <= options.largest)
+    cases = suite.cases(options.quick)
+    named = [case for case in cases if any(text in case.name for text in options.only or [""])]
+    chosen = [case for case in named if case.size <= options.largest]
+    if not chosen:
+        sys.exit(f"{options.suite}: --only and --largest leave no case; without them it has {len(cases)}")
     print(f"{report.machine(setting)}\n\n{report.HEAD}", flush=True)
     figures = []
     for measured in run(chosen, setting):
