@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, TextIO, cast
 
 import hydra
+from hydra.conf import HydraConf
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from hydra.utils import instantiate
@@ -43,6 +45,13 @@ OmegaConf.register_new_resolver(
 )
 
 
+_of_hydra = HydraConf(output_subdir=None)  # it would be written before the folder is known to be free
+if not ranks.is_first():  # the first rank keeps the log
+    _of_hydra.defaults.remove({"job_logging": "default"})
+    _of_hydra.defaults.append({"job_logging": "disabled"})
+ConfigStore.instance().store("config", _of_hydra, group="hydra", provider="train.py")
+
+
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def train(config: DictConfig) -> float | None:
     """Fit, test the best checkpoint, and return the validation score that chose it."""
@@ -51,7 +60,7 @@ def train(config: DictConfig) -> float | None:
         OVERRIDES: given(),
         ".hydra/config.yaml": config.copy(),
         ".hydra/hydra.yaml": {"hydra": OmegaConf.to_container(hydra_config)},
-        ".hydra/overrides.yaml": hydra_config.overrides.task,
+        ".hydra/overrides.yaml": raw(hydra_config.overrides.task),
     }
     config.run_dir = hydra_config.runtime.output_dir
     number = ranks.number_of_devices(config.trainer.accelerator, config.trainer.devices)
@@ -127,17 +136,30 @@ def taken(folder: Path, config: DictConfig, records: Mapping[str, Any]) -> Itera
         raise InputError(
             f"{folder} holds a run already; choose another hydra.run.dir, or go on with ckpt=CHECKPOINT"
         ) from None
-    OmegaConf.save(config, resolved, resolve=True)
-    (folder / ".hydra").mkdir(exist_ok=True)
-    for name, content in records.items():
-        OmegaConf.save(content, folder / f"{name}.new")
-        (folder / f"{name}.new").replace(folder / name)  # at once: another rank may just be reading it
+    paths = {folder / name: content for name, content in records.items()}
+    before = {path: path.read_bytes() for path in (resolved, *paths) if path.is_file()}
+    left = made(folder)
     try:
+        OmegaConf.save(config, resolved, resolve=True)
+        for path, content in paths.items():
+            path.parent.mkdir(exist_ok=True)
+            new = path.with_suffix(".new")
+            OmegaConf.save(content, new)
+            new.replace(path)  # at once: another rank may just be reading it
         yield resolved
     except Exception:
-        if not any((folder / part).exists() for part in ("train", "val", "csv/metrics.csv", "checkpoints")):
-            resolved.unlink()  # it has not begun: the folder is free
+        begun = made(folder) - left
+        if not begun and config.ckpt:  # what the folder holds is still what was given before
+            for path, content in before.items():
+                path.write_bytes(content)
+        elif not begun:  # the folder is free
+            resolved.unlink()
         raise
+
+
+def made(folder: Path) -> set[Path]:
+    """Return the files in a run's folder that training made."""
+    return {path for part in ("train/*", "val/*", "csv/metrics.csv", "checkpoints/*") for path in folder.glob(part)}
 
 
 def given() -> list[str]:
@@ -146,7 +168,7 @@ def given() -> list[str]:
     main = next(source.path for source in hydra_config.runtime.config_sources if source.provider == "main")
     other = Path(main) != Path(__file__).parent / "conf"
     flags = [f"--config-path={main}", f"--config-name={hydra_config.job.config_name}"] if other else []
-    return [*flags, *hydra_config.overrides.task]
+    return [*flags, *raw(hydra_config.overrides.task)]
 
 
 def going_on(arguments: list[str]) -> list[str]:
@@ -154,25 +176,26 @@ def going_on(arguments: list[str]) -> list[str]:
 
     With another configuration, as in `--config-path`, only what is given now.
     """
-    now = {_key(argument): argument for argument in arguments}
+    now = {_key(each): each for each in arguments if each[0] != "-" and ("=" in each or each[0] == "~")}
     if "ckpt" not in now or (checkpoint := now["ckpt"].partition("=")[2].strip("'\"")) in ("", "null"):
         return arguments
     if not Path(checkpoint).is_file():
         raise InputError(f"ckpt={checkpoint}: there is no such file; wanted a run's checkpoints/last.ckpt")
-    if {"--config-path", "-cp", "--config-name", "-cn"} & now.keys():
+    if {"--config-path", "-cp", "--config-name", "-cn"} & {each.partition("=")[0] for each in arguments}:
         return arguments
     folder = Path(checkpoint).absolute().parent.parent
-    before: list[str] = list(OmegaConf.load(folder / OVERRIDES)) if (folder / OVERRIDES).exists() else []
-    if any(argument.startswith("--config-path") for argument in before):  # which says nothing of folders
+    before = raw(OmegaConf.load(folder / OVERRIDES)) if (folder / OVERRIDES).exists() else []
+    flags = [each for each in before if each.startswith("-")]
+    if flags:  # another configuration, which says nothing of folders
         before.append(f"hydra.run.dir='{folder}'")
-    return joined([override for override in before if _key(override) not in now], arguments)
+    known = [each for each in before if each not in flags and _key(each) not in now]
+    place = arguments.index(now["ckpt"])  # Hydra takes overrides in one piece only
+    return [*flags, *arguments[:place], *known, *arguments[place:]]
 
 
-def joined(overrides: list[str], arguments: list[str]) -> list[str]:
-    """Put overrides before those that are among the arguments: Hydra takes them in one piece only."""
-    found = (k for k, each in enumerate(arguments) if each.startswith("~") or ("=" in each and each[0] != "-"))
-    first = next(found, len(arguments))
-    return [*arguments[:first], *overrides, *arguments[first:]]
+def raw(overrides: Any) -> list[str]:
+    """Return a list of overrides as they were typed, with what they refer to."""
+    return cast(list[str], OmegaConf.to_container(overrides, resolve=False))
 
 
 def _key(override: str) -> str:
@@ -255,9 +278,6 @@ def main() -> None:
             if flags and flags <= {"-h", "--help"}:
                 print(overview([argument for argument in sys.argv[1:] if argument not in flags]))
             else:
-                records = ["hydra.output_subdir=null"]  # Hydra would write it before the folder is known to be free
-                records += [] if ranks.is_first() else ["hydra/job_logging=disabled"]
-                sys.argv[1:] = joined(records, sys.argv[1:])
                 train()
         sys.stdout.flush()
     except BrokenPipeError:

@@ -106,10 +106,16 @@ class LossMonitor(pl.Callback):
         forget_samples(self.losses)
 
     def on_validation_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int | None = None,
     ) -> None:
-        """Keep each dataloader's values apart; forget the samples of the batch before."""
-        self._reader.enter(dataloader_idx)
+        """Keep the values of each of several dataloaders apart; forget the samples of the batch before."""
+        if dataloader_idx is not None:  # Lightning tells it where there are several, one after the other
+            self._reader.enter(dataloader_idx)
         forget_samples(self.losses)
 
     on_test_batch_start = on_validation_batch_start
@@ -245,8 +251,8 @@ class LossMonitor(pl.Callback):
         for suffix, seen in self._reader.drain(stage).items():
             self._evaluated |= {f"{term}{suffix}": named for term, named in seen.items()}
             shown |= {f"{tag}{suffix}": value for tag, value in curves(self._sources, seen).items()}
+        publish(trainer, stage, shown, self._shown.get(stage, {}))
         self._shown[stage] = shown
-        publish(trainer, stage, shown)
 
     def _note(self, text: str, step: int) -> None:
         if self._trainer is not None and self._trainer.is_global_zero:

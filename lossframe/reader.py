@@ -38,12 +38,13 @@ class Reader:
         self.window = Window()
         self._training = False
         self._aside: list[tuple[Drain, list[Kept]]] = []
+        self._numbered = False
         self._due: _Reading | None = None
         self._clock = 0.0
 
     def forget(self) -> None:
         """Forget what was not part of training."""
-        self._due, self._aside = None, []
+        self._due, self._aside, self._numbered = None, [], False
         self.guard.take()
         for memory in self.memories.values():
             memory.reset()
@@ -73,7 +74,11 @@ class Reader:
         return complete + self._finished() if wait or not drain.in_flight else complete
 
     def enter(self, loader: int) -> None:
-        """Set aside what the dataloaders before this one gave; no collective, for a rank may have no batch of one."""
+        """Set aside what the dataloaders before this one, of several, gave.
+
+        No collective, for a rank may have no batch of one.
+        """
+        self._numbered = True
         while len(self._aside) < loader:
             kept = self.guard.take()
             self._aside.append((Drain(self.memories), kept))
@@ -81,12 +86,13 @@ class Reader:
     def drain(self, stage: str) -> dict[str, Seen]:
         """Return what all ranks saw in a stage that is not training, by the suffix that each dataloader's curves have.
 
-        The suffix is Lightning's own, and empty where there is one dataloader.
+        The suffix is Lightning's own, and empty unless there are several dataloaders, one after the other.
         """
-        last = max(distributed.exchange(len(self._aside), _BYTES, distributed.collective_device()))
-        self.enter(last + 1)
-        aside, self._aside = self._aside, []
-        suffixes = [f"/dataloader_idx_{k}" for k in range(len(aside))] if last else [""]
+        last = len(self._aside) if self._numbered else -1
+        last = max(distributed.exchange(last, _BYTES, distributed.collective_device()))
+        self.enter(max(last, 0) + 1)
+        aside, self._aside, self._numbered = self._aside, [], False
+        suffixes = [f"/dataloader_idx_{k}" for k in range(last + 1)] or [""]
         return {suffix: self._merged(stage + suffix, *part)[0] for suffix, part in zip(suffixes, aside, strict=True)}
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What a drain needs of a batch, a module and a trainer."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -74,12 +74,14 @@ def unwritten(trainer: pl.Trainer, stage: str) -> dict[str, float]:
     }
 
 
-def publish(trainer: pl.Trainer, stage: str, curves: dict[str, float]) -> None:
-    """Put curves into `trainer.callback_metrics` as `stage/tag`, and training's losses on the progress bar.
+def publish(trainer: pl.Trainer, stage: str, curves: dict[str, float], outdated: Iterable[str] = ()) -> None:
+    """Put curves into `trainer.callback_metrics` as `stage/tag`, without outdated ones; training's on the progress bar.
 
     Straight into Lightning's own mappings, which it only adds to: `LightningModule.log` would cost as much for each
     number at each drain as computing all of them.
     """
+    for tag in outdated:
+        trainer.callback_metrics.pop(f"{stage}/{tag}", None)
     values = torch.tensor(list(curves.values())).unbind()
     trainer.callback_metrics.update(zip([f"{stage}/{tag}" for tag in curves], values, strict=True))
     if stage == "train":

@@ -1,6 +1,7 @@
 """Validation and test of several dataloaders: each has curves of its own, also where a rank has no batch of one."""
 
 import importlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ BATCHES = [[torch.tensor([1.0, 3.0]), torch.tensor([2.0])], [torch.tensor([10.0]
 MEANS = [(1 + 9 + 4) / 3, 100, 16]
 
 
-def fitted(package: str, folder: Path, batches: list[list[torch.Tensor]], **options: Any) -> tuple[Any, Any]:
+def fitted(
+    package: str, folder: Path, batches: list[Any], watched: str = "val/loss/mse/dataloader_idx_1", **options: Any
+) -> tuple[Any, Any]:
     """Return a trainer and a module whose loss is the mean square of what it is given, after a training."""
     pl = importlib.import_module(package)
 
@@ -41,7 +44,7 @@ def fitted(package: str, folder: Path, batches: list[list[torch.Tensor]], **opti
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return torch.optim.SGD(self.parameters(), lr=0.0)
 
-    best = pl.callbacks.ModelCheckpoint(monitor="val/loss/mse/dataloader_idx_1") if len(batches) > 1 else None
+    best = pl.callbacks.ModelCheckpoint(monitor=watched) if len(batches) > 1 else None
     logger = pl.loggers.TensorBoardLogger(str(folder), name="", version="")
     trainer = pl.Trainer(
         accelerator="cpu", max_epochs=2, logger=logger, callbacks=[LossMonitor(), *filter(None, [best])],
@@ -53,8 +56,8 @@ def fitted(package: str, folder: Path, batches: list[list[torch.Tensor]], **opti
     return trainer, module
 
 
-def loaders(batches: list[list[torch.Tensor]]) -> list[DataLoader]:
-    return [DataLoader(each, batch_size=None) for each in batches]
+def loaders(batches: list[Any]) -> list[Any]:
+    return [DataLoader(each, batch_size=None) if isinstance(each, list) else each for each in batches]
 
 
 @pytest.mark.parametrize("package", ["pytorch_lightning", "lightning.pytorch"])
@@ -74,6 +77,26 @@ def test_each_dataloader_has_curves_of_its_own(package: str, tmp_path: Path) -> 
         numbered = {f"loss/mse{suffix}/dataloader_idx_{k}" for suffix in suffixes for k in range(3)}
         assert {tag for tag in curves if tag.startswith("loss/mse")} == numbered
     assert trainer.checkpoint_callback.best_model_score == 100
+
+
+class Once:
+    """A dataloader that has nothing left after its first epoch."""
+
+    def __init__(self, batches: list[torch.Tensor]) -> None:
+        self.batches = list(batches)
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        while self.batches:
+            yield self.batches.pop(0)
+
+
+def test_a_dataloader_without_batches_has_no_point(tmp_path: Path) -> None:
+    watched = "val/loss/mse/dataloader_idx_0"
+    trainer, _ = fitted("pytorch_lightning", tmp_path, [BATCHES[0], Once(BATCHES[1])], watched, num_sanity_val_steps=0)
+    curves = read(tmp_path / "val")
+    assert [step for step, _ in curves["loss/mse/dataloader_idx_0"]] == [3, 6]
+    assert [step for step, _ in curves["loss/mse/dataloader_idx_1"]] == [3]
+    assert {name for name in trainer.callback_metrics if name.startswith("val/loss/mse/")} == {watched}
 
 
 def test_one_dataloader_needs_no_number(tmp_path: Path) -> None:

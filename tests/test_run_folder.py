@@ -55,6 +55,7 @@ def test_going_on_gives_what_the_run_was_given(tmp_path: Path) -> None:
         "seed=7", "loss=[triplet,center]", on, "trainer.max_epochs=3", "data.extra=2"
     ]  # fmt: skip
     assert train.going_on(["--cfg", "job", on]) == ["--cfg", "job", *given[:-1], on], "overrides in one piece"
+    assert train.going_on(["-p", "seed", "seed=8", on])[:4] == ["-p", "seed", "seed=8", given[1]], "a flag's is no key"
     quoted = train.going_on([f"ckpt='{checkpoint}'"])
     assert quoted[0] == "seed=7"
     for arguments in (["seed=1"], ["ckpt=null"], ["--cfg", "job"], ["--config-path=elsewhere", on]):
@@ -62,19 +63,6 @@ def test_going_on_gives_what_the_run_was_given(tmp_path: Path) -> None:
     for missing in ("last", "nope/last.ckpt"):
         with pytest.raises(InputError, match=f"^ckpt={missing}: there is no such file"):
             train.going_on([f"ckpt={missing}"])
-
-
-@pytest.mark.parametrize(
-    ("arguments", "wanted"),
-    [
-        ([], ["x=1"]),
-        (["--cfg", "job"], ["--cfg", "job", "x=1"]),
-        (["loss=mse", "seed=2", "-m"], ["x=1", "loss=mse", "seed=2", "-m"]),
-        (["--config-name=other", "~loss.mse", "seed=2"], ["--config-name=other", "x=1", "~loss.mse", "seed=2"]),
-    ],
-)
-def test_overrides_stay_in_one_piece(arguments: list[str], wanted: list[str]) -> None:
-    assert train.joined(["x=1"], arguments) == wanted
 
 
 def test_a_folder_is_taken_once_and_freed_by_what_never_began(configure: Configure, tmp_path: Path) -> None:
@@ -93,8 +81,25 @@ def test_a_folder_is_taken_once_and_freed_by_what_never_began(configure: Configu
         assert OmegaConf.load(tmp_path / train.OVERRIDES) == ["seed=7"]
     with pytest.raises(InputError, match="holds a run already"), taken("seed=9"):
         pass
-    with taken("ckpt=last.ckpt"):
+    with pytest.raises(InputError, match="nothing"), taken("ckpt=last.ckpt"):
+        raise InputError("nothing was trained")
+    assert OmegaConf.load(tmp_path / train.OVERRIDES) == ["seed=7"]
+    assert OmegaConf.load(resolved).seed == 7
+
+    def fail_later() -> None:
+        (tmp_path / "train" / "events").touch()
+        raise InputError("something was trained")
+
+    with pytest.raises(InputError, match="something"), taken("ckpt=last.ckpt"):
+        fail_later()
+    assert OmegaConf.load(tmp_path / train.OVERRIDES) == ["ckpt=last.ckpt"]
+
+
+def test_a_folder_whose_records_cannot_be_written_stays_free(configure: Configure, tmp_path: Path) -> None:
+    (tmp_path / "records" / "overrides.yaml").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError), train.taken(tmp_path, configure(), {"records/overrides.yaml": []}):
         pass
+    assert not (tmp_path / "resolved.yaml").exists()
 
 
 @pytest.mark.slow

@@ -29,6 +29,7 @@ class HardSamples(Companion):
     lists all samples that ever were, those of most epochs first. Each entry is looked up in what the step returned
     (there, under "frame" if it has that) and in the batch, and left out where it is in neither; scores [N, C] are
     predictions by their highest. `text` may name an entry of strings. A loss without one value a sample is left out.
+    Samples without `ids` are called `BATCH:ROW`; several dataloaders are one list, of `DATALOADER:BATCH:ROW`.
     """
 
     def __init__(
@@ -54,22 +55,24 @@ class HardSamples(Companion):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Keep the batch's hardest samples."""
-        self._add("train", self.monitor(trainer).losses, self._find(outputs, batch), batch_idx)
+        self._add("train", self.monitor(trainer).losses, self._find(outputs, batch), f"{batch_idx}")
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int,
-        dataloader_idx: int = 0,
+        dataloader_idx: int | None = None,
     ) -> None:  # fmt: skip
         """Keep the batch's hardest samples."""
         if not trainer.sanity_checking:
-            self._add("val", self.monitor(trainer).losses, self._find(outputs, batch), batch_idx)
+            place = _place(batch_idx, dataloader_idx)
+            self._add("val", self.monitor(trainer).losses, self._find(outputs, batch), place)
 
     def on_test_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int,
-        dataloader_idx: int = 0,
+        dataloader_idx: int | None = None,
     ) -> None:  # fmt: skip
         """Keep the batch's hardest samples."""
-        self._add("test", self.monitor(trainer).losses, self._find(outputs, batch), batch_idx)
+        place = _place(batch_idx, dataloader_idx)
+        self._add("test", self.monitor(trainer).losses, self._find(outputs, batch), place)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the epoch's."""
@@ -105,7 +108,7 @@ class HardSamples(Companion):
             found["prediction"] = found["prediction"].argmax(1)
         return {name: entry for name, entry in found.items() if name == "image" or getattr(entry, "ndim", 1) == 1}
 
-    def _add(self, stage: str, losses: Mapping[str, Loss], entries: dict[str, Any], batch_idx: int) -> None:
+    def _add(self, stage: str, losses: Mapping[str, Loss], entries: dict[str, Any], place: str) -> None:
         hardest = self._hardest.setdefault(stage, {term: Hardest(self.k, self._compact) for term in losses})
         for term, loss in losses.items():
             values = None if loss.by_sample is None else loss.by_sample.values
@@ -113,7 +116,7 @@ class HardSamples(Companion):
                 continue
             fitting = {name: entry for name, entry in entries.items() if len(entry) == len(values)}
             if "id" not in fitting:
-                fitting["id"] = [f"{batch_idx}:{row}" for row in range(len(values))]
+                fitting["id"] = [f"{place}:{row}" for row in range(len(values))]
             hardest[term].add(values, fitting)
 
     def _compact(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -147,6 +150,11 @@ class HardSamples(Companion):
                     writer.add_image(f"hard/{term}", picture, step, dataformats="HWC")
                 else:
                     writer.add_text(f"hard/{term}", table(listed), step)
+
+
+def _place(batch_idx: int, dataloader_idx: int | None) -> str:
+    """Return what a batch is called, after its dataloader where there are several."""
+    return f"{batch_idx}" if dataloader_idx is None else f"{dataloader_idx}:{batch_idx}"
 
 
 def draw(rows: list[Row], side: int, class_names: list[str] | None) -> NDArray[np.uint8]:

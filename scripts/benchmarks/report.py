@@ -74,9 +74,10 @@ def plot(figures: list[Figure], path: Path) -> None:
     colours = {name: f"C{k}" for k, name in enumerate(dict.fromkeys(figure.contestant for figure in figures))}
     across = min(len(cases), _ACROSS)
     down = 2 * math.ceil(len(cases) / across)
-    _, axes = pyplot.subplots(down, across, figsize=(4 * across, 2.6 * down), squeeze=False, layout="constrained")
+    picture, axes = pyplot.subplots(down, across, figsize=(4 * across, 2.6 * down), squeeze=False, layout="constrained")
     for axis in axes.flat:
         axis.set_visible(False)  # until there is something in it
+    drawn = {}
     for k, case in enumerate(cases):
         for below, (field, label) in enumerate([("seconds", "time / s"), ("megabytes", "memory / MB")]):
             axis = axes[k // across * 2 + below, k % across]
@@ -85,13 +86,13 @@ def plot(figures: list[Figure], path: Path) -> None:
                 line = [f for f in figures if (f.case, f.contestant) == (case, name) and not f.failure]
                 values = [getattr(figure, field) for figure in line]
                 if line:
-                    axis.loglog([f.size for f in line], values, color=colour, marker="o", label=name)
+                    (drawn[name],) = axis.loglog([f.size for f in line], values, color=colour, marker="o")
             sizes = sorted({figure.size for figure in figures if figure.case == case})
             axis.set_xticks(sizes, [f"{size:,}" for size in sizes], fontsize="small")
             axis.xaxis.set_minor_locator(NullLocator())
             axis.set(xlabel="size" if below else None, ylabel=label, title=None if below else case)
             axis.grid(alpha=0.3)
-    axes[0, 0].legend(fontsize="small")
+    picture.legend(drawn.values(), drawn.keys(), loc="outside upper center", ncols=len(drawn))
     pyplot.savefig(path, dpi=80)
 
 
