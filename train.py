@@ -56,9 +56,11 @@ ConfigStore.instance().store("config", _of_hydra, group="hydra", provider="train
 def train(config: DictConfig) -> float | None:
     """Fit, test the best checkpoint, and return the validation score that chose it."""
     hydra_config = HydraConfig.get()
+    repeated = config.copy()
+    repeated.ckpt = None  # a repetition starts anew
     records = {
         OVERRIDES: given(),
-        ".hydra/config.yaml": config.copy(),
+        ".hydra/config.yaml": repeated,
         ".hydra/hydra.yaml": {"hydra": OmegaConf.to_container(hydra_config)},
         ".hydra/overrides.yaml": raw(hydra_config.overrides.task),
     }

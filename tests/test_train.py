@@ -180,6 +180,7 @@ def test_a_run_can_be_repeated_from_its_folder(command: Command, tmp_path: Path)
     on = command(f"ckpt={last}", "trainer.max_epochs=2")
     assert on.returncode == 0, on.stderr
     assert [step for step, _ in read(tmp_path / "second" / "val")["loss/triplet"]] == [1040, 2080]
+    assert "ckpt: null\n" in (tmp_path / "second" / ".hydra" / "config.yaml").read_text(), "a repetition starts anew"
     elsewhere = command(f"ckpt={last}", "trainer.max_epochs=2", "hydra.run.dir=third")
     assert elsewhere.returncode == 0, elsewhere.stderr
     assert {**numbers[0], "checkpoint": None} == {**numbers[1], "checkpoint": None}
