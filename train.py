@@ -44,7 +44,6 @@ OmegaConf.register_new_resolver(
     "run_folder", lambda ckpt, fresh: str(Path(ckpt).absolute().parent.parent) if ckpt else fresh, replace=True
 )
 
-
 _of_hydra = HydraConf(output_subdir=None)  # it would be written before the folder is known to be free
 if not ranks.is_first():  # the first rank keeps the log
     _of_hydra.defaults.remove({"job_logging": "default"})
@@ -178,7 +177,7 @@ def going_on(arguments: list[str]) -> list[str]:
 
     With another configuration, as in `--config-path`, only what is given now.
     """
-    now = {_key(each): each for each in arguments if each[0] != "-" and ("=" in each or each[0] == "~")}
+    now = {_key(each): each for each in arguments if each.startswith("~") or ("=" in each and not each.startswith("-"))}
     if "ckpt" not in now or (checkpoint := now["ckpt"].partition("=")[2].strip("'\"")) in ("", "null"):
         return arguments
     if not Path(checkpoint).is_file():

@@ -58,7 +58,7 @@ def test_going_on_gives_what_the_run_was_given(tmp_path: Path) -> None:
     assert train.going_on(["-p", "seed", "seed=8", on])[:4] == ["-p", "seed", "seed=8", given[1]], "a flag's is no key"
     quoted = train.going_on([f"ckpt='{checkpoint}'"])
     assert quoted[0] == "seed=7"
-    for arguments in (["seed=1"], ["ckpt=null"], ["--cfg", "job"], ["--config-path=elsewhere", on]):
+    for arguments in (["seed=1"], [""], ["ckpt=null"], ["--cfg", "job"], ["--config-path=elsewhere", on]):
         assert train.going_on(arguments) == arguments
     for missing in ("last", "nope/last.ckpt"):
         with pytest.raises(InputError, match=f"^ckpt={missing}: there is no such file"):
