@@ -38,13 +38,13 @@ class Reader:
         self.window = Window()
         self._training = False
         self._aside: list[tuple[Drain, list[Kept]]] = []
-        self._numbered = False
+        self._loader = -1  # the dataloader that is being evaluated, where there are several
         self._due: _Reading | None = None
         self._clock = 0.0
 
     def forget(self) -> None:
         """Forget what was not part of training."""
-        self._due, self._aside, self._numbered = None, [], False
+        self._due, self._aside, self._loader = None, [], -1
         self.guard.take()
         for memory in self.memories.values():
             memory.reset()
@@ -78,21 +78,18 @@ class Reader:
 
         No collective, for a rank may have no batch of one.
         """
-        self._numbered = True
-        while len(self._aside) < loader:
-            kept = self.guard.take()
-            self._aside.append((Drain(self.memories), kept))
+        self._loader = loader
+        self._set_aside(loader)
 
     def drain(self, stage: str) -> dict[str, Seen]:
         """Return what all ranks saw in a stage that is not training, by the suffix that each dataloader's curves have.
 
         The suffix is Lightning's own, and empty unless there are several dataloaders, one after the other.
         """
-        last = len(self._aside) if self._numbered else -1
-        last = max(distributed.exchange(last, _BYTES, distributed.collective_device()))
-        self.enter(max(last, 0) + 1)
-        aside, self._aside, self._numbered = self._aside, [], False
+        last = max(distributed.exchange(self._loader, _BYTES, distributed.collective_device()))
         suffixes = [f"/dataloader_idx_{k}" for k in range(last + 1)] or [""]
+        self._set_aside(len(suffixes))
+        aside, self._aside, self._loader = self._aside, [], -1
         return {suffix: self._merged(stage + suffix, *part)[0] for suffix, part in zip(suffixes, aside, strict=True)}
 
     def state_dict(self) -> dict[str, Any]:
@@ -103,6 +100,12 @@ class Reader:
         """Go on where the state was made."""
         self.samples_seen, self.guard.skipped = state["samples_seen"], state["skipped"]
         self.window = Window.from_state(state["window"])
+
+    def _set_aside(self, number: int) -> None:
+        """Have what each of so many dataloaders gave aside: what is in the memories now is the next one's."""
+        while len(self._aside) < number:
+            kept = self.guard.take()
+            self._aside.append((Drain(self.memories), kept))
 
     def _finished(self) -> list[tuple[Window, Beside]]:
         """Merge what is due, of all ranks, into the open window; return the window if it is the end of one."""
