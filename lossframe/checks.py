@@ -15,9 +15,8 @@ _ROUNDING = 1e-5
 
 def same_shape(**tensors: Tensor) -> None:
     """Require equal shapes: nothing is ever broadcast."""
-    shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
-    if len({tuple(shape) for shape in shapes.values()}) > 1:
-        found = " and ".join(f"{name} {shape}" for name, shape in shapes.items())
+    if len({tensor.shape for tensor in tensors.values()}) > 1:
+        found = " and ".join(f"{name} {list(tensor.shape)}" for name, tensor in tensors.items())
         raise InputError(f"wanted equal shapes, found {found}; nothing is broadcast: reshape or squeeze one of them")
 
 

@@ -14,7 +14,7 @@ from lossframe.compilation import Compiled, outside
 from lossframe.errors import InputError, names
 from lossframe.moments import Moments
 from lossframe.options import LossOptions, check_options, is_plain, positional_parameters
-from lossframe.reduction import check_reduction, divide, fraction, weigh
+from lossframe.reduction import check_reduction, divide, fraction, reduced, weigh
 from lossframe.statistics import QUANTILES, Memory, require_finite
 
 __all__ = ["Loss", "LossOptions", "SummaryWriter"]
@@ -232,7 +232,7 @@ class Loss(nn.Module, ABC):
         if self.reduction != "none":
             carried = self.carried_weight(**inputs) if self.reduction == "weighted_mean" else None
             result = self._reduce(weighted, batch.product(aligned, carried), counts)
-        if readable and self.shows_misfits and not math.isfinite(result.detach().sum()):
+        if readable and self.shows_misfits and not math.isfinite((result.sum() if result.ndim else result).item()):
             self.check_values(**inputs)
         if self.record or self.by_sample is not None:
             self._remember(inputs, batch.elementary(weighted.detach(), counts), mask, keep, own)
@@ -293,12 +293,12 @@ class Loss(nn.Module, ABC):
                 self._log(name, value)
 
     def _reduce(self, weighted: Tensor, weight: Tensor | None, counts: Tensor | None) -> Tensor:
+        if self.relational or distributed.world_size() == 1:
+            return reduced(weighted, weight, self.reduction, counts)
         numerator, denominator = fraction(weighted, weight, self.reduction, counts)
-        if not self.relational and distributed.world_size() > 1:
-            local = torch.as_tensor(denominator, dtype=numerator.dtype, device=numerator.device)
-            numerator, summed = distributed.total(torch.stack([numerator, local])).unbind()
-            denominator = 1.0 if self.reduction == "sum" else summed
-        return divide(numerator, denominator)
+        local = torch.as_tensor(denominator, dtype=numerator.dtype, device=numerator.device)
+        numerator, summed = distributed.total(torch.stack([numerator, local])).unbind()
+        return divide(numerator, 1.0 if self.reduction == "sum" else summed)
 
     def _replicated(self) -> bool:
         return self.relational and distributed.world_size() > 1
