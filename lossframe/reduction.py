@@ -84,9 +84,7 @@ def divide(numerator: Tensor, denominator: Tensor | float) -> Tensor:
     return torch.where(empty, numerator * 0, numerator / torch.where(empty, 1, denominator))
 
 
-def reduced(
-    weighted: Tensor, weight: Tensor | None, reduction: Reduction, counts: Tensor | None = None
-) -> Tensor:
+def reduced(weighted: Tensor, weight: Tensor | None, reduction: Reduction, counts: Tensor | None = None) -> Tensor:
     """Return `divide(*fraction(...))`, in one operation where it is a plain mean."""
     if reduction == "mean" and weight is None and counts is None and weighted.numel():
         return weighted.mean()
