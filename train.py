@@ -8,8 +8,7 @@ import select
 import sys
 import textwrap
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -22,7 +21,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lossframe import configs, ranks
+from lossframe import configs, ranks, run_folder
 from lossframe.errors import InputError, names, nearest
 
 USAGE = """\
@@ -34,8 +33,6 @@ python train.py --hydra-help                 more options
 """
 RANK_CONFIG = "LOSSFRAME_RANK_CONFIG"
 """Where rank 0 says to the other ranks of its machine what to run."""
-OVERRIDES = "overrides.yaml"
-"""What a run was given, in its folder: `ckpt=` gives it again."""
 
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # threads that wait spin 0.1 ms, not 10: that stalls ranks and loaders
 OmegaConf.register_new_resolver("terms", "+".join, replace=True)
@@ -55,19 +52,22 @@ ConfigStore.instance().store("config", _of_hydra, group="hydra", provider="train
 def train(config: DictConfig) -> float | None:
     """Fit, test the best checkpoint, and return the validation score that chose it."""
     hydra_config = HydraConfig.get()
+    given = cast(list[str], OmegaConf.to_container(hydra_config.overrides.task))  # with what they refer to, as typed
     repeated = config.copy()
     repeated.ckpt = None  # a repetition starts anew
+    folder = Path(hydra_config.runtime.output_dir)
+    config.run_dir = str(folder)
     records = {
-        OVERRIDES: given(),
-        ".hydra/config.yaml": repeated,
-        ".hydra/hydra.yaml": {"hydra": OmegaConf.to_container(hydra_config)},
-        ".hydra/overrides.yaml": raw(hydra_config.overrides.task),
+        run_folder.RESOLVED: OmegaConf.to_yaml(config, resolve=True),
+        run_folder.OVERRIDES: OmegaConf.to_yaml([*other_config(), *given]),
+        ".hydra/config.yaml": OmegaConf.to_yaml(repeated),
+        ".hydra/hydra.yaml": OmegaConf.to_yaml({"hydra": hydra_config}),
+        ".hydra/overrides.yaml": OmegaConf.to_yaml(given),
     }
-    config.run_dir = hydra_config.runtime.output_dir
     number = ranks.number_of_devices(config.trainer.accelerator, config.trainer.devices)
     with (
-        taken(Path(config.run_dir), config, records) as resolved,
-        ranks.local_ranks(number, [sys.executable, __file__], {RANK_CONFIG: str(resolved)}),
+        run_folder.taken(folder, records, goes_on=bool(config.ckpt)),
+        ranks.local_ranks(number, [sys.executable, __file__], {RANK_CONFIG: str(folder / run_folder.RESOLVED)}),
     ):
         return run(config)
 
@@ -124,83 +124,13 @@ def run(config: DictConfig) -> float | None:
     return score
 
 
-@contextmanager
-def taken(folder: Path, config: DictConfig, records: Mapping[str, Any]) -> Iterator[Path]:
-    """Write what a run is given into its folder, which is its own: never a second run over a first, or beside one."""
-    resolved = folder / "resolved.yaml"
-    if not ranks.is_first():
-        yield resolved
-        return
-    try:
-        resolved.open("a" if config.ckpt else "x").close()
-    except FileExistsError:
-        raise InputError(
-            f"{folder} holds a run already; choose another hydra.run.dir, or go on with ckpt=CHECKPOINT"
-        ) from None
-    paths = {folder / name: content for name, content in records.items()}
-    before = {path: path.read_bytes() for path in (resolved, *paths) if path.is_file()}
-    left = made(folder)
-    try:
-        OmegaConf.save(config, resolved, resolve=True)
-        for path, content in paths.items():
-            path.parent.mkdir(exist_ok=True)
-            new = path.with_suffix(".new")
-            OmegaConf.save(content, new)
-            new.replace(path)  # at once: another rank may just be reading it
-        yield resolved
-    except Exception:
-        begun = made(folder) - left
-        if not begun and config.ckpt:  # what the folder holds is still what was given before
-            for path, content in before.items():
-                path.write_bytes(content)
-        elif not begun:  # the folder is free
-            resolved.unlink()
-        raise
-
-
-def made(folder: Path) -> set[Path]:
-    """Return the files in a run's folder that training made."""
-    return {path for part in ("train/*", "val/*", "csv/metrics.csv", "checkpoints/*") for path in folder.glob(part)}
-
-
-def given() -> list[str]:
-    """Return the overrides of this run, and which configuration they override if it is not that of `conf`."""
+def other_config() -> list[str]:
+    """Return what chose another configuration than that of `conf`, if anything did."""
     hydra_config = HydraConfig.get()
     main = next(source.path for source in hydra_config.runtime.config_sources if source.provider == "main")
-    other = Path(main) != Path(__file__).parent / "conf"
-    flags = [f"--config-path={main}", f"--config-name={hydra_config.job.config_name}"] if other else []
-    return [*flags, *raw(hydra_config.overrides.task)]
-
-
-def going_on(arguments: list[str]) -> list[str]:
-    """Return what the run of `ckpt=RUN/checkpoints/FILE` was given, if there is one, and then what is given now.
-
-    With another configuration, as in `--config-path`, only what is given now.
-    """
-    now = {_key(each): each for each in arguments if each.startswith("~") or ("=" in each and not each.startswith("-"))}
-    if "ckpt" not in now or (checkpoint := now["ckpt"].partition("=")[2].strip("'\"")) in ("", "null"):
-        return arguments
-    if not Path(checkpoint).is_file():
-        raise InputError(f"ckpt={checkpoint}: there is no such file; wanted a run's checkpoints/last.ckpt")
-    if {"--config-path", "-cp", "--config-name", "-cn"} & {each.partition("=")[0] for each in arguments}:
-        return arguments
-    folder = Path(checkpoint).absolute().parent.parent
-    before = raw(OmegaConf.load(folder / OVERRIDES)) if (folder / OVERRIDES).exists() else []
-    flags = [each for each in before if each.startswith("-")]
-    if flags:  # another configuration, which says nothing of folders
-        before.append(f"hydra.run.dir='{folder}'")
-    known = [each for each in before if each not in flags and _key(each) not in now]
-    place = arguments.index(now["ckpt"])  # Hydra takes overrides in one piece only
-    return [*flags, *arguments[:place], *known, *arguments[place:]]
-
-
-def raw(overrides: Any) -> list[str]:
-    """Return a list of overrides as they were typed, with what they refer to."""
-    return cast(list[str], OmegaConf.to_container(overrides, resolve=False))
-
-
-def _key(override: str) -> str:
-    return override.lstrip("+~").partition("=")[0]
+    if Path(main) == Path(__file__).parent / "conf":
+        return []
+    return [f"--config-path={main}", f"--config-name={hydra_config.job.config_name}"]
 
 
 def report(folder: Path, tested: Mapping[str, Any], checkpoint: str | None) -> None:
@@ -274,7 +204,7 @@ def main() -> None:
         if RANK_CONFIG in os.environ:
             run(cast(DictConfig, OmegaConf.load(os.environ[RANK_CONFIG])))
         else:
-            sys.argv[1:] = going_on(sys.argv[1:])
+            sys.argv[1:] = run_folder.going_on(sys.argv[1:])
             flags = {argument for argument in sys.argv[1:] if argument.startswith("-")}
             if flags and flags <= {"-h", "--help"}:
                 print(overview([argument for argument in sys.argv[1:] if argument not in flags]))

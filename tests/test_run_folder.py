@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from conftest import ROOT
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 import train
 from lossframe import InputError
+from lossframe.run_folder import OVERRIDES, RESOLVED, going_on, taken
 
 Configure = Callable[..., DictConfig]
 
@@ -48,58 +50,60 @@ def test_going_on_gives_what_the_run_was_given(tmp_path: Path) -> None:
     checkpoint.parent.mkdir()
     checkpoint.touch()
     on = f"ckpt={checkpoint}"
-    assert train.going_on([on]) == [on], "nothing is known of it"
+    assert going_on([on]) == [on], "nothing is known of it"
     given = ["seed=7", "loss=[triplet,center]", "trainer.max_epochs=2", "+data.extra=1", "ckpt=earlier"]
-    OmegaConf.save(OmegaConf.create(given), tmp_path / train.OVERRIDES)
-    assert train.going_on([on, "trainer.max_epochs=3", "data.extra=2"]) == [
+    (tmp_path / OVERRIDES).write_text(yaml.safe_dump(given))
+    assert going_on([on, "trainer.max_epochs=3", "data.extra=2"]) == [
         "seed=7", "loss=[triplet,center]", on, "trainer.max_epochs=3", "data.extra=2"
     ]  # fmt: skip
-    assert train.going_on(["--cfg", "job", on]) == ["--cfg", "job", *given[:-1], on], "overrides in one piece"
-    assert train.going_on(["-p", "seed", "seed=8", on])[:4] == ["-p", "seed", "seed=8", given[1]], "a flag's is no key"
-    quoted = train.going_on([f"ckpt='{checkpoint}'"])
+    assert going_on(["--cfg", "job", on]) == ["--cfg", "job", *given[:-1], on], "overrides in one piece"
+    assert going_on(["-p", "seed", "seed=8", on])[:4] == ["-p", "seed", "seed=8", given[1]], "a flag's is no key"
+    quoted = going_on([f"ckpt='{checkpoint}'"])
     assert quoted[0] == "seed=7"
     for arguments in (["seed=1"], [""], ["ckpt=null"], ["--cfg", "job"], ["--config-path=elsewhere", on]):
-        assert train.going_on(arguments) == arguments
+        assert going_on(arguments) == arguments
     for missing in ("last", "nope/last.ckpt"):
         with pytest.raises(InputError, match=f"^ckpt={missing}: there is no such file"):
-            train.going_on([f"ckpt={missing}"])
+            going_on([f"ckpt={missing}"])
 
 
-def test_a_folder_is_taken_once_and_freed_by_what_never_began(configure: Configure, tmp_path: Path) -> None:
-    def taken(*overrides: str) -> AbstractContextManager[Path]:
-        config = configure(*overrides)
-        return train.taken(tmp_path, config, {".hydra/config.yaml": config, train.OVERRIDES: list(overrides)})
+def test_a_folder_is_taken_once_and_freed_by_what_never_began(tmp_path: Path) -> None:
+    def taking(text: str, goes_on: bool = False) -> AbstractContextManager[None]:
+        return taken(tmp_path, {RESOLVED: text, ".hydra/config.yaml": text}, goes_on)
 
-    with pytest.raises(InputError, match="nothing"), taken("seed=6"):
+    def held() -> list[str]:
+        records = (tmp_path / RESOLVED, tmp_path / ".hydra" / "config.yaml")
+        return [path.read_text() for path in records if path.exists()]
+
+    with pytest.raises(InputError, match="nothing"), taking("failed"):
         raise InputError("nothing has begun")
-    with taken("seed=7") as resolved:
-        with pytest.raises(InputError, match="holds a run already"), taken("seed=8"):
+    assert held() == []
+    with taking("first"):
+        assert held() == ["first", "first"]
+        with pytest.raises(InputError, match="holds a run already"), taking("beside"):
             pass
         (tmp_path / "train").mkdir()
-        for written in (resolved, tmp_path / ".hydra" / "config.yaml"):
-            assert OmegaConf.load(written).seed == 7
-        assert OmegaConf.load(tmp_path / train.OVERRIDES) == ["seed=7"]
-    with pytest.raises(InputError, match="holds a run already"), taken("seed=9"):
+    with pytest.raises(InputError, match="holds a run already"), taking("over"):
         pass
-    with pytest.raises(InputError, match="nothing"), taken("ckpt=last.ckpt"):
+    assert held() == ["first", "first"]
+    with pytest.raises(InputError, match="nothing"), taking("failed", goes_on=True):
         raise InputError("nothing was trained")
-    assert OmegaConf.load(tmp_path / train.OVERRIDES) == ["seed=7"]
-    assert OmegaConf.load(resolved).seed == 7
+    assert held() == ["first", "first"]
 
     def fail_later() -> None:
         (tmp_path / "train" / "events").touch()
         raise InputError("something was trained")
 
-    with pytest.raises(InputError, match="something"), taken("ckpt=last.ckpt"):
+    with pytest.raises(InputError, match="something"), taking("second", goes_on=True):
         fail_later()
-    assert OmegaConf.load(tmp_path / train.OVERRIDES) == ["ckpt=last.ckpt"]
+    assert held() == ["second", "second"]
 
 
-def test_a_folder_whose_records_cannot_be_written_stays_free(configure: Configure, tmp_path: Path) -> None:
+def test_a_folder_whose_records_cannot_be_written_stays_free(tmp_path: Path) -> None:
     (tmp_path / "records" / "overrides.yaml").mkdir(parents=True)
-    with pytest.raises(IsADirectoryError), train.taken(tmp_path, configure(), {"records/overrides.yaml": []}):
+    with pytest.raises(IsADirectoryError), taken(tmp_path, {RESOLVED: "", "records/overrides.yaml": ""}, False):
         pass
-    assert not (tmp_path / "resolved.yaml").exists()
+    assert not (tmp_path / RESOLVED).exists()
 
 
 @pytest.mark.slow
