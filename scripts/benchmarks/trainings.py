@@ -118,7 +118,8 @@ def training(size: int, device: torch.device, kind: str, folder: str) -> Step:
         logger=pl.loggers.TensorBoardLogger(folder, name=kind, version=f"{size}"), default_root_dir=Path(folder),
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
-    fitted = ThreadPoolExecutor(1).submit(trainer.fit, module, itertools.cycle(batches))
+    alike = {"initializer": torch.set_num_threads, "initargs": (torch.get_num_threads(),)}  # each thread has its own
+    fitted = ThreadPoolExecutor(1, **alike).submit(trainer.fit, module, itertools.cycle(batches))
 
     def wait() -> None:
         while not turns.held.acquire(timeout=1.0):
