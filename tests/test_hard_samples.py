@@ -90,6 +90,18 @@ def test_three_ranks_name_the_samples_that_one_names(command: Command, tmp_path:
         assert [row["epochs"] for row in one] == [row["epochs"] for row in three]
 
 
+@pytest.mark.slow
+def test_samples_without_ids_are_told_apart_on_two_ranks(command: Command, tmp_path: Path) -> None:
+    result = command(
+        "loss=cross_entropy", "callbacks=[default,hard_samples]", "callbacks.hard_samples.ids=none", "trainer=ddp_cpu",
+        "callbacks.hard_samples.k=400", "trainer.devices=2", "trainer.max_epochs=1", "hydra.run.dir=run",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    names = [row["id"] for row in rows(tmp_path / "run" / "hard" / "val_cross_entropy.csv")]
+    assert len(set(names)) == len(names) == 179, "each of the split"
+    assert {name.split(":")[0] for name in names} == {"rank0", "rank1"}
+
+
 def test_mislabelled_digits_are_among_the_hardest(configure: Configure, tmp_path: Path) -> None:
     wrong = Digits(label_noise=0.02, seed=1)
     wrong.setup()

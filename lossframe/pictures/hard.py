@@ -29,7 +29,8 @@ class HardSamples(Companion):
     lists all samples that ever were, those of most epochs first. Each entry is looked up in what the step returned
     (there, under "frame" if it has that) and in the batch, and left out where it is in neither; scores [N, C] are
     predictions by their highest. `text` may name an entry of strings. A loss without one value a sample is left out.
-    Samples without `ids` are called `BATCH:ROW`; several dataloaders are one list, of `DATALOADER:BATCH:ROW`.
+    Samples without `ids` are called `BATCH:ROW`, `rankR:BATCH:ROW` on several ranks; several dataloaders are one list,
+    of `DATALOADER:BATCH:ROW`.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class HardSamples(Companion):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Keep the batch's hardest samples."""
-        self._add("train", self.monitor(trainer).losses, self._find(outputs, batch), f"{batch_idx}")
+        self._add("train", self.monitor(trainer).losses, self._find(outputs, batch), _place(trainer, batch_idx))
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int,
@@ -63,7 +64,7 @@ class HardSamples(Companion):
     ) -> None:  # fmt: skip
         """Keep the batch's hardest samples."""
         if not trainer.sanity_checking:
-            place = _place(batch_idx, dataloader_idx)
+            place = _place(trainer, batch_idx, dataloader_idx)
             self._add("val", self.monitor(trainer).losses, self._find(outputs, batch), place)
 
     def on_test_batch_end(
@@ -71,7 +72,7 @@ class HardSamples(Companion):
         dataloader_idx: int | None = None,
     ) -> None:  # fmt: skip
         """Keep the batch's hardest samples."""
-        place = _place(batch_idx, dataloader_idx)
+        place = _place(trainer, batch_idx, dataloader_idx)
         self._add("test", self.monitor(trainer).losses, self._find(outputs, batch), place)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -152,9 +153,11 @@ class HardSamples(Companion):
                     writer.add_text(f"hard/{term}", table(listed), step)
 
 
-def _place(batch_idx: int, dataloader_idx: int | None) -> str:
-    """Return what a batch is called, after its dataloader where there are several."""
-    return f"{batch_idx}" if dataloader_idx is None else f"{dataloader_idx}:{batch_idx}"
+def _place(trainer: pl.Trainer, batch_idx: int, dataloader_idx: int | None = None) -> str:
+    """Return what a batch is called, after its rank and its dataloader where there are several."""
+    rank = [] if trainer.world_size == 1 else [f"rank{trainer.global_rank}"]
+    loader = [] if dataloader_idx is None else [f"{dataloader_idx}"]
+    return ":".join([*rank, *loader, f"{batch_idx}"])
 
 
 def draw(rows: list[Row], side: int, class_names: list[str] | None) -> NDArray[np.uint8]:
