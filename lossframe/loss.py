@@ -14,7 +14,7 @@ from lossframe.compilation import Compiled, outside
 from lossframe.errors import InputError, names
 from lossframe.moments import Moments
 from lossframe.options import LossOptions, check_options, is_plain, positional_parameters
-from lossframe.reduction import check_reduction, divide, fraction, reduced, weigh
+from lossframe.reduction import check_reduction, divide, fraction, weigh
 from lossframe.statistics import QUANTILES, Memory, require_finite
 
 __all__ = ["Loss", "LossOptions", "SummaryWriter"]
@@ -293,12 +293,12 @@ class Loss(nn.Module, ABC):
                 self._log(name, value)
 
     def _reduce(self, weighted: Tensor, weight: Tensor | None, counts: Tensor | None) -> Tensor:
-        if self.relational or distributed.world_size() == 1:
-            return reduced(weighted, weight, self.reduction, counts)
         numerator, denominator = fraction(weighted, weight, self.reduction, counts)
-        local = torch.as_tensor(denominator, dtype=numerator.dtype, device=numerator.device)
-        numerator, summed = distributed.total(torch.stack([numerator, local])).unbind()
-        return divide(numerator, 1.0 if self.reduction == "sum" else summed)
+        if not self.relational and distributed.world_size() > 1:
+            local = torch.as_tensor(denominator, dtype=numerator.dtype, device=numerator.device)
+            numerator, summed = distributed.total(torch.stack([numerator, local])).unbind()
+            denominator = 1.0 if self.reduction == "sum" else summed
+        return divide(numerator, denominator)
 
     def _replicated(self) -> bool:
         return self.relational and distributed.world_size() > 1

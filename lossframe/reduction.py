@@ -84,13 +84,6 @@ def divide(numerator: Tensor, denominator: Tensor | float) -> Tensor:
     return torch.where(empty, numerator * 0, numerator / torch.where(empty, 1, denominator))
 
 
-def reduced(weighted: Tensor, weight: Tensor | None, reduction: Reduction, counts: Tensor | None = None) -> Tensor:
-    """Return `divide(*fraction(...))`, in one operation where it is a plain mean."""
-    if reduction == "mean" and weight is None and counts is None and weighted.numel():
-        return weighted.mean()
-    return divide(*fraction(weighted, weight, reduction, counts))
-
-
 def reduce(values: Tensor, weight: Tensor | float | None = None, reduction: Reduction = "mean") -> Tensor:
     """Reduce unreduced losses under weights that are aligned from the left.
 
@@ -105,4 +98,4 @@ def reduce(values: Tensor, weight: Tensor | float | None = None, reduction: Redu
     """
     check_reduction(reduction)
     weighted, aligned = weigh(values, weight)
-    return weighted if reduction == "none" else reduced(weighted, aligned, reduction)
+    return weighted if reduction == "none" else divide(*fraction(weighted, aligned, reduction))
