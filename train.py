@@ -127,10 +127,13 @@ def run(config: DictConfig) -> float | None:
 def other_config() -> list[str]:
     """Return what chose another configuration than that of `conf`, if anything did."""
     hydra_config = HydraConfig.get()
-    main = next(source.path for source in hydra_config.runtime.config_sources if source.provider == "main")
-    if Path(main) == Path(__file__).parent / "conf":
-        return []
-    return [f"--config-path={main}", f"--config-name={hydra_config.job.config_name}"]
+    sources = {source.provider: source.path for source in hydra_config.runtime.config_sources}
+    name, chosen = hydra_config.job.config_name, []
+    if (Path(sources["main"]), name) != (Path(__file__).parent / "conf", "train"):
+        chosen = [f"--config-path={sources['main']}", f"--config-name={name}"]
+    if "command-line" in sources:
+        chosen.append(f"--config-dir={sources['command-line']}")
+    return chosen + [override for override in hydra_config.overrides.hydra if "hydra.searchpath=" in override]
 
 
 def report(folder: Path, tested: Mapping[str, Any], checkpoint: str | None) -> None:
@@ -169,12 +172,12 @@ def explain(error: BaseException) -> str | None:
         chain.append(cause)
     message = None if not isinstance(error, HydraException | OmegaConfBaseException) else str(error)
     for link in chain:
-        if isinstance(link, InputError):
+        if isinstance(link, InputError) or type(link).__name__ == "MisconfigurationException":  # ours, and Lightning's
             message = str(link)
         elif isinstance(link, MissingConfigException) and link.missing_cfg_file:
             group, _, choice = link.missing_cfg_file.rpartition("/")
             known = link.options or configs.choices(group)  # of group=[several], Hydra tells no options
-            message = f"{group}={choice}: wanted one of {names(known)}.{nearest(choice, known)}"
+            message = f"{group or '--config-name'}={choice}: wanted one of {names(known)}.{nearest(choice, known)}"
         elif (
             isinstance(link, OmegaConfBaseException)
             and link.parent_node

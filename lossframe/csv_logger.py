@@ -16,25 +16,42 @@ class ResumableCSVLogger(CSVLogger):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._earlier = Path(self.root_dir) / "metrics.earlier.csv"
-        self._set_aside()
 
-    @rank_zero_only
-    def _set_aside(self) -> None:
-        metrics = Path(self.log_dir) / "metrics.csv"
-        if metrics.exists() and not self._earlier.exists():
-            os.replace(metrics, self._earlier)
+    @property
+    def experiment(self) -> Any:
+        """Return Lightning's writer, which deletes an earlier file when it is made."""
+        if self._experiment is None:
+            self._set_aside()
+        return super().experiment
 
     @rank_zero_only
     def keep(self, written: Mapping[str, int] | None) -> None:
         """Take over the earlier rows, or of each stage (the columns' first part) those up to `written[stage]`."""
+        writer = self.experiment
         if not self._earlier.exists():
             return
         with self._earlier.open(newline="") as file:
             rows = [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
-        writer: Any = self.experiment
         writer.metrics = [row for row in rows if written is None or int(row["step"]) <= written.get(_stage(row), -1)]
         self.save()
         self._earlier.unlink()
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Put the earlier file back if nothing was written."""
+        super().finalize(status)
+        if self._earlier.exists() and not self._metrics.exists():
+            os.replace(self._earlier, self._metrics)
+            self._experiment = None
+
+    @property
+    def _metrics(self) -> Path:
+        return Path(self.log_dir) / "metrics.csv"
+
+    @rank_zero_only
+    def _set_aside(self) -> None:
+        if self._metrics.exists() and not self._earlier.exists():
+            os.replace(self._metrics, self._earlier)
 
 
 def _stage(row: Mapping[str, str]) -> str:

@@ -103,11 +103,11 @@ class Learner(pl.LightningModule):
         self._log_metrics("test")
 
     def configure_optimizers(self) -> Any:
-        """Make the optimiser, and the scheduler if there is one."""
-        optimizer = self.optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
+        """Make the optimiser, and the scheduler if there is one; an `InputError` says which refuses its arguments."""
+        optimizer = _made("optimizer", self.optimizer, [p for p in self.parameters() if p.requires_grad])
         if self.scheduler is None:
             return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": self.scheduler(optimizer)}
+        return {"optimizer": optimizer, "lr_scheduler": _made("scheduler", self.scheduler, optimizer)}
 
     def _evaluate(self, batch: Frame) -> dict[str, Any]:
         frame: dict[str, Any] = self(batch)
@@ -130,3 +130,10 @@ class Learner(pl.LightningModule):
             scalars = result if isinstance(result, dict) else {name: result}
             for key, value in scalars.items():
                 self.log(f"{stage}/{key}", torch.as_tensor(value, dtype=torch.float32), logger=False, prog_bar=True)
+
+
+def _made(what: str, make: Callable[[Any], Any], of: Any) -> Any:
+    try:
+        return make(of)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what}: {error}") from error

@@ -20,6 +20,7 @@ from lossframe import InputError
 from lossframe.run_folder import OVERRIDES, RESOLVED, going_on, taken
 
 Configure = Callable[..., DictConfig]
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def rows(run: Path) -> list[dict[str, str]]:
@@ -60,50 +61,99 @@ def test_going_on_gives_what_the_run_was_given(tmp_path: Path) -> None:
     assert going_on(["-p", "seed", "seed=8", on])[:4] == ["-p", "seed", "seed=8", given[1]], "a flag's is no key"
     quoted = going_on([f"ckpt='{checkpoint}'"])
     assert quoted[0] == "seed=7"
-    for arguments in (["seed=1"], [""], ["ckpt=null"], ["--cfg", "job"], ["--config-path=elsewhere", on]):
+    for arguments in (["seed=1"], [""], ["ckpt=null"], ["--cfg", "job"], ["--config-dir=elsewhere", on]):
         assert going_on(arguments) == arguments
+    (tmp_path / OVERRIDES).write_text(yaml.safe_dump(["--config-name=mine", *given]))
+    assert going_on([on]) == ["--config-name=mine", *given[:-1], f"hydra.run.dir='{tmp_path}'", on]
     for missing in ("last", "nope/last.ckpt"):
         with pytest.raises(InputError, match=f"^ckpt={missing}: there is no such file"):
             going_on([f"ckpt={missing}"])
 
 
-def test_a_folder_is_taken_once_and_freed_by_what_never_began(tmp_path: Path) -> None:
-    def taking(text: str, goes_on: bool = False) -> AbstractContextManager[None]:
-        return taken(tmp_path, {RESOLVED: text, ".hydra/config.yaml": text}, goes_on)
+@pytest.mark.parametrize("damaged", [b"", b"null", b"- [1", b"- 1", b"seed=1", b"{seed: 1}", b"\xff\xfe"])
+def test_damaged_overrides_are_named(tmp_path: Path, damaged: bytes) -> None:
+    checkpoint = tmp_path / "checkpoints" / "last.ckpt"
+    checkpoint.parent.mkdir()
+    checkpoint.touch()
+    (tmp_path / OVERRIDES).write_bytes(damaged)
+    with pytest.raises(InputError, match=r"overrides\.yaml is damaged: wanted .* mend it, or delete it"):
+        going_on([f"ckpt={checkpoint}"])
 
-    def held() -> list[str]:
-        records = (tmp_path / RESOLVED, tmp_path / ".hydra" / "config.yaml")
-        return [path.read_text() for path in records if path.exists()]
 
-    with pytest.raises(InputError, match="nothing"), taking("failed"):
-        raise InputError("nothing has begun")
-    assert held() == []
-    with taking("first"):
-        assert held() == ["first", "first"]
-        with pytest.raises(InputError, match="holds a run already"), taking("beside"):
-            pass
-        (tmp_path / "train").mkdir()
-    with pytest.raises(InputError, match="holds a run already"), taking("over"):
+def taking(folder: Path, text: str, goes_on: bool = False) -> AbstractContextManager[None]:
+    return taken(folder, {RESOLVED: text, ".hydra/config.yaml": text}, goes_on)
+
+
+def held(folder: Path) -> list[str]:
+    records = (folder / RESOLVED, folder / ".hydra" / "config.yaml")
+    return [path.read_text() for path in records if path.exists()]
+
+
+@pytest.mark.parametrize("end", [InputError, KeyboardInterrupt])
+def test_a_folder_is_as_it_was_after_what_trained_nothing(tmp_path: Path, end: type[BaseException]) -> None:
+    with pytest.raises(end, match="nothing"), taking(tmp_path, "failed"):
+        raise end("nothing has begun")
+    assert held(tmp_path) == []
+    metrics, checkpoint = tmp_path / "csv" / "metrics.csv", tmp_path / "checkpoints" / "last.ckpt"
+    with taking(tmp_path, "first"):
+        assert held(tmp_path) == ["first", "first"]
+        for path in (metrics, checkpoint):
+            path.parent.mkdir()
+            path.touch()
+    with pytest.raises(InputError, match="holds a run already"), taking(tmp_path, "over"):
         pass
-    assert held() == ["first", "first"]
-    with pytest.raises(InputError, match="nothing"), taking("failed", goes_on=True):
-        raise InputError("nothing was trained")
-    assert held() == ["first", "first"]
 
-    def fail_later() -> None:
-        (tmp_path / "train" / "events").touch()
-        raise InputError("something was trained")
+    def fail(begun: bool) -> None:
+        metrics.unlink(missing_ok=True)
+        if begun:
+            checkpoint.write_text("other weights")
+        raise end("something failed")
 
-    with pytest.raises(InputError, match="something"), taking("second", goes_on=True):
-        fail_later()
-    assert held() == ["second", "second"]
+    with pytest.raises(end, match="failed"), taking(tmp_path, "second", goes_on=True):
+        fail(begun=False)
+    assert held(tmp_path) == ["first", "first"]
+    with pytest.raises(end, match="failed"), taking(tmp_path, "third", goes_on=True):
+        fail(begun=True)
+    assert held(tmp_path) == ["third", "third"]
+
+
+def test_a_folder_is_held_until_its_process_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    holding = "import sys, time, pathlib; from lossframe.run_folder import taken\n"
+    holding += "with taken(pathlib.Path(sys.argv[1]), {'resolved.yaml': 'killed'}, False): print(); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-uc", holding, tmp_path], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        monkeypatch.setattr("lossframe.run_folder._PATIENCE", 0.0)
+        for goes_on in (False, True):
+            with pytest.raises(InputError, match="another process trains there"), taking(tmp_path, "beside", goes_on):
+                pass
+        process.kill()
+    assert (tmp_path / RESOLVED).read_text() == "killed"
+    with taking(tmp_path, "again"):
+        assert held(tmp_path) == ["again", "again"]
 
 
 def test_a_folder_whose_records_cannot_be_written_stays_free(tmp_path: Path) -> None:
     (tmp_path / "records" / "overrides.yaml").mkdir(parents=True)
     with pytest.raises(IsADirectoryError), taken(tmp_path, {RESOLVED: "", "records/overrides.yaml": ""}, False):
         pass
-    assert not (tmp_path / RESOLVED).exists()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["overrides.yaml", "records"]
+
+
+@pytest.mark.slow
+def test_a_resume_that_cannot_begin_leaves_the_run_as_it_is(command: Command, tmp_path: Path) -> None:
+    def contents() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != "train.log"}
+
+    run = tmp_path / "run"
+    assert command("trainer.max_epochs=1", "hydra.run.dir=run").returncode == 0
+    before = contents()
+    assert {path.name for path in before} >= {RESOLVED, OVERRIDES, "hydra.yaml", "metrics.csv", "last.ckpt"}
+    for wrong in ("optimizer.lr=-1", "data.batch_size=0"):
+        assert command("ckpt=run/checkpoints/last.ckpt", "trainer.max_epochs=2", wrong).returncode == 1
+        assert contents() == before, wrong
+    assert command("ckpt=run/checkpoints/last.ckpt", "trainer.max_epochs=2").returncode == 0
+    assert len(rows(run)) > before[run / "csv" / "metrics.csv"].count(b"\n") - 1
 
 
 @pytest.mark.slow

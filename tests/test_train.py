@@ -113,6 +113,7 @@ def test_default_run_separates_the_digits(configure: Configure, tmp_path: Path) 
         (["weights.nope=1"], "'triplet'", "weights.nope"),
         (["inputs.triplet.lables=labels"], "'labels'", "inputs.triplet.lables"),
         (["inputs.triplet.labels=nope"], "reads 'nope'", "'labels'"),
+        (["--config-name=nope"], "'train'", "--config-name=nope"),
     ],
 )
 def test_bad_input_ends_in_one_line(command: Command, arguments: list[str], wanted: str, found: str) -> None:
@@ -138,6 +139,9 @@ def test_bad_input_ends_in_one_line(command: Command, arguments: list[str], want
         (["trainer.max_epochs=all"], "wanted a number", "trainer.max_epochs=all"),
         (["weights.triplet=heavy"], "a finite number", "weights.triplet=heavy"),
         (["seed=-1"], "from 0 to", "seed=-1"),
+        (["optimizer.lr=-1"], "optimizer: ", "learning rate: -1"),
+        (["scheduler=cosine", "+scheduler.nope=1"], "scheduler: ", "'nope'"),
+        (["trainer.limit_train_batches=-3"], "[0.0, 1.0]", "limit_train_batches"),
     ],
 )
 def test_what_is_wrong_is_explained_in_one_line(
