@@ -29,7 +29,7 @@ class HardSamples(Companion):
     lists all samples that ever were, those of most epochs first. Each entry is looked up in what the step returned
     (there, under "frame" if it has that) and in the batch, and left out where it is in neither; scores [N, C] are
     predictions by their highest. `text` may name an entry of strings. A loss without one value a sample is left out.
-    Samples without `ids` are called `BATCH:ROW`, with `rankR:` and then `DATALOADER:` before it where there are several;
+    Samples without `ids` are called `BATCH:ROW`, `rankR:` and `DATALOADER:` before it where there are several;
     several dataloaders are one list.
     """
 
