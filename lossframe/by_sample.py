@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossframe import batch
+from lossframe.inputs import size, tensors
 
 
 class BySample:
@@ -31,8 +31,8 @@ def sums(inputs: dict[str, Any]) -> Tensor | None:
     """Return the sum `[N]` of each sample's floating inputs, which is finite where they are; None without any."""
     found = [
         tensor.detach().flatten(1).sum(1) if tensor.ndim > 1 else tensor.detach()
-        for tensor in batch.tensors(inputs)
-        if tensor.is_floating_point() and len(tensor) == batch.size(inputs)
+        for tensor in tensors(inputs)
+        if tensor.is_floating_point() and len(tensor) == size(inputs)
     ]
     return torch.stack(found).sum(0) if found else None
 

@@ -48,7 +48,8 @@ def floating(**tensors: Tensor) -> None:
     """Require a floating dtype."""
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
-            raise InputError(f"wanted a floating {name}, found {tensor.dtype}; convert it with .float()")
+            remedy = "take its .real part or .abs()" if tensor.is_complex() else "convert it with .float()"
+            raise InputError(f"wanted a floating {name}, found {tensor.dtype}; {remedy}")
 
 
 def integral(**tensors: Tensor) -> None:
@@ -143,6 +144,9 @@ def class_scores(target: Tensor, **scores: Tensor) -> None:
     ((name, given),) = scores.items()
     dimensions("[N, C, ...]", 2, None, **scores)
     floating(**scores)
+    if given.shape[1] < 2:
+        binary = "BinaryCrossEntropyLoss or BinaryFocalLoss read one score per yes or no"
+        raise InputError(f"wanted at least 2 classes on dim 1, found {name} {list(given.shape)}; {binary}")
     if target.is_floating_point():
         wanted, fits = "probabilities", [list(given.shape)]
     else:
@@ -157,8 +161,10 @@ def class_scores(target: Tensor, **scores: Tensor) -> None:
 
 
 def elementwise(target: Tensor, **scores: Tensor) -> None:
-    """Require floating scores, and a target of their shape."""
+    """Require floating scores, and a real target of their shape."""
     floating(**scores)
+    if target.is_complex():
+        raise InputError(f"wanted a real target, found {target.dtype}; take its .real part or .abs()")
     same_shape(**scores, target=target)
 
 
@@ -207,7 +213,7 @@ def class_numbers(**parameters: float | Sequence[float] | Tensor | None) -> Tens
     ((name, value),) = parameters.items()
     if value is None:
         return None
-    numbers = torch.as_tensor(value, dtype=torch.float64)
+    numbers = torch.as_tensor(value, dtype=torch.float64).detach().clone()
     if numbers.ndim > 1 or not bool(((numbers >= 0) & numbers.isfinite()).all()):
         raise InputError(f"wanted {name} a number or one per class, finite and >= 0, found {value!r}")
     return numbers

@@ -8,13 +8,14 @@ from typing import Any, ClassVar, Protocol, Self, Unpack
 import torch
 from torch import Tensor, nn
 
-from lossframe import batch, by_sample, checks, distributed
+from lossframe import by_sample, checks, distributed, masking
+from lossframe import inputs as of_call
 from lossframe.by_sample import BySample
 from lossframe.compilation import Compiled, outside
-from lossframe.errors import InputError, names
+from lossframe.errors import InputError
 from lossframe.moments import Moments
 from lossframe.options import LossOptions, check_options, is_plain, positional_parameters
-from lossframe.reduction import check_reduction, divide, fraction, weigh
+from lossframe.reduction import align, check_reduction, divide, fraction, weigh
 from lossframe.statistics import QUANTILES, Memory, require_finite
 
 __all__ = ["Loss", "LossOptions", "SummaryWriter"]
@@ -45,6 +46,16 @@ class Loss(nn.Module, ABC):
     optional: ClassVar[frozenset[str]] = frozenset()
     relational: bool = False
     """Whether a value depends on other samples of the batch: then ranks gather their inputs first."""
+    core_dims: tuple[int, ...] | None = None
+    """The dims of every floating input that one value reads as a whole; the other dims are those of the values.
+
+    `()` is elementwise; `(1,)` has classes on dim 1. A left-out value's entries then get a gradient of exactly 0 and
+    may hold NaN. None (the default) promises nothing: only NaN in samples none of whose values count is kept out.
+    """
+    per_sample: bool = True
+    """Whether the rows of the values of a relational loss are the batch's samples."""
+    class_inputs: ClassVar[frozenset[str]] = frozenset()
+    """The inputs that name classes: integers of any dtype, or bool for the classes 0 and 1."""
     default_weight: ClassVar[float] = 1.0
     """The weight in an objective that gives none."""
     shows_misfits: ClassVar[bool] = False
@@ -78,6 +89,7 @@ class Loss(nn.Module, ABC):
         self.memory = Memory()
         self.log_quantiles = options.get("log_quantiles", False)
         self._calls = 0
+        self._in_formula = False
 
     @abstractmethod
     def loss(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -102,14 +114,17 @@ class Loss(nn.Module, ABC):
     def update(self, *args: Any, **inputs: Any) -> None:
         """Update the loss's own state from the whole batch; called after `loss`, in training mode only."""
 
-    def forward(self, *args: Any, weight: Tensor | float | None = None, **kwargs: Any) -> Tensor:
+    def forward(self, *args: Any, weight: Any = None, **kwargs: Any) -> Tensor:
         """Return the reduced loss of the whole batch of all ranks, and remember its values."""
         if torch.compiler.is_dynamo_compiling():
             return outside(self, "forward", *args, weight=weight, **kwargs)  # type: ignore[no-any-return]
         try:
-            inputs = self._bind(args, kwargs)
-            leaves = batch.leaves(inputs.values())
-            inputs, readable = batch.prepared(inputs, leaves), self._may_read_values(leaves)
+            inputs = of_call.bind(self.reads, self.optional, args, kwargs)
+            leaves = of_call.leaves(inputs.values())
+            of_call.refuse_vmap(leaves)
+            weight = of_call.weight_as_tensor(weight, leaves)
+            inputs = of_call.converted(inputs, leaves, self.class_inputs)
+            readable = self._may_read_values(leaves)
             device = leaves[0].device.type if leaves else "cpu"
             if not torch.is_autocast_enabled(device):
                 return self._evaluate(inputs, weight, readable)
@@ -193,19 +208,9 @@ class Loss(nn.Module, ABC):
         state_dict.setdefault(f"{prefix}_extra_state", {})
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        if len(args) > len(self.reads):
-            raise InputError(f"reads {names(self.reads)}, but {len(args)} positional inputs were given")
-        inputs = dict(zip(self.reads, args, strict=False)) | kwargs
-        missing = [name for name in self.reads if name not in inputs and name not in self.optional]
-        unknown = [name for name in inputs if name not in self.reads]
-        if missing or unknown or len(inputs) < len(args) + len(kwargs):
-            raise InputError(f"reads {names(self.reads)}; it was given {names([*self.reads[: len(args)], *kwargs])}")
-        return inputs
-
     def _log(self, name: str, value: Tensor | float) -> None:
         value = torch.as_tensor(value).detach().clone()  # a parameter, say, goes on changing
-        self.memory.push(name, value, replicated=self._replicated())
+        self.memory.push(name, value, replicated=self._in_formula and self._replicated())
 
     def _evaluate(self, inputs: dict[str, Any], weight: Tensor | float | None, readable: bool) -> Tensor:
         keep: Tensor | None = None
@@ -213,44 +218,66 @@ class Loss(nn.Module, ABC):
         if self.relational:
             inputs, weight, own = self._whole(inputs, weight)
         self.check(**inputs)
-        if readable and not self.shows_misfits:
-            self.check_values(**inputs)
         if self.relational and isinstance(weight, Tensor) and weight.ndim:
-            inputs, weight, keep = batch.leave_out(inputs, weight)
+            inputs, weight, keep = of_call.leave_out(inputs, weight)
         counts = self.counts(**inputs)
-        shield = batch.Shield() if self._leaves_out(counts, weight) else None
+        if readable and not self.shows_misfits:
+            self._check_values(inputs, weight, counts)
+        shield = masking.Shield(self.core_dims) if self._leaves_out(counts, weight) else None
         values = self._values(inputs if shield is None else shield.before(inputs))
         if keep is not None and isinstance(weight, Tensor):
-            weight = batch.weight_of_values(values, weight)
+            weight = masking.weight_of_values(values, weight, self.per_sample)
         if self.training:
             self.update(**inputs)
-        weighted, aligned = weigh(batch.counted(values, counts), weight)
-        mask = batch.mask(aligned, counts)
+        aligned = None if weight is None else align(weight, values)
+        mask = masking.counted(aligned, counts)
+        weighted = weigh(values, aligned, mask)
         if shield is not None:
             shield.cover(mask, values.shape)
-        result = weighted
-        if self.reduction != "none":
-            carried = self.carried_weight(**inputs) if self.reduction == "weighted_mean" else None
-            result = self._reduce(weighted, batch.product(aligned, carried), counts)
+        result = self._reduced(weighted, aligned, counts, inputs, keep)
         if readable and self.shows_misfits and not math.isfinite((result.sum() if result.ndim else result).item()):
-            self.check_values(**inputs)
+            self._check_values(inputs, weight, counts)
         if self.record or self.by_sample is not None:
-            self._remember(inputs, batch.elementary(weighted.detach(), counts), mask, keep, own)
+            self._remember(inputs, masking.elementary(weighted.detach(), counts), mask, keep, own)
         return result
 
     def _whole(
         self, inputs: dict[str, Any], weight: Tensor | float | None
     ) -> tuple[dict[str, Any], Tensor | float | None, slice | None]:
         """Return what a relational loss sees: the batch of all ranks and its weights, and which part is this rank's."""
-        if isinstance(weight, Tensor) and weight.ndim:
-            weight = batch.weight_of_samples(inputs, weight)
+        weight = of_call.weight_of_samples(inputs, weight)
         if self.by_sample is not None:
             self.by_sample.inputs = by_sample.sums(inputs)
-        return batch.gather(inputs, weight) if self._replicated() else (inputs, weight, None)
+        return of_call.gather(inputs, weight) if self._replicated() else (inputs, weight, None)
+
+    def _check_values(self, inputs: dict[str, Any], weight: Tensor | float | None, counts: Tensor | None) -> None:
+        """Raise an `InputError` unless the values fit that count."""
+        try:
+            self.check_values(**inputs)
+        except InputError:
+            if not self._leaves_out(counts, weight):
+                raise
+            self.check_values(**masking.filled(inputs, weight, counts, self.core_dims))
 
     def _leaves_out(self, counts: Tensor | None, weight: Tensor | float | None) -> bool:
         """Return whether some values may not count, so that their inputs must not get a gradient."""
-        return not self.relational and (counts is not None or (isinstance(weight, Tensor) and weight.ndim > 0))
+        return not self.relational and (counts is not None or isinstance(weight, Tensor) or weight == 0)
+
+    def _reduced(
+        self,
+        weighted: Tensor,
+        weight: Tensor | None,
+        counts: Tensor | None,
+        inputs: dict[str, Any],
+        keep: Tensor | None,
+    ) -> Tensor:
+        """Return the loss; a relational loss's values, and their number, are again those of all samples."""
+        if keep is not None and self.per_sample and weighted.ndim and self.reduction in ("none", "batch_mean"):
+            weighted = masking.restored(weighted, keep)
+        if self.reduction == "none":
+            return weighted
+        carried = self.carried_weight(**inputs) if self.reduction == "weighted_mean" else None
+        return self._reduce(weighted, masking.product(weight, carried), counts)
 
     def _remember(
         self, inputs: dict[str, Any], values: Tensor, mask: Tensor | None, keep: Tensor | None, own: slice | None
@@ -259,21 +286,43 @@ class Loss(nn.Module, ABC):
             alone = values.clone() if self.reduction == "none" else values  # not what the caller may change
             self.memory.push("loss", alone, mask, self._replicated())
         if self.by_sample is not None:
-            means = by_sample.means(values, mask, keep, batch.size(inputs))
+            means = by_sample.means(values, mask, keep, of_call.size(inputs)) if self.per_sample else None
             mine = means if means is None or own is None else means[own]
             self.by_sample.values = values.sum() if mine is None else mine
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """Register a buffer in float32 or better, whatever the default dtype is."""
+        super().register_buffer(name, None if tensor is None else of_call.at_least_float32(tensor), persistent)
+
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """Register a parameter in float32 or better, whatever the default dtype is."""
+        if param is not None:
+            param.data = of_call.at_least_float32(param.data)
+        super().register_parameter(name, param)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         """Follow a module to another device, and never to half precision: losses are evaluated in float32."""
 
         def careful(tensor: Tensor) -> Tensor:
             moved: Tensor = fn(tensor)
-            return tensor.to(moved.device) if batch.is_rounded(tensor, moved) else moved
+            return tensor.to(moved.device) if of_call.is_narrow(moved) and not of_call.is_narrow(tensor) else moved
 
         super()._apply(careful, recurse)
         return self
 
     def _values(self, inputs: dict[str, Any]) -> Tensor:
+        self._in_formula = True
+        try:
+            values = self._formula(inputs)
+        finally:
+            self._in_formula = False
+        if not isinstance(values, Tensor):
+            raise InputError(f"wanted a tensor of values from loss(...), found {type(values).__name__}")
+        state = (*self.parameters(), *self.buffers()) if values.is_leaf or values._is_view() else ()
+        # what the caller, the optimiser or `update` changes later must not change what is recorded
+        return values.clone() if of_call.shares_memory(values, [*of_call.leaves(inputs.values()), *state]) else values
+
+    def _formula(self, inputs: dict[str, Any]) -> Tensor:
         if self._compiled is not None:
             return self._computed(self._compiled, inputs)
         if not self._replicated():
@@ -294,11 +343,16 @@ class Loss(nn.Module, ABC):
 
     def _reduce(self, weighted: Tensor, weight: Tensor | None, counts: Tensor | None) -> Tensor:
         numerator, denominator = fraction(weighted, weight, self.reduction, counts)
-        if not self.relational and distributed.world_size() > 1:
+        shared = not self.relational and distributed.world_size() > 1
+        if shared:
             local = torch.as_tensor(denominator, dtype=numerator.dtype, device=numerator.device)
             numerator, summed = distributed.total(torch.stack([numerator, local])).unbind()
             denominator = 1.0 if self.reduction == "sum" else summed
-        return divide(numerator, denominator)
+        result = divide(numerator, denominator)
+        if result.is_cpu and math.isinf(result.item()):  # the sum overflows, perhaps the mean does not
+            parts = divide(weighted, denominator).sum()
+            result = distributed.total(parts) if shared else parts
+        return result
 
     def _replicated(self) -> bool:
         return self.relational and distributed.world_size() > 1

@@ -45,6 +45,8 @@ class NativeLoss(Loss):
             self.native = copy.copy(loss)
             self.native.reduction = "none"  # type: ignore[attr-defined]
             self.relational = False
+        if self.elementwise:
+            self.core_dims = ()
 
     def check(self, prediction: Any, target: Any) -> None:
         """Require equal shapes for an elementwise criterion; of others, refuse what would only be broadcast."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lossframe import distributed
 from lossframe.compilation import outside
 from lossframe.errors import InputError, names, nearest
+from lossframe.inputs import leaves
 from lossframe.loss import Loss
 from lossframe.moments import Moments
 from lossframe.penalty import Penalty
@@ -75,10 +76,20 @@ class Objective(nn.Module):
     def terms(self, frame: Frame, penalties: bool = True) -> dict[str, Tensor]:
         """Return the weighted value of each term, in order; `penalties=False` leaves out those on parameters."""
         return {
-            name: self.weights[name] * loss(**self._inputs(name, loss, frame))
+            name: self._weighted(name, loss, self._inputs(name, loss, frame))
             for name, loss in self.named_losses()
             if penalties or not isinstance(loss, Penalty)
         }
+
+    def _weighted(self, name: str, loss: Loss, inputs: dict[str, Any]) -> Tensor:
+        """Return the weighted value of a term; of weight 0 exactly 0, with a gradient of 0, whatever its value is."""
+        if self.weights[name]:
+            return self.weights[name] * loss(**inputs)
+        with torch.no_grad():
+            value = loss(**inputs)
+        # a head that only this term reads still takes part in backward, as data parallelism wants
+        reached = [t for t in (*leaves(inputs.values()), *loss.parameters()) if t.requires_grad]
+        return torch.stack([torch.zeros_like(value), *(t.reshape(-1)[:0].sum().to(value.dtype) for t in reached)]).sum()
 
     def forward(self, frame: Frame) -> Tensor:
         """Return the weighted sum of all terms, a scalar."""

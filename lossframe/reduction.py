@@ -14,9 +14,8 @@ REDUCTIONS: tuple[str, ...] = get_args(Reduction)
 def check_reduction(reduction: str) -> None:
     """Raise an `InputError` unless `reduction` is one of the five."""
     if reduction not in REDUCTIONS:
-        raise InputError(
-            f"reduction {reduction!r} is unknown; it is one of {names(REDUCTIONS)}.{nearest(reduction, REDUCTIONS)}"
-        )
+        meant = nearest("none" if reduction is None else str(reduction), REDUCTIONS)
+        raise InputError(f"reduction {reduction!r} is unknown; it is one of {names(REDUCTIONS)}.{meant}")
 
 
 def align(weight: Tensor | float, values: Tensor) -> Tensor:
@@ -44,12 +43,10 @@ def align(weight: Tensor | float, values: Tensor) -> Tensor:
     return aligned.reshape(*aligned.shape, *([1] * (values.ndim - aligned.ndim))) if aligned.ndim else aligned
 
 
-def weigh(values: Tensor, weight: Tensor | float | None) -> tuple[Tensor, Tensor | None]:
-    """Return `w v`, exactly zero wherever `w` is zero, and the aligned weight (`None` if there is none)."""
-    if weight is None:
-        return values, None
-    aligned = align(weight, values)
-    return torch.where(aligned != 0, aligned * values, 0), aligned
+def weigh(values: Tensor, weight: Tensor | None, mask: Tensor | None) -> Tensor:
+    """Return `w v` of an aligned weight, exactly zero outside of the mask, where values may be NaN or infinite."""
+    values = values if mask is None else torch.where(mask, values, 0)
+    return values if weight is None else weight * values
 
 
 def fraction(
@@ -97,5 +94,6 @@ def reduce(values: Tensor, weight: Tensor | float | None = None, reduction: Redu
     tensor(3.5000)
     """
     check_reduction(reduction)
-    weighted, aligned = weigh(values, weight)
+    aligned = None if weight is None else align(weight, values)
+    weighted = weigh(values, aligned, None if aligned is None else aligned != 0)
     return weighted if reduction == "none" else divide(*fraction(weighted, aligned, reduction))

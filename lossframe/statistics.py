@@ -76,10 +76,12 @@ class Record:
             return None
         if self.histogram is None:
             self.histogram = torch.zeros(histogram.SIZE, dtype=torch.int64, device=device)
-        self.histogram = self.histogram.to(device)
+        self.histogram = _updatable(self.histogram.to(device))
         return self.histogram
 
 
+@torch.inference_mode(False)  # a state made in inference mode could not be updated outside of it
+@torch.no_grad()
 def fold(records: Iterable[Record]) -> None:
     """Compute the states of the values that wait, at once for all records that hold equally many."""
     alike: dict[Any, list[tuple[Record, list[Tensor], Tensor | None]]] = defaultdict(list)
@@ -204,6 +206,7 @@ class Statistics(Metric):
     def update(self, values: Tensor, mask: Tensor | None = None) -> None:
         """Take in values of any shape, those under the mask if there is one."""
         counted = None if mask is None else _mask_like(values, mask)
+        self.histogram = _updatable(self.histogram)
         new = moments(values.detach().reshape(-1), counted, self.histogram if self.quantiles else None)
         self.moments = merge(torch.stack([self.moments, new]))
 
@@ -231,6 +234,11 @@ def require_finite(term: str, name: str, moments: Moments) -> None:
             f"{what}: {moments.nonfinite:.0f} of {moments.count:.0f} values were not finite since the last reading; "
             "wanted finite values only. Look at its inputs, the learning rate and the precision"
         )
+
+
+def _updatable(tensor: Tensor) -> Tensor:
+    """Return a tensor that can be updated in place: not one that was made in inference mode."""
+    return tensor.clone() if tensor.is_inference() else tensor
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from lossframe.batch import leaves
 from lossframe.errors import InputError
+from lossframe.inputs import leaves
 from lossframe.sources import weights
 
 _TOLD = ("num_graphs", "batch_size")

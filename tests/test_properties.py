@@ -137,6 +137,9 @@ def test_reductions_are_what_they_say(loss_class: type[Loss], weighted: bool) ->
     found = {name: criterion(**inputs, weight=w if weighted else None) for name, criterion in made.items()}
     kept = change(inputs, lambda t: t[w != 0]) if loss_class.relational and weighted else inputs
     criterion, values = row.make(loss_class), found.pop("none")
+    if loss_class.relational and values.ndim:
+        assert (values[w == 0] == 0).all()
+        values = values[w != 0]
     counts, carried = criterion.counts(**kept), criterion.carried_weight(**kept)
     w = w[w != 0] if loss_class.relational else w
     w = w.reshape(-1, *[1] * (values.ndim - 1)).expand_as(values) if values.ndim else torch.ones(())
@@ -145,7 +148,7 @@ def test_reductions_are_what_they_say(loss_class: type[Loss], weighted: bool) ->
         "mean": (counts * (w != 0)).sum(),
         "sum": torch.ones(()),
         "weighted_mean": (counts * w * (1 if carried is None else carried)).sum(),
-        "batch_mean": torch.tensor(float(len(values) if values.ndim else 1)),
+        "batch_mean": torch.tensor(float(N if values.ndim else 1)),
     }
     wanted = {name: values.sum() / denominator for name, denominator in denominators.items()}
     assert_close((values, found), (values, wanted))
@@ -159,7 +162,8 @@ def test_statistics_are_those_of_the_values(loss_class: type[Loss]) -> None:
         inputs, weight = batch(loss_class, n, seed=call), weights(loss_class, n)
         values = criterion(**inputs, weight=weight).detach()
         seen = change(inputs, lambda t, kept=weight != 0: t[kept]) if loss_class.relational else inputs
-        weight = weight[weight != 0] if loss_class.relational else weight
+        if loss_class.relational:
+            values, weight = values[weight != 0] if values.ndim else values, weight[weight != 0]
         counts = criterion.counts(**seen)
         counts = torch.ones_like(values) if counts is None else counts.expand_as(values)
         weight = weight.reshape(-1, *[1] * (values.ndim - 1)) if values.ndim else torch.ones(())

@@ -80,6 +80,11 @@ def _with_gradient(tensor: Tensor) -> Tensor:
 
 def _exchange_shapes(tensors: list[Tensor]) -> tuple[list[list[tuple[int, ...]]], list[bool]]:
     """Return the shapes of all ranks' tensors, and which of them need a gradient on any rank."""
+    for tensor in tensors:
+        if tensor.dtype not in _DTYPES or tensor.ndim > _MAX_DIMS:
+            known = ", ".join(map(str, _DTYPES))
+            found = f"{tensor.dtype} {list(tensor.shape)}"
+            raise InputError(f"wanted tensors of at most {_MAX_DIMS} dims of {known} to gather, found {found}")
     header = torch.full((len(tensors), _MAX_DIMS + 3), -1, dtype=torch.int64)
     for row, tensor in zip(header, tensors, strict=True):
         row[0], row[1] = tensor.ndim, _DTYPES.index(tensor.dtype)
@@ -106,7 +111,10 @@ _DTYPES = [
 
 
 def _as_bytes(tensor: Tensor) -> Tensor:
-    return tensor.contiguous().reshape(-1).view(torch.uint8)
+    flat = tensor.reshape(-1)
+    if flat.stride(0) != 1:  # as of a single row of a column, which torch calls contiguous
+        flat = torch.empty(flat.shape, dtype=flat.dtype, device=flat.device).copy_(flat)
+    return flat.view(torch.uint8)
 
 
 def _byte_size(shape: tuple[int, ...], like: Tensor) -> int:

@@ -15,6 +15,8 @@ from lossframe.loss import Loss, LossOptions
 class BinaryClassification(Loss):
     """Abstract base of the losses on one logit per yes or no, of any shape; soft targets are allowed."""
 
+    core_dims = ()
+
     def check(self, logits: Tensor, target: Tensor) -> None:
         """Require floating logits, and a target of their shape."""
         checks.elementwise(target, logits=logits)
@@ -83,6 +85,8 @@ class LogLoss(Loss):
     >>> LogLoss()(torch.tensor([0.5, 0.9]), torch.tensor([1, 0]))
     tensor(1.4979)
     """
+
+    core_dims = ()
 
     def __init__(self, eps: float = 1e-7, **options: Unpack[LossOptions]) -> None:
         super().__init__(**options)

@@ -29,6 +29,7 @@ class CenterLoss(Loss):
     """
 
     relational = True
+    class_inputs = frozenset(["labels"])
     centers: Tensor
 
     def __init__(self, num_classes: int, num_features: int, alpha: float = 0.5, **options: Unpack[LossOptions]) -> None:

@@ -16,6 +16,9 @@ from lossframe.loss import Loss, LossOptions
 class Classification(Loss):
     """Abstract base of the losses on one score per class, `[N, C, ...]`."""
 
+    core_dims: tuple[int, ...] | None = (1,)
+    class_inputs = frozenset(["target"])
+
     def check(self, logits: Tensor, target: Tensor) -> None:
         """Require floating logits `[N, C, ...]`; indices `[N, ...]` or probabilities `[N, C, ...]` as target."""
         checks.class_scores(target, logits=logits)
@@ -123,6 +126,9 @@ class CategoricalCrossEntropyLoss(Loss):
     >>> CategoricalCrossEntropyLoss()(probabilities, torch.tensor([0, 1]))
     tensor(0.4581)
     """
+
+    core_dims = (1,)
+    class_inputs = frozenset(["target"])
 
     def __init__(self, eps: float = 1e-7, normalize: bool = False, **options: Unpack[LossOptions]) -> None:
         super().__init__(**options)

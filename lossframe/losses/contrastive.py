@@ -56,6 +56,8 @@ class PairContrastiveLoss(Loss):
     tensor(0.1250)
     """
 
+    core_dims = ()
+
     def __init__(self, margin: float = 1.0, **options: Unpack[LossOptions]) -> None:
         super().__init__(**options)
         self.margin = checks.positive(margin=margin)

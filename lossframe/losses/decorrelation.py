@@ -63,6 +63,7 @@ class DeCovLoss(Loss):
     """
 
     relational = True
+    per_sample = False
 
     def check(self, features: Tensor) -> None:
         """Require floating features `[N, ...]`."""

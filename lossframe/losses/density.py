@@ -31,6 +31,8 @@ class DiscretizedLogisticMixtureLoss(Loss):
     tensor(6.2344)
     """
 
+    core_dims = (1, 2, 3)
+
     def __init__(self, num_mixtures: int, **options: Unpack[LossOptions]) -> None:
         super().__init__(**options)
         self.num_mixtures = checks.at_least(1, num_mixtures=num_mixtures)

@@ -15,6 +15,7 @@ class MetricLearning(Loss):
     """Abstract base of the losses on embeddings and labels."""
 
     relational = True
+    class_inputs = frozenset(["labels"])
 
     def check(self, embeddings: Tensor, labels: Tensor) -> None:
         """Require `[N, D]` floating embeddings and `[N]` or `[N, 1]` integer labels."""

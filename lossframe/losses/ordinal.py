@@ -24,6 +24,8 @@ class Ordinal(Loss):
     """
 
     relational = True
+    per_sample = False
+    class_inputs = frozenset(["target"])
 
     def __init__(
         self, num_classes: int, power: float = 1.0, eps: float = 1e-15, **options: Unpack[LossOptions]

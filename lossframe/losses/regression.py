@@ -15,6 +15,7 @@ class Regression(Loss):
     """Abstract base of the losses on a prediction and a target of the same shape."""
 
     shows_misfits = True
+    core_dims: tuple[int, ...] | None = ()
 
     def check(self, prediction: Tensor, target: Tensor) -> None:
         """Require a floating prediction, and a target of its shape."""
@@ -101,6 +102,8 @@ class MeanPairwiseSquaredErrorLoss(Regression):
     tensor(62.)
     """
 
+    core_dims = None
+
     def check(self, prediction: Tensor, target: Tensor) -> None:
         """Require a floating prediction `[N, ...]`, and a target of its shape."""
         checks.dimensions("[N, ...]", 1, None, prediction=prediction)
@@ -131,6 +134,7 @@ class CosineDistanceLoss(Regression):
     def __init__(self, dim: int = -1, normalize: bool = False, **options: Unpack[LossOptions]) -> None:
         super().__init__(**options)
         self.dim = checks.whole(dim=dim)
+        self.core_dims = (self.dim,)
         self.normalize = normalize
 
     def check(self, prediction: Tensor, target: Tensor) -> None:
@@ -176,6 +180,8 @@ class GaussianNLLLoss(Loss):
     >>> GaussianNLLLoss()(torch.tensor([1.0]), torch.tensor([3.0]), torch.tensor([2.0]))
     tensor(1.3466)
     """
+
+    core_dims = ()
 
     def __init__(self, eps: float = 1e-6, **options: Unpack[LossOptions]) -> None:
         super().__init__(**options)

@@ -26,11 +26,14 @@ class DiceLoss(Classification):
     tensor(0.4000)
     """
 
+    core_dims = None  # a value of a class depends on the scores of all
+
     def __init__(self, smooth: float = 1.0, batch: bool = False, **options: Unpack[LossOptions]) -> None:
         super().__init__(**options)
         self.smooth = checks.positive(smooth=smooth)
         self.batch = batch
         self.relational = batch
+        self.per_sample = not batch
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return one value per sample and class."""

@@ -34,6 +34,8 @@ class TripletMarginLoss(Loss):
     tensor(0.5000)
     """
 
+    core_dims = (1,)
+
     def __init__(
         self, margin: float = 0.2, distance: Distance = "squared_euclidean", **options: Unpack[LossOptions]
     ) -> None:

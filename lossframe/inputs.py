@@ -1,0 +1,164 @@
+"""The inputs of one call of a loss: which there are, their dtypes, and the batch of all ranks. Pure functions."""
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from lossframe import distributed
+from lossframe.errors import InputError, names
+
+_WIDE = frozenset([torch.float64, torch.float32, torch.int64, torch.bool])
+"""The dtypes that losses compute with."""
+
+
+def bind(
+    reads: tuple[str, ...], optional: Collection[str], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the inputs by the names of `reads`, or raise an `InputError` that lists what is missing or unknown."""
+    if len(args) > len(reads):
+        raise InputError(f"reads {names(reads)}, but {len(args)} positional inputs were given")
+    inputs = dict(zip(reads, args, strict=False)) | kwargs
+    missing = [name for name in reads if name not in inputs and name not in optional]
+    unknown = [name for name in inputs if name not in reads]
+    if missing or unknown or len(inputs) < len(args) + len(kwargs):
+        raise InputError(f"reads {names(reads)}; it was given {names([*reads[: len(args)], *kwargs])}")
+    return inputs
+
+
+def leaves(inputs: Collection[Any]) -> list[Tensor]:
+    """Return the tensors among the inputs, also inside lists and dicts, in order."""
+    found: list[Tensor] = []
+    for value in inputs:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple, dict)):
+            return [leaf for leaf in pytree.tree_leaves(list(inputs)) if isinstance(leaf, Tensor)]
+    return found
+
+
+def converted(inputs: dict[str, Any], leaves: list[Tensor], labels: Iterable[str]) -> dict[str, Any]:
+    """Return the inputs, whose tensors are `leaves`, in dtypes that lose nothing: float32 or better, int64, bool.
+
+    The inputs called `labels` name classes: bool becomes 0 and 1.
+    """
+    if not _WIDE.issuperset([leaf.dtype for leaf in leaves]):
+        inputs = pytree.tree_map_only(Tensor, widened, inputs)
+    for name in labels:
+        if isinstance(label := inputs.get(name), Tensor) and label.dtype == torch.bool:
+            inputs = {**inputs, name: label.long()}
+    return inputs
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """Return a float of less than 32 bits as float32 and an integer as int64; others as they are."""
+    if tensor.is_floating_point():
+        return at_least_float32(tensor)
+    if tensor.dtype == torch.bool or tensor.is_complex():
+        return tensor
+    whole = tensor.long()
+    if tensor.dtype == torch.uint64 and tensor.device.type == "cpu" and bool((whole < 0).any()):
+        raise InputError("wanted integers below 2^63, found larger ones in a torch.uint64 input")
+    return whole
+
+
+def is_narrow(tensor: Tensor) -> bool:
+    """Return whether a floating tensor has less than 32 bits."""
+    return tensor.is_floating_point() and tensor.element_size() < 4
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Return a floating tensor of less than 32 bits as float32, others as they are."""
+    return tensor.float() if is_narrow(tensor) else tensor
+
+
+def weight_as_tensor(weight: Any, leaves: list[Tensor]) -> Tensor | float | None:
+    """Return a weight as None, a number or a floating tensor on the device of the inputs; refuse anything else."""
+    if weight is None or isinstance(weight, int | float):
+        return weight
+    try:
+        tensor: Tensor = torch.as_tensor(weight, device=leaves[0].device if leaves else None)
+    except (TypeError, ValueError, RuntimeError) as error:
+        found = f"{type(weight).__name__} ({error})"
+        raise InputError(f"wanted weight as a number, a tensor, an array or a list of numbers, found {found}") from None
+    if tensor.is_complex():
+        raise InputError("wanted a real weight, found complex numbers")
+    return at_least_float32(tensor) if tensor.is_floating_point() else tensor.double()
+
+
+def refuse_vmap(leaves: list[Tensor]) -> None:
+    """Raise an `InputError` inside `torch.vmap`: the call of a loss reads and records values."""
+    functorch = torch._C._functorch
+    for leaf in leaves:
+        inner = leaf
+        while functorch.is_functorch_wrapped_tensor(inner):
+            if functorch.is_batchedtensor(inner):
+                raise InputError(
+                    "torch.vmap cannot map over the call of a loss, which checks and records values; map over "
+                    "`criterion.loss`, the pure function of the unreduced values"
+                )
+            inner = functorch.get_unwrapped(inner)
+
+
+def tensors(inputs: dict[str, Any]) -> list[Tensor]:
+    """Return the tensors with a batch dimension, in the order of the inputs."""
+    return [leaf for leaf in leaves(inputs.values()) if leaf.ndim]
+
+
+def size(inputs: dict[str, Any]) -> int:
+    """Return the number of samples: the length of the first batched tensor, 0 without one."""
+    for leaf in leaves(inputs.values()):
+        if leaf.ndim:
+            return leaf.shape[0]
+    return 0
+
+
+def gather(inputs: dict[str, Any], weight: Tensor | float | None) -> tuple[dict[str, Any], Any, slice]:
+    """Concatenate every batched tensor over the ranks; also say which samples are this rank's."""
+    leaves, structure = pytree.tree_flatten((inputs, weight))
+    gathered, own = distributed.gather([leaf for leaf in leaves if _is_batched(leaf)])
+    whole = iter(gathered)
+    result = pytree.tree_unflatten([next(whole) if _is_batched(leaf) else leaf for leaf in leaves], structure)
+    return result[0], result[1], own
+
+
+def weight_of_samples(inputs: dict[str, Any], weight: Tensor | float | None) -> Tensor | float | None:
+    """Return the weight of a relational loss as `[N]`, or as a number other than 0; it knows no finer one."""
+    batched = tensors(inputs)
+    if weight is None or not batched:
+        return weight
+    sizes = {len(tensor) for tensor in batched}
+    if not isinstance(weight, Tensor):
+        return weight if weight or len(sizes) > 1 else batched[0].new_zeros(len(batched[0]), dtype=torch.float64)
+    if not weight.ndim:
+        return weight
+    if weight.shape == (1,) and len(sizes) == 1:
+        return weight.expand(next(iter(sizes)))
+    if sizes != {len(weight)} or weight.numel() != len(weight):
+        found = " and ".join(str(list(tensor.shape)) for tensor in batched)
+        raise InputError(f"wanted a scalar weight or one per sample, found {list(weight.shape)} for inputs {found}")
+    return weight.reshape(-1)
+
+
+def leave_out(inputs: dict[str, Any], weight: Tensor) -> tuple[dict[str, Any], Tensor, Tensor]:
+    """Drop the samples whose weight is 0, so that they are no one's partner either; also say which are kept."""
+    keep = weight != 0
+    kept: dict[str, Any] = pytree.tree_map(lambda leaf: leaf[keep] if _is_batched(leaf) else leaf, inputs)
+    return kept, weight[keep], keep
+
+
+def shares_memory(values: Tensor, others: Iterable[Tensor]) -> bool:
+    """Return whether a tensor is, or is a view of, one of the others."""
+    if torch._C._functorch.is_functorch_wrapped_tensor(values):
+        return True  # its memory is out of sight
+    storage = values.untyped_storage()._cdata
+    return any(
+        not torch._C._functorch.is_functorch_wrapped_tensor(other) and other.untyped_storage()._cdata == storage
+        for other in others
+    )
+
+
+def _is_batched(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.ndim > 0
