@@ -83,10 +83,11 @@ class Objective(nn.Module):
 
     def _weighted(self, name: str, loss: Loss, inputs: dict[str, Any]) -> Tensor:
         """Return the weighted value of a term; of weight 0 exactly 0, with a gradient of 0, whatever its value is."""
+        value: Tensor = loss(**inputs)
         if self.weights[name]:
-            return self.weights[name] * loss(**inputs)
-        with torch.no_grad():
-            value = loss(**inputs)
+            return self.weights[name] * value
+        if not value.requires_grad:
+            return torch.zeros_like(value)
         # a head that only this term reads still takes part in backward, as data parallelism wants
         reached = [t for t in (*leaves(inputs.values()), *loss.parameters()) if t.requires_grad]
         return torch.stack([torch.zeros_like(value), *(t.reshape(-1)[:0].sum().to(value.dtype) for t in reached)]).sum()

@@ -40,7 +40,7 @@ def test_gradient_is_torchs_where_classes_are_as_many_as_positions(size: int, di
     wanted = gradient(F.cross_entropy(logits, target), logits)
     assert torch.allclose(gradient(CrossEntropyLoss()(logits, target), logits), wanted, rtol=1e-12)
     weight = torch.rand(size, *positions, dtype=torch.float64).round(decimals=0)
-    weight.view(-1)[0] = 2
+    weight.view(-1)[1] = 2
     values = F.cross_entropy(logits, target, reduction="none") * weight
     wanted = gradient(values.sum() / ((weight != 0) & (target != -100)).sum(), logits)
     assert torch.allclose(gradient(CrossEntropyLoss()(logits, target, weight=weight), logits), wanted, rtol=1e-12)
