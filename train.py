@@ -21,8 +21,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lossframe import configs, ranks, run_folder
+from lossframe import configs
 from lossframe.errors import InputError, names, nearest
+from lossframe.training import launch, run_dir
 
 USAGE = """\
 python train.py [GROUP=CHOICE ...] [KEY=VALUE ...]
@@ -36,13 +37,13 @@ RANK_CONFIG = "LOSSFRAME_RANK_CONFIG"
 
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # threads that wait spin 0.1 ms, not 10: that stalls ranks and loaders
 OmegaConf.register_new_resolver("terms", "+".join, replace=True)
-OmegaConf.register_new_resolver("started", ranks.started, replace=True)
+OmegaConf.register_new_resolver("started", launch.started, replace=True)
 OmegaConf.register_new_resolver(
     "run_folder", lambda ckpt, fresh: str(Path(ckpt).absolute().parent.parent) if ckpt else fresh, replace=True
 )
 
 _of_hydra = HydraConf(output_subdir=None)  # it would be written before the folder is known to be free
-if not ranks.is_first():  # the first rank keeps the log
+if not launch.is_first():  # the first rank keeps the log
     _of_hydra.defaults.remove({"job_logging": "default"})
     _of_hydra.defaults.append({"job_logging": "disabled"})
 ConfigStore.instance().store("config", _of_hydra, group="hydra", provider="train.py")
@@ -58,16 +59,16 @@ def train(config: DictConfig) -> float | None:
     folder = Path(hydra_config.runtime.output_dir)
     config.run_dir = str(folder)
     records = {
-        run_folder.RESOLVED: OmegaConf.to_yaml(config, resolve=True),
-        run_folder.OVERRIDES: OmegaConf.to_yaml([*other_config(), *given]),
+        run_dir.RESOLVED: OmegaConf.to_yaml(config, resolve=True),
+        run_dir.OVERRIDES: OmegaConf.to_yaml([*other_config(), *given]),
         ".hydra/config.yaml": OmegaConf.to_yaml(repeated),
         ".hydra/hydra.yaml": OmegaConf.to_yaml({"hydra": hydra_config}),
         ".hydra/overrides.yaml": OmegaConf.to_yaml(given),
     }
-    number = ranks.number_of_devices(config.trainer.accelerator, config.trainer.devices)
+    number = launch.number_of_devices(config.trainer.accelerator, config.trainer.devices)
     with (
-        run_folder.taken(folder, records, goes_on=bool(config.ckpt)),
-        ranks.local_ranks(number, [sys.executable, __file__], {RANK_CONFIG: str(folder / run_folder.RESOLVED)}),
+        run_dir.taken(folder, records, goes_on=bool(config.ckpt)),
+        launch.local_ranks(number, [sys.executable, __file__], {RANK_CONFIG: str(folder / run_dir.RESOLVED)}),
     ):
         return run(config)
 
@@ -76,10 +77,11 @@ def run(config: DictConfig) -> float | None:
     """Do what `config` says, in the folder `config.run_dir`."""
     import pytorch_lightning as pl  # not before the configuration is known to be good: torch takes seconds
 
-    from lossframe import Learner, Objective, distributed, feeding
-    from lossframe.agreement import Agreement
-    from lossframe.interruption import GracefulStop
-    from lossframe.misfits import misfits
+    from lossframe import Learner, Objective, distributed
+    from lossframe.callbacks.graceful_stop import GracefulStop
+    from lossframe.callbacks.rank_consistency import Agreement
+    from lossframe.training import preflight
+    from lossframe.training.config_types import misfits
 
     for noise in (
         "does not have many workers", "treespec, LeafSpec", "srun", "sync_dist=True", "logging interval",
@@ -97,7 +99,7 @@ def run(config: DictConfig) -> float | None:
     part = {name: instantiate(config[name], _convert_="all") for name in ("loss", "metrics", "logger", "callbacks")}
     objective = Objective(part["loss"], config.weights, config.inputs)
     loggers, callbacks = list(part["logger"].values()), list(part["callbacks"].values())
-    read = [metric["reads"] for metric in part["metrics"].values()] + [feeding.reads_of(each) for each in callbacks]
+    read = [metric["reads"] for metric in part["metrics"].values()] + [preflight.reads_of(each) for each in callbacks]
     heads = objective.reads.union(*read)
     learner = Learner(
         model=instantiate(config.model, heads=sorted(heads)),
@@ -107,7 +109,7 @@ def run(config: DictConfig) -> float | None:
         metrics=part["metrics"],
     )
     data = instantiate(config.data)
-    feeding.check(objective, part["metrics"], data, learner.model, callbacks)
+    preflight.check(objective, part["metrics"], data, learner.model, callbacks)
     if not config.trainer.enable_progress_bar:
         callbacks = [callback for callback in callbacks if not isinstance(callback, pl.callbacks.ProgressBar)]
     callbacks.append(Agreement(plain))
@@ -207,7 +209,7 @@ def main() -> None:
         if RANK_CONFIG in os.environ:
             run(cast(DictConfig, OmegaConf.load(os.environ[RANK_CONFIG])))
         else:
-            sys.argv[1:] = run_folder.going_on(sys.argv[1:])
+            sys.argv[1:] = run_dir.going_on(sys.argv[1:])
             flags = {argument for argument in sys.argv[1:] if argument.startswith("-")}
             if flags and flags <= {"-h", "--help"}:
                 print(overview([argument for argument in sys.argv[1:] if argument not in flags]))

@@ -4,31 +4,31 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lossframe.callbacks.monitor.loss_monitor import LossMonitor
     from lossframe.errors import InputError, NonFiniteError
-    from lossframe.learner import Learner
-    from lossframe.loss import Loss, LossOptions
-    from lossframe.moments import Moments
-    from lossframe.monitor import LossMonitor
-    from lossframe.native import NativeLoss
-    from lossframe.objective import Frame, Objective
-    from lossframe.penalty import Penalty
-    from lossframe.statistics import Statistics
-    from lossframe.window import drain
+    from lossframe.losses.base.loss import Loss, LossOptions
+    from lossframe.losses.base.penalty import Penalty
+    from lossframe.losses.native import NativeLoss
+    from lossframe.objectives.objective import Frame, Objective
+    from lossframe.statistics.accumulator import Statistics
+    from lossframe.statistics.moments import Moments
+    from lossframe.statistics.snapshot import drain
+    from lossframe.training.learner import Learner
 
 _MODULES = {
     "InputError": "errors",
     "NonFiniteError": "errors",
-    "Learner": "learner",
-    "Loss": "loss",
-    "LossOptions": "loss",
-    "LossMonitor": "monitor",
-    "NativeLoss": "native",
-    "Frame": "objective",
-    "Objective": "objective",
-    "Penalty": "penalty",
-    "Moments": "moments",
-    "Statistics": "statistics",
-    "drain": "window",
+    "Learner": "training.learner",
+    "Loss": "losses.base.loss",
+    "LossOptions": "losses.base.loss",
+    "LossMonitor": "callbacks.monitor.loss_monitor",
+    "NativeLoss": "losses.native",
+    "Frame": "objectives.objective",
+    "Objective": "objectives.objective",
+    "Penalty": "losses.base.penalty",
+    "Moments": "statistics.moments",
+    "Statistics": "statistics.accumulator",
+    "drain": "statistics.snapshot",
 }
 
 __all__ = [

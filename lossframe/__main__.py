@@ -8,8 +8,8 @@ import sys
 import textwrap
 from pathlib import Path
 
-from lossframe import catalogue
 from lossframe.errors import InputError
+from lossframe.losses import catalogue
 
 
 def listing() -> str:

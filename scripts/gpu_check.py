@@ -27,7 +27,7 @@ from table import TABLE
 
 from lossframe import Loss, Objective, drain
 from lossframe import losses as catalogue
-from lossframe.sources import find_sources
+from lossframe.callbacks.monitor.discovery import find_sources
 
 STEPS = 100
 SUITES = ("logging", "dense", "relational", "ranking")

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
-from lossframe import Loss, NativeLoss, Objective, catalogue
-from lossframe.catalogue import Entry
-from lossframe.reduction import reduce
+from lossframe import Loss, NativeLoss, Objective
+from lossframe.losses import catalogue
+from lossframe.losses.base.reduction import reduce
+from lossframe.losses.catalogue import Entry
 
 PAGE = Path(__file__).parent.parent / "docs" / "losses.md"
 BASE = (reduce, Loss, NativeLoss, Objective)

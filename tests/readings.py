@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lossframe import Loss, losses
-from lossframe.reduction import reduce
+from lossframe.losses.base.reduction import reduce
 
 
 @dataclass(frozen=True)

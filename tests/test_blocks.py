@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossframe import InputError, losses
-from lossframe.functional import cutting, logistic_mixture, softmax
-from lossframe.functional.cutting import blocks
-from lossframe.functional.softmax import log_probability
+from lossframe import InputError, chunks, losses
+from lossframe.chunks import blocks
+from lossframe.losses.algorithms import logistic_mixture, softmax
+from lossframe.losses.algorithms.softmax import log_probability
 
 Formula = Callable[[Tensor, Tensor], Tensor]
 
@@ -21,12 +21,12 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch, threads: None, request: pytes
     """Make every batch a large one: blocks of about 50 scores, three threads that have their own rows or share all."""
     torch.manual_seed(0)
     torch.set_num_threads(3)
-    monkeypatch.setattr("lossframe.functional.rowwise._BLOCKS", request.param)
+    monkeypatch.setattr("lossframe.losses.algorithms.rowwise._BLOCKS", request.param)
 
     def small(tensor: Tensor, per_thread: int) -> list[slice]:
         return blocks(tensor, max(1, 50 // torch.get_num_threads()))
 
-    monkeypatch.setattr("lossframe.functional.rowwise.blocks", small)
+    monkeypatch.setattr("lossframe.losses.algorithms.rowwise.blocks", small)
     monkeypatch.setattr(softmax, "blocks", small)
     monkeypatch.setattr(softmax, "_PER_THREAD", 20 if request.param == 3 else 1 << 19)  # parts of images, or whole ones
 
@@ -146,7 +146,7 @@ def test_images_of_a_mixture_some_at_a_time(channels: int, kinds: int) -> None:
 def test_blocks_cover_every_row_once() -> None:
     for shape in ((0,), (1,), (7,), (1000, 3), (3, 1000), (5, 0)):
         for per_thread in (1, 10, 1 << 20):
-            rows = [row for block in cutting.blocks(torch.zeros(shape), per_thread) for row in range(shape[0])[block]]
+            rows = [row for block in chunks.blocks(torch.zeros(shape), per_thread) for row in range(shape[0])[block]]
             assert rows == list(range(shape[0]))
 
 

@@ -12,7 +12,7 @@ from table import TABLE
 
 from lossframe import Loss
 from lossframe import losses as catalogue
-from lossframe.loss import positional_parameters
+from lossframe.losses.base.loss import positional_parameters
 
 LOSSES = [loss for _, loss in inspect.getmembers(catalogue, inspect.isclass)]
 MODULES = [importlib.import_module(f"{catalogue.__name__}.{m.name}") for m in pkgutil.iter_modules(catalogue.__path__)]

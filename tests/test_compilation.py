@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
 from lossframe import InputError, Loss, Objective
+from lossframe.callbacks.monitor.discovery import keep_samples
 from lossframe.losses import BatchAllTripletLoss, CenterLoss, CrossEntropyLoss, L1L2Penalty, MSELoss
-from lossframe.sources import keep_samples
 
 of_torch = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning", "ignore:The .grad attribute:UserWarning")
 

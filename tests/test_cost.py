@@ -15,9 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 
 from lossframe import LossMonitor
+from lossframe.callbacks.images import HardSamples
 from lossframe.losses import BatchAllTripletLoss, CrossEntropyLoss, MSELoss
-from lossframe.pictures import HardSamples
-from lossframe.statistics import Transfer
+from lossframe.statistics.accumulator import Transfer
 
 SHOWN = {"log_std": True, "log_min": True, "log_max": True, "log_quantiles": True}
 WAITING = ("aten._local_scalar_dense", "aten.nonzero", "aten.equal", "aten.is_nonzero", "aten.masked_select")

@@ -12,9 +12,9 @@ from pool import Pool
 from torch.utils.data import DataLoader
 
 from lossframe import LossMonitor, NonFiniteError
-from lossframe.guard import Guard
+from lossframe.callbacks.monitor.collector import Reader
+from lossframe.callbacks.monitor.nonfinite import Guard
 from lossframe.losses import MSELoss
-from lossframe.reader import Reader
 
 BATCHES = [[torch.tensor([1.0, 3.0]), torch.tensor([2.0])], [torch.tensor([10.0])], [torch.tensor([4.0])]]
 MEANS = [(1 + 9 + 4) / 3, 100, 16]

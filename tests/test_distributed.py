@@ -10,7 +10,7 @@ from pool import Pool
 
 from lossframe import InputError, distributed, drain
 from lossframe.losses import CategoricalAccuracy, MSELoss
-from lossframe.statistics import Memory
+from lossframe.statistics.accumulator import Memory
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.bool]
 SHARDS = [3, 0, 1]

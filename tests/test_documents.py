@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import pytest
 from conftest import ROOT
 
-from lossframe import catalogue, losses
+from lossframe import losses
 from lossframe.__main__ import main
+from lossframe.losses import catalogue
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import loss_table

@@ -8,10 +8,11 @@ from conftest import ROOT
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from lossframe import InputError, Objective, feeding
+from lossframe import InputError, Objective
 from lossframe.data import BreastCancer, Diabetes, DigitHalves, Digits, Mnist5k
 from lossframe.losses import MSELoss
 from lossframe.models import ConvEmbedder
+from lossframe.training import preflight
 from train import run
 
 Configure = Callable[..., DictConfig]
@@ -30,7 +31,7 @@ def objective(config: DictConfig) -> Objective:
 def outcome(configure: Configure, name: str) -> str:
     """Say what becomes of a loss: fed by the default choices, by an experiment, or by nothing here."""
     reads = objective(configure(f"loss={name}")).reads
-    return "default" if reads <= GIVEN else "experiment" if feeding.experiments(reads) else "nothing"
+    return "default" if reads <= GIVEN else "experiment" if preflight.experiments(reads) else "nothing"
 
 
 def test_every_outcome_occurs(configure: Configure) -> None:
@@ -58,7 +59,7 @@ def test_a_loss_trains_or_says_how(configure: Configure, name: str) -> None:
             run(config)
         for told in [type(objective(config).losses[name]).__name__, *map(repr, reads - GIVEN), "Digits"]:
             assert told in str(error.value)
-        first, *_ = feeding.experiments(reads) or [None]
+        first, *_ = preflight.experiments(reads) or [None]
         assert ("no experiment does" if first is None else f"add experiment={first}") in str(error.value)
         if first:
             assert run(configure(f"loss={name}", f"experiment={first}", *STEP)) is not None
@@ -85,11 +86,11 @@ def test_what_no_loss_trains_is_named(configure: Configure) -> None:
 
 def test_what_does_not_say_what_it_gives_is_not_held_back() -> None:
     mse = Objective({"mse": MSELoss()})
-    feeding.check(mse, {}, SimpleNamespace(), ConvEmbedder)
-    feeding.check(mse, {}, Digits, SimpleNamespace())
-    feeding.check(mse, {}, SimpleNamespace(provides={"target"}), SimpleNamespace(provides={"prediction"}))
+    preflight.check(mse, {}, SimpleNamespace(), ConvEmbedder)
+    preflight.check(mse, {}, Digits, SimpleNamespace())
+    preflight.check(mse, {}, SimpleNamespace(provides={"target"}), SimpleNamespace(provides={"prediction"}))
     with pytest.raises(InputError, match="MSELoss reads 'prediction', which SimpleNamespace and SimpleNamespace"):
-        feeding.check(mse, {}, SimpleNamespace(provides={"target"}), SimpleNamespace(provides={"image"}))
+        preflight.check(mse, {}, SimpleNamespace(provides={"target"}), SimpleNamespace(provides={"image"}))
 
 
 @pytest.mark.parametrize("kind", [BreastCancer, Diabetes, DigitHalves, Digits, Mnist5k])

@@ -14,12 +14,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.data import DataLoader
 
 from lossframe import LossMonitor
-from lossframe.by_sample import BySample
+from lossframe.callbacks.images import HardSamples
+from lossframe.callbacks.images.top_k import Hardest, highest
+from lossframe.callbacks.monitor.discovery import forget_samples
 from lossframe.data import Digits
 from lossframe.losses import BatchAllTripletLoss, MSELoss
-from lossframe.pictures import HardSamples
-from lossframe.pictures.hardest import Hardest, highest
-from lossframe.sources import forget_samples
+from lossframe.losses.base.per_sample import BySample
 from train import run
 
 Configure = Callable[..., DictConfig]

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from lossframe import Moments, drain
-from lossframe.histogram import RELATIVE_ERROR
-from lossframe.statistics import QUANTILES, Memory
+from lossframe.statistics.accumulator import QUANTILES, Memory
+from lossframe.statistics.histogram import RELATIVE_ERROR
 from tests.pool import Pool
 
 SHAPES = {

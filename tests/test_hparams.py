@@ -20,7 +20,7 @@ from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.plugins.hparams.list_session_groups import Handler
 
 from lossframe import Learner
-from lossframe.metrics import RetrievalMetrics
+from lossframe.training.metrics import RetrievalMetrics
 from train import run
 
 Configure = Callable[..., DictConfig]

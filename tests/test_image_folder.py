@@ -9,10 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from PIL import Image
 
-from lossframe.data import (
-    ImageFolder,
-    shuffled,
-)
+from lossframe.data import ImageFolder, shuffled
 from lossframe.errors import InputError
 
 CONF = str(Path(__file__).parents[1] / "conf")

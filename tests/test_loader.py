@@ -7,13 +7,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from lossframe.data import (
-    BatchLoader,
-    Digits,
-    ShardedBatchSampler,
-    ShuffledBatchSampler,
-    shuffled,
-)
+from lossframe.data import BatchLoader, Digits, ShardedBatchSampler, ShuffledBatchSampler, shuffled
 
 
 class Recorder(pl.LightningModule):

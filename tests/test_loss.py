@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from lossframe import InputError, Loss, NativeLoss, Objective
 from lossframe.losses import AuxiliaryLoss, CenterLoss, CrossEntropyLoss, HuberLoss, L1L2Penalty, MSELoss
-from lossframe.reduction import align, reduce
+from lossframe.losses.base.reduction import align, reduce
 
 
 class Recorder:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from lossframe import InputError, Loss, losses
-from lossframe.functional import blocks, distances
-from lossframe.functional.distances import centered, prepared
-from lossframe.functional.threads import each
+from lossframe.losses.algorithms import anchorwise, distances
+from lossframe.losses.algorithms.distances import centered, prepared
+from lossframe.losses.algorithms.threads import each
 
 N, D = 24, 4
 DISTANCES = ["squared_euclidean", "euclidean", "cosine"]
@@ -20,14 +20,14 @@ DISTANCES = ["squared_euclidean", "euclidean", "cosine"]
 def _blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     if request.param == "many blocks":
-        monkeypatch.setattr(blocks, "_BLOCK", 5 * N * 8)
-        monkeypatch.setattr(blocks, "_SHARE", 1)
+        monkeypatch.setattr(anchorwise, "_BLOCK", 5 * N * 8)
+        monkeypatch.setattr(anchorwise, "_SHARE", 1)
 
 
 @pytest.mark.parametrize("n", [1, 7, 100, 1000, 1024, 4096, 100_000])
 @pytest.mark.parametrize("first", [0, 3])
 def test_blocks_hold_every_anchor_once_and_all_but_the_last_equally_many(n: int, first: int) -> None:
-    split = blocks.blocks(torch.empty(n, 2), slice(first, max(n, first)))
+    split = anchorwise.blocks(torch.empty(n, 2), slice(first, max(n, first)))
     assert [row for rows in split for row in range(n)[rows]] == list(range(first, n))
     sizes = [rows.stop - rows.start for rows in split]
     assert len(set(sizes[:-1])) <= 1

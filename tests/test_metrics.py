@@ -16,7 +16,7 @@ from torchmetrics.retrieval import RetrievalMAP, RetrievalPrecision
 
 from lossframe.data import Digits
 from lossframe.errors import InputError
-from lossframe.metrics import RetrievalMetrics
+from lossframe.training.metrics import RetrievalMetrics
 
 CONF = str(Path(__file__).parents[1] / "conf")
 Samples = tuple[Tensor, Tensor, Tensor]

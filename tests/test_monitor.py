@@ -14,9 +14,9 @@ from curves import read
 from torch.utils.data import DataLoader, TensorDataset
 
 from lossframe import InputError, LossMonitor, NonFiniteError, Objective, configs, losses
+from lossframe.callbacks.monitor.discovery import find_sources, name_of
+from lossframe.callbacks.monitor.trainer_metrics import batch_size
 from lossframe.losses import CrossEntropyLoss, MSELoss
-from lossframe.sources import find_sources, name_of
-from lossframe.surroundings import batch_size
 
 
 def classifier(pl: ModuleType, **losses: torch.nn.Module) -> Any:

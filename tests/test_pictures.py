@@ -17,13 +17,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from lossframe import InputError, LossMonitor
-from lossframe.companion import Companion
+from lossframe.callbacks.base import Companion
+from lossframe.callbacks.images import ConfusionMatrix, EmbeddingProjector, RetrievalExamples
+from lossframe.callbacks.images.retrieval import draw, nearest
+from lossframe.callbacks.images.sampling import Samples
+from lossframe.callbacks.images.thumbnails import pixels, thumbnails
+from lossframe.callbacks.images.tiles import FRAME, RIGHT, WRONG
 from lossframe.losses import CrossEntropyLoss
-from lossframe.pictures import ConfusionMatrix, EmbeddingProjector, RetrievalExamples
-from lossframe.pictures.retrieval import draw, nearest
-from lossframe.pictures.samples import Samples
-from lossframe.pictures.thumbnails import pixels, thumbnails
-from lossframe.pictures.tiles import FRAME, RIGHT, WRONG
 from train import run
 
 Configure = Callable[..., DictConfig]

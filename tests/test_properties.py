@@ -14,8 +14,8 @@ from torch import Tensor
 
 from lossframe import Loss, drain
 from lossframe import losses as catalogue
+from lossframe.losses.base.reduction import REDUCTIONS
 from lossframe.losses.regression import Regression
-from lossframe.reduction import REDUCTIONS
 
 LOSSES = [loss for loss in TABLE if loss.reads]  # penalties read a model instead
 N = 9

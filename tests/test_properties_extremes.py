@@ -7,8 +7,8 @@ from test_properties import batch, change, every_loss, gradients
 from torch import Tensor
 
 from lossframe import Loss
-from lossframe.by_sample import BySample
-from lossframe.reduction import REDUCTIONS
+from lossframe.losses.base.per_sample import BySample
+from lossframe.losses.base.reduction import REDUCTIONS
 
 
 def assert_zero(value: Tensor, of_inputs: dict[str, Tensor]) -> None:

@@ -16,7 +16,7 @@ from conftest import ROOT
 from pool import Pool
 from torch import nn
 
-from lossframe.agreement import Agreement
+from lossframe.callbacks.rank_consistency import Agreement
 
 pytestmark = pytest.mark.slow
 Command = Callable[..., subprocess.CompletedProcess[str]]

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 import train
 from lossframe import InputError
-from lossframe.run_folder import OVERRIDES, RESOLVED, going_on, taken
+from lossframe.training.run_dir import OVERRIDES, RESOLVED, going_on, taken
 
 Configure = Callable[..., DictConfig]
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -118,12 +118,12 @@ def test_a_folder_is_as_it_was_after_what_trained_nothing(tmp_path: Path, end: t
 
 
 def test_a_folder_is_held_until_its_process_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    holding = "import sys, time, pathlib; from lossframe.run_folder import taken\n"
+    holding = "import sys, time, pathlib; from lossframe.training.run_dir import taken\n"
     holding += "with taken(pathlib.Path(sys.argv[1]), {'resolved.yaml': 'killed'}, False): print(); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-uc", holding, tmp_path], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        monkeypatch.setattr("lossframe.run_folder._PATIENCE", 0.0)
+        monkeypatch.setattr("lossframe.training.run_dir._PATIENCE", 0.0)
         for goes_on in (False, True):
             with pytest.raises(InputError, match="another process trains there"), taking(tmp_path, "beside", goes_on):
                 pass

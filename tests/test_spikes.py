@@ -3,7 +3,7 @@
 import random
 
 from lossframe import Moments
-from lossframe.spikes import Spikes
+from lossframe.callbacks.monitor.spikes import Spikes
 
 
 def window(mean: float) -> dict[str, dict[str, Moments]]:

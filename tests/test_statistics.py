@@ -14,8 +14,8 @@ from torchmetrics import MetricCollection
 
 from lossframe import InputError, Loss, Moments, NativeLoss, NonFiniteError, Objective, Statistics, drain
 from lossframe.losses import CenterLoss, CrossEntropyLoss, MSELoss
-from lossframe.moments import merge, moments
-from lossframe.statistics import Memory
+from lossframe.statistics.accumulator import Memory
+from lossframe.statistics.moments import merge, moments
 
 finite = st.floats(-1e6, 1e6, allow_subnormal=False)
 chunks = st.lists(st.lists(finite, max_size=5), min_size=1, max_size=6)

@@ -1,8 +1,8 @@
 """Small real data sets that work offline, in exact global batches on any number of ranks."""
 
 from lossframe.data.images import Digits, ImageData, ImageFolder, Mnist5k
+from lossframe.data.in_memory import DataOptions, InMemoryData
 from lossframe.data.loader import BatchLoader
-from lossframe.data.module import DataOptions, InMemoryData
 from lossframe.data.samplers import (
     ClassBalancedBatchSampler,
     GlobalBatchSampler,

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from lossframe.data.module import DataOptions, InMemoryData
+from lossframe.data.in_memory import DataOptions, InMemoryData
 from lossframe.errors import InputError, names
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})

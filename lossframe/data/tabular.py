@@ -9,7 +9,7 @@ import torch
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 from torch import Tensor
 
-from lossframe.data.module import DataOptions, InMemoryData
+from lossframe.data.in_memory import DataOptions, InMemoryData
 from lossframe.data.samplers import shuffled
 
 

@@ -1,6 +1,6 @@
 """Ranks: exact sums and gathers over uneven shards. The only package that knows `torch.distributed`."""
 
-from lossframe.distributed.gradient import gather, total
+from lossframe.distributed.collectives import gather, total
 from lossframe.distributed.group import close, collective_device, first_rank_says, rank, shard, world_size
 from lossframe.distributed.messages import anywhere, exchange
 from lossframe.distributed.workshare import added_up, assembled, own_part, same_inputs, sharing

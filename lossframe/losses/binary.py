@@ -6,10 +6,10 @@ from typing import Unpack
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossframe import checks
-from lossframe.functional import classes
-from lossframe.functional.binary import binary_cross_entropy, binary_focal
-from lossframe.loss import Loss, LossOptions
+from lossframe.losses.algorithms import class_targets
+from lossframe.losses.algorithms.binary import binary_cross_entropy, binary_focal
+from lossframe.losses.base import checks
+from lossframe.losses.base.loss import Loss, LossOptions
 
 
 class BinaryClassification(Loss):
@@ -69,7 +69,7 @@ class BinaryCrossEntropyLoss(BinaryClassification):
             y = y.to(logits.dtype) * (1 - self.label_smoothing) + self.label_smoothing / 2
         if self.pos_weight is None:
             return binary_cross_entropy(logits, y)
-        weight = classes.along(self.pos_weight, logits)
+        weight = class_targets.along(self.pos_weight, logits)
         return F.binary_cross_entropy_with_logits(logits, y.to(logits.dtype), pos_weight=weight, reduction="none")
 
 

@@ -5,8 +5,8 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from lossframe import checks
-from lossframe.loss import Loss, LossOptions
+from lossframe.losses.base import checks
+from lossframe.losses.base.loss import Loss, LossOptions
 
 
 class CenterLoss(Loss):

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossframe import checks
-from lossframe.functional import classes
-from lossframe.functional.softmax import log_probability
-from lossframe.loss import Loss, LossOptions
+from lossframe.losses.algorithms import class_targets
+from lossframe.losses.algorithms.softmax import log_probability
+from lossframe.losses.base import checks
+from lossframe.losses.base.loss import Loss, LossOptions
 
 
 class Classification(Loss):
@@ -77,10 +77,10 @@ class CrossEntropyLoss(Classification):
         """Return one value per target."""
         weight = None if self.class_weight is None else self.class_weight.to(logits.dtype).expand(logits.shape[1])
         if not target.is_floating_point() and not self.label_smoothing:
-            return self._of_indices(logits, classes.indices(logits, target), weight)
+            return self._of_indices(logits, class_targets.indices(logits, target), weight)
         return F.cross_entropy(
             logits,
-            target.to(logits.dtype) if target.is_floating_point() else classes.indices(logits, target),
+            target.to(logits.dtype) if target.is_floating_point() else class_targets.indices(logits, target),
             weight=weight,
             ignore_index=self.ignore_index,
             label_smoothing=self.label_smoothing,
@@ -88,7 +88,7 @@ class CrossEntropyLoss(Classification):
         )
 
     def _of_indices(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        ignored = classes.ignored(target, self.ignore_index)
+        ignored = class_targets.ignored(target, self.ignore_index)
         if ignored is not None:
             target = target.masked_fill(ignored, 0)
         values = -log_probability(logits, target)
@@ -100,16 +100,16 @@ class CrossEntropyLoss(Classification):
         """Count the targets that are not ignored."""
         if target.is_floating_point():
             return None
-        ignored = classes.ignored(classes.indices(logits, target), self.ignore_index)
+        ignored = class_targets.ignored(class_targets.indices(logits, target), self.ignore_index)
         return None if ignored is None else ~ignored
 
     def carried_weight(self, logits: Tensor, target: Tensor) -> Tensor | None:
         """Return the weight of each target's class."""
         if self.class_weight is None:
             return None
-        weights = classes.along(self.class_weight, logits).expand_as(logits)
+        weights = class_targets.along(self.class_weight, logits).expand_as(logits)
         counted = target if target.is_floating_point() else target.clamp(0, logits.shape[1] - 1)
-        return classes.expected(weights, counted)
+        return class_targets.expected(weights, counted)
 
 
 class CategoricalCrossEntropyLoss(Loss):
@@ -150,7 +150,7 @@ class CategoricalCrossEntropyLoss(Loss):
         if self.normalize:
             total = probabilities.sum(1, keepdim=True)
             probabilities = torch.where(total == 0, 0, probabilities / torch.where(total == 0, 1, total))
-        return classes.expected(-probabilities.clamp(self.eps, 1 - self.eps).log(), target)
+        return class_targets.expected(-probabilities.clamp(self.eps, 1 - self.eps).log(), target)
 
 
 class FocalLoss(Classification):
@@ -183,16 +183,18 @@ class FocalLoss(Classification):
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return one value per target."""
         if not target.is_floating_point():
-            indices = classes.indices(logits, target)
+            indices = class_targets.indices(logits, target)
             values = self._of(log_probability(logits, indices))
             return (
                 values if self.alpha is None else self.alpha.to(values.dtype).expand(logits.shape[1])[indices] * values
             )
         values = self._of(F.log_softmax(logits, 1))
-        return classes.expected(values if self.alpha is None else classes.along(self.alpha, values) * values, target)
+        return class_targets.expected(
+            values if self.alpha is None else class_targets.along(self.alpha, values) * values, target
+        )
 
     def _of(self, log_p: Tensor) -> Tensor:
-        return -classes.fading(-log_p.expm1(), self.gamma) * log_p
+        return -class_targets.fading(-log_p.expm1(), self.gamma) * log_p
 
 
 class CategoricalAccuracy(Classification):
@@ -212,5 +214,5 @@ class CategoricalAccuracy(Classification):
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return 1 or 0 per target."""
-        wanted = target.argmax(1) if target.is_floating_point() else classes.indices(logits, target)
+        wanted = target.argmax(1) if target.is_floating_point() else class_targets.indices(logits, target)
         return (logits.argmax(1) == wanted).to(logits.dtype)

@@ -5,13 +5,13 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from lossframe import checks
 from lossframe.errors import InputError
-from lossframe.functional.blocks import anchorwise
-from lossframe.functional.contrast import softmax_sums
-from lossframe.functional.distances import normalize, prepared
-from lossframe.functional.partners import Partners
-from lossframe.loss import Loss, LossOptions
+from lossframe.losses.algorithms.anchorwise import anchorwise
+from lossframe.losses.algorithms.contrast import softmax_sums
+from lossframe.losses.algorithms.distances import normalize, prepared
+from lossframe.losses.algorithms.label_groups import Partners
+from lossframe.losses.base import checks
+from lossframe.losses.base.loss import Loss, LossOptions
 from lossframe.losses.metric_learning import MetricLearning
 
 

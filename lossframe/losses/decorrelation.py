@@ -5,9 +5,9 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from lossframe import checks
-from lossframe.functional.distances import normalize
-from lossframe.loss import Loss, LossOptions
+from lossframe.losses.algorithms.distances import normalize
+from lossframe.losses.base import checks
+from lossframe.losses.base.loss import Loss, LossOptions
 
 
 class PullAwayLoss(Loss):

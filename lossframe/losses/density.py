@@ -4,10 +4,10 @@ from typing import Unpack
 
 from torch import Tensor
 
-from lossframe import checks
 from lossframe.errors import InputError
-from lossframe.functional.logistic_mixture import negative_log_likelihood
-from lossframe.loss import Loss, LossOptions
+from lossframe.losses.algorithms.logistic_mixture import negative_log_likelihood
+from lossframe.losses.base import checks
+from lossframe.losses.base.loss import Loss, LossOptions
 
 _CHANNELS = {3: 10, 1: 3}
 """Parameters of a mixture component: 1 + 3 x (mean, scale, coefficient) for colour, 1 + mean + scale for gray."""

@@ -7,8 +7,8 @@ mean of the values is the average that the formula speaks of.
 
 from torch import Tensor
 
-from lossframe import checks
-from lossframe.loss import Loss
+from lossframe.losses.base import checks
+from lossframe.losses.base.loss import Loss
 
 
 class MetricLearning(Loss):

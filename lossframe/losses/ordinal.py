@@ -9,9 +9,9 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from lossframe import checks
-from lossframe.functional import classes
-from lossframe.loss import Loss, LossOptions
+from lossframe.losses.algorithms import class_targets
+from lossframe.losses.base import checks
+from lossframe.losses.base.loss import Loss, LossOptions
 
 _LOG_EPS = 1e-7
 _CLIP_EPS = 1e-15
@@ -75,7 +75,7 @@ class QuadraticWeightedKappaLoss(Ordinal):
 
     def loss(self, probabilities: Tensor, target: Tensor) -> Tensor:
         """Return one value for the batch."""
-        return self.kappa(probabilities, classes.probabilities(probabilities, target))
+        return self.kappa(probabilities, class_targets.probabilities(probabilities, target))
 
 
 class OrdinalWithLog(Ordinal):
@@ -104,7 +104,7 @@ class OrdinalWithLog(Ordinal):
 
     def labels(self, probabilities: Tensor, target: Tensor) -> Tensor:
         """Return the target as smoothed probabilities."""
-        labels = classes.probabilities(probabilities, target)
+        labels = class_targets.probabilities(probabilities, target)
         return labels * (1 - self.label_smoothing) + self.label_smoothing / self.num_classes
 
     def cross_entropy(self, p: Tensor, labels: Tensor) -> Tensor:

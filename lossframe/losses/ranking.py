@@ -4,9 +4,9 @@ from typing import Unpack
 
 from torch import Tensor
 
-from lossframe import checks
-from lossframe.functional.ranking import pair_sums
-from lossframe.loss import Loss, LossOptions
+from lossframe.losses.algorithms.ranking import pair_sums
+from lossframe.losses.base import checks
+from lossframe.losses.base.loss import Loss, LossOptions
 
 
 class ROCAUCLoss(Loss):

@@ -6,9 +6,9 @@ from typing import Unpack
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossframe import checks
-from lossframe.functional.distances import normalize
-from lossframe.loss import Loss, LossOptions
+from lossframe.losses.algorithms.distances import normalize
+from lossframe.losses.base import checks
+from lossframe.losses.base.loss import Loss, LossOptions
 
 
 class Regression(Loss):

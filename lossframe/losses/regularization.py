@@ -5,9 +5,9 @@ from typing import Unpack
 
 from torch import Tensor
 
-from lossframe import checks
-from lossframe.loss import Loss, LossOptions
-from lossframe.penalty import Penalty, total
+from lossframe.losses.base import checks
+from lossframe.losses.base.loss import Loss, LossOptions
+from lossframe.losses.base.penalty import Penalty, total
 
 
 class L1L2Penalty(Penalty):

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossframe import checks
-from lossframe.functional import classes
-from lossframe.loss import LossOptions
+from lossframe.losses.algorithms import class_targets
+from lossframe.losses.base import checks
+from lossframe.losses.base.loss import LossOptions
 from lossframe.losses.classification import Classification
 
 
@@ -42,7 +42,7 @@ class DiceLoss(Classification):
             y = self._pixels(target.to(p.dtype))
             overlap, share = (p * y).sum(2), y.sum(2)
         else:
-            index, nothing = classes.indices(logits, target).reshape(len(p), p.shape[2]), p.new_zeros(p.shape[:2])
+            index, nothing = class_targets.indices(logits, target).reshape(len(p), p.shape[2]), p.new_zeros(p.shape[:2])
             overlap = nothing.scatter_add(1, index, p.gather(1, index.unsqueeze(1)).squeeze(1))
             share = nothing.scatter_add(1, index, torch.ones_like(index, dtype=p.dtype))
         overlap, size = self._total(overlap), self._total(p.sum(2) + share)

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossframe import checks
-from lossframe.functional import triplets
-from lossframe.functional.blocks import anchorwise
-from lossframe.functional.distances import Distance, check_distance, prepared, rowwise
-from lossframe.functional.partners import Partners
-from lossframe.loss import Loss, LossOptions
+from lossframe.losses.algorithms import triplets
+from lossframe.losses.algorithms.anchorwise import anchorwise
+from lossframe.losses.algorithms.distances import Distance, check_distance, prepared, rowwise
+from lossframe.losses.algorithms.label_groups import Partners
+from lossframe.losses.base import checks
+from lossframe.losses.base.loss import Loss, LossOptions
+from lossframe.losses.base.reduction import divide
 from lossframe.losses.metric_learning import MetricLearning
-from lossframe.reduction import divide
 
 
 class TripletMarginLoss(Loss):

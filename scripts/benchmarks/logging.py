@@ -26,7 +26,7 @@ AS_MANY = {"mean": "MeanMetric", "min": "MinMetric", "max": "MaxMetric", "sum": 
 def ours(size: int, device: torch.device, counted: tuple[str, ...]) -> Step:
     """Prepare recording and draining."""
     from lossframe import drain
-    from lossframe.statistics import Memory
+    from lossframe.statistics.accumulator import Memory
 
     values = torch.rand(BATCH, device=device)
     memories = {f"term{k}": Memory(*counted) for k in range(size)}

@@ -20,7 +20,7 @@ IN_A_ROW = 10
 def ours(terms: int) -> Step:
     """Prepare a drain of so many terms, each with mean, std, min and max."""
     from lossframe import drain
-    from lossframe.statistics import Memory
+    from lossframe.statistics.accumulator import Memory
 
     memories, values = {f"term{k}": Memory() for k in range(terms)}, torch.rand(BATCH)
 

@@ -13,7 +13,7 @@ from benchmarks.cases import Case, Contestant, Step, at_sizes
 
 TRAIN = str(Path(__file__).parents[2] / "train.py")
 BASE = ["-c", "import torch, pytorch_lightning, torchmetrics, torch.utils.tensorboard"]
-OURS = ["-c", f"{BASE[1]}, lossframe.learner, lossframe.monitor, lossframe.losses"]
+OURS = ["-c", f"{BASE[1]}, lossframe.training.learner, lossframe.callbacks.monitor.loss_monitor, lossframe.losses"]
 RUN = [TRAIN, "loss=triplet", "trainer.num_sanity_val_steps=0", "trainer.enable_progress_bar=false"]
 FIRST_STEP = [*RUN, "+callbacks.end._target_=benchmarks.first_step.FirstStep"]
 WHOLE = [*RUN, "trainer.max_steps=1", "trainer.limit_test_batches=1"]

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from benchmarks.cases import Step
 from lossframe import LossMonitor
+from lossframe.callbacks.images import HardSamples
 from lossframe.losses import MSELoss
-from lossframe.pictures import HardSamples
 
 SAMPLES, FEATURES = 256, 32
 STEPS = 50

@@ -1,0 +1,1 @@
+"""Lightning callbacks: the monitor of losses, images beside its curves, and what a run needs around its training."""

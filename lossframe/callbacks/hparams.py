@@ -1,0 +1,83 @@
+"""Every run in TensorBoard's HParams tab."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from tensorboard.plugins.hparams.summary_v2 import hparams_pb  # .api wants tensorflow
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from lossframe.callbacks.base import Companion
+from lossframe.loggers.stage_writer import is_tensorboard
+
+Scalar = bool | int | float | str
+STAGE = "val"
+"""The TensorBoard run that stands for the whole: the tab finds the numbers of a run in that run only."""
+
+
+class HParams(Companion):
+    """Shows what a run was given, and what it reached, in TensorBoard's HParams tab; the former in every other logger.
+
+    `hyperparameters` may be nested: they are named as `optimizer.lr`. They are written when training starts, so that
+    a run that is killed is there too. What it reached are the validation's curves, in whose run all of this is;
+    `final/val/NAME`, the score of the best checkpoint; and `final/test/NAME`, what the test gave but for the losses.
+    These are written one sample after the end, where a run that goes on purges them.
+    """
+
+    def __init__(self, hyperparameters: Mapping[str, Any]) -> None:
+        self.hyperparameters = dict(flat(hyperparameters))
+        self._end = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the hyperparameters."""
+        for writer, _ in self.writers(trainer, STAGE):
+            folder = Path(writer.log_dir).resolve().parent
+            _add(writer, hparams_pb(self.hyperparameters, trial_id=f"{folder.parent.name}/{folder.name}"))
+        for logger in trainer.loggers:
+            if not is_tensorboard(logger):
+                logger.log_hyperparams(self.hyperparameters)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the best checkpoint's score, and that training is over."""
+        checkpoint: Any = trainer.checkpoint_callback
+        score = getattr(checkpoint, "best_model_score", None)
+        _, _, end = hparams({}, {})
+        self._end = self.monitor(trainer).samples_seen + 1
+        for writer, _ in self.writers(trainer, STAGE):
+            if score is not None:
+                writer.add_scalar(f"final/{checkpoint.monitor}", float(score), self._end)
+            _add(writer, end)
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write what the test of a training gave."""
+        measured = {name: float(value) for name, value in trainer.callback_metrics.items() if _is_metric(name)}
+        for writer, _ in self.writers(trainer, STAGE) if self._end else []:
+            for name, value in measured.items():
+                writer.add_scalar(f"final/{name}", value, self._end)
+
+
+def flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Scalar]]:
+    """Yield the scalars in nested mappings by their names joined with dots; `_target_` is the class's name.
+
+    >>> dict(flat({"optimizer": {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 0.1}, "seed": 1}))
+    {'optimizer': 'Adam', 'optimizer.lr': 0.1, 'seed': 1}
+    """
+    for key, value in nested.items():
+        name = f"{prefix}.{key}" if prefix else str(key)
+        if isinstance(value, Mapping):
+            yield from flat(value, name)
+        elif key == "_target_":
+            yield prefix, value.rpartition(".")[2]
+        elif value is not None and not str(key).startswith("_"):
+            yield name, value if isinstance(value, Scalar) else str(value)
+
+
+def _is_metric(name: str) -> bool:
+    return name.startswith("test/") and not name.startswith(("test/loss/", "test/weighted/", "test/share/"))
+
+
+def _add(writer: SummaryWriter, summary: Any) -> None:
+    events: Any = writer.file_writer
+    events.add_summary(summary)

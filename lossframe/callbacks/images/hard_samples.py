@@ -1,0 +1,180 @@
+"""The samples that a loss finds hardest: who they are, and who stays among them."""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lossframe.callbacks.base import Companion
+from lossframe.callbacks.images.base import named
+from lossframe.callbacks.images.thumbnails import pixels, thumbnails
+from lossframe.callbacks.images.tiles import sheet
+from lossframe.callbacks.images.top_k import Hardest, Row, highest, of_all_ranks, write_csv
+from lossframe.errors import InputError
+from lossframe.losses.base.loss import Loss
+
+
+class HardSamples(Companion):
+    """Shows the `k` samples of highest loss of each term since the last epoch's end, over all ranks.
+
+    For train, val and test, at the end of each epoch: as pictures `hard/TERM` in TensorBoard, as a text there where
+    no `image` [N, C, H, W] is read, and as `STAGE_TERM.csv` in `folder` (default: `hard` in the logger's folder), of
+    `value`, `id`, `target`, `prediction` and in how many epochs it has been among the hardest; `STAGE_TERM_often.csv`
+    lists all samples that ever were, those of most epochs first. Each entry is looked up in what the step returned
+    (there, under "frame" if it has that) and in the batch, and left out where it is in neither; scores [N, C] are
+    predictions by their highest. `text` may name an entry of strings. A loss without one value a sample is left out.
+    Samples without `ids` are called `BATCH:ROW`, `rankR:` and `DATALOADER:` before it where there are several;
+    several dataloaders are one list.
+    """
+
+    def __init__(
+        self, k: int = 16, ids: str = "index", target: str | None = "labels", prediction: str | None = "logits",
+        image: str | None = "image", text: str | None = None, thumbnail: int = 64, folder: str | Path | None = None,
+    ) -> None:  # fmt: skip
+        if k < 1 or thumbnail < 1:
+            raise InputError(f"HardSamples: wanted k and thumbnail >= 1, found {k} and {thumbnail}")
+        self.k = k
+        self.entries = {"id": ids, "target": target, "prediction": prediction, "text": text, "image": image}
+        self.thumbnail = thumbnail
+        self.folder = folder
+        self._hardest: dict[str, dict[str, Hardest]] = {}
+        self._rows: dict[str, dict[str, list[Row]]] = {}
+        self._epochs: dict[str, dict[str, Counter[Any]]] = {}
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Have the losses keep their values by sample."""
+        super().setup(trainer, pl_module, stage)
+        self.monitor(trainer).keeps_samples = True
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Keep the batch's hardest samples."""
+        self._add("train", self.monitor(trainer).losses, self._find(outputs, batch), _place(trainer, batch_idx))
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        dataloader_idx: int | None = None,
+    ) -> None:  # fmt: skip
+        """Keep the batch's hardest samples."""
+        if not trainer.sanity_checking:
+            place = _place(trainer, batch_idx, dataloader_idx)
+            self._add("val", self.monitor(trainer).losses, self._find(outputs, batch), place)
+
+    def on_test_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        dataloader_idx: int | None = None,
+    ) -> None:  # fmt: skip
+        """Keep the batch's hardest samples."""
+        place = _place(trainer, batch_idx, dataloader_idx)
+        self._add("test", self.monitor(trainer).losses, self._find(outputs, batch), place)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show the epoch's."""
+        self._show(trainer, "train")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show the validation's."""
+        if not trainer.sanity_checking:
+            self._show(trainer, "val")
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show the test's."""
+        self._show(trainer, "test")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was seen of the open epoch, by all ranks, and how often each sample was among the hardest."""
+        self._merge("train")
+        epochs = {stage: {term: dict(ids) for term, ids in terms.items()} for stage, terms in self._epochs.items()}
+        return {"rows": self._rows.get("train", {}), "epochs": epochs}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where the checkpoint was made."""
+        self._rows = {"train": state_dict["rows"]}
+        self._epochs = {s: {t: Counter(ids) for t, ids in terms.items()} for s, terms in state_dict["epochs"].items()}
+
+    def _find(self, outputs: Any, batch: Any) -> dict[str, Any]:
+        """Return the entries that are there, by what they are read as."""
+        frame: dict[str, Any] = dict(batch) if isinstance(batch, Mapping) else {}
+        if isinstance(outputs, Mapping):
+            frame |= outputs.get("frame", outputs)
+        found = {name: frame[entry] for name, entry in self.entries.items() if entry in frame}
+        if isinstance(found.get("prediction"), Tensor) and found["prediction"].ndim == 2:
+            found["prediction"] = found["prediction"].argmax(1)
+        return {name: entry for name, entry in found.items() if name == "image" or getattr(entry, "ndim", 1) == 1}
+
+    def _add(self, stage: str, losses: Mapping[str, Loss], entries: dict[str, Any], place: str) -> None:
+        hardest = self._hardest.setdefault(stage, {term: Hardest(self.k, self._compact) for term in losses})
+        for term, loss in losses.items():
+            values = None if loss.by_sample is None else loss.by_sample.values
+            if values is None or not values.ndim or not len(values):
+                continue
+            fitting = {name: entry for name, entry in entries.items() if len(entry) == len(values)}
+            if "id" not in fitting:
+                fitting["id"] = [f"{place}:{row}" for row in range(len(values))]
+            hardest[term].add(values, fitting)
+
+    def _compact(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
+        return rows | {"image": thumbnails(rows["image"], self.thumbnail)} if "image" in rows else rows
+
+    def _merge(self, stage: str) -> None:
+        """Take in what all ranks saw since the last time."""
+        if not (hardest := self._hardest.get(stage)):
+            return
+        new = of_all_ranks({term: rows.take() for term, rows in hardest.items()}, self.k)
+        known = self._rows.get(stage, {})
+        self._rows[stage] = {term: highest(known.get(term, []) + rows, self.k) for term, rows in new.items()}
+
+    def _show(self, trainer: pl.Trainer, stage: str) -> None:
+        self._merge(stage)
+        folder = Path(self.folder or Path(trainer.log_dir or trainer.default_root_dir) / "hard")
+        class_names: list[str] | None = getattr(getattr(trainer, "datamodule", None), "class_names", None)
+        for term, rows in self._rows.pop(stage, {}).items():
+            if not rows:
+                continue
+            epochs = self._epochs.setdefault(stage, {}).setdefault(term, Counter())
+            epochs.update({row["id"] for row in rows})
+            listed = [{**row, "epochs": epochs[row["id"]]} for row in rows]
+            if trainer.is_global_zero:
+                often = [{"id": name, "epochs": count} for name, count in epochs.most_common()]
+                write_csv(folder / f"{stage}_{term}.csv", listed)
+                write_csv(folder / f"{stage}_{term}_often.csv", often)
+            for writer, step in self.writers(trainer, stage):
+                if "image" in listed[0]:
+                    picture = draw(listed, self.thumbnail, class_names)
+                    writer.add_image(f"hard/{term}", picture, step, dataformats="HWC")
+                else:
+                    writer.add_text(f"hard/{term}", table(listed), step)
+
+
+def _place(trainer: pl.Trainer, batch_idx: int, dataloader_idx: int | None = None) -> str:
+    """Return what a batch is called, after its rank and its dataloader where there are several."""
+    rank = [] if trainer.world_size == 1 else [f"rank{trainer.global_rank}"]
+    loader = [] if dataloader_idx is None else [f"{dataloader_idx}"]
+    return ":".join([*rank, *loader, f"{batch_idx}"])
+
+
+def draw(rows: list[Row], side: int, class_names: list[str] | None) -> NDArray[np.uint8]:
+    """Return the picture of rows with images, each with its value, its id, and what was taken for what."""
+    captions, right = [], []
+    for row in rows:
+        told = [_word(row[name], class_names) for name in ("target", "prediction") if name in row]
+        captions.append([f"{row['value']:.4g}", f"id {row['id']}", " as ".join(told)])
+        right.append(row["target"] == row["prediction"] if len(told) == 2 else None)
+    return sheet(pixels(torch.stack([row["image"] for row in rows]), side), captions, right)
+
+
+def table(rows: list[Row]) -> str:
+    """Return the rows as a table in Markdown."""
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(row.values() for row in rows)]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "/") for cell in line) + " |" for line in lines)
+
+
+def _word(value: Any, class_names: list[str] | None) -> str:
+    return named(torch.tensor([value]), class_names)[0] if isinstance(value, int) else f"{value:.4g}"

@@ -1,0 +1,115 @@
+"""Finding what remembers, inside anyone's module, and naming its curves."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import NamedTuple
+
+from torch import nn
+
+from lossframe import configs
+from lossframe.losses.base.loss import Loss
+from lossframe.losses.base.per_sample import BySample
+from lossframe.objectives.objective import Objective
+from lossframe.statistics.accumulator import Memory
+from lossframe.statistics.moments import Moments
+from lossframe.statistics.snapshot import Seen
+
+
+class Source(NamedTuple):
+    """A memory, and what turns one of its names and moments into curves: tag -> value."""
+
+    memory: Memory
+    curves: Callable[[str, Moments], dict[str, float]]
+    loss: Loss | None = None
+
+
+def find_sources(module: nn.Module) -> dict[str, Source]:
+    """Return every objective, its terms, and every loss outside objectives, by unique name.
+
+    A term is named by its objective; a loss outside by its class, as `cross_entropy` for `CrossEntropyLoss`, or by
+    its attribute's path where two are of one class, or a term has that name.
+    """
+    sources: dict[str, Source] = {}
+    for path, objective in _objectives(module):
+        prefix = f"{path}." if len(list(_objectives(module))) > 1 else ""
+        sources[f"objective {path}"] = Source(objective.memory, partial(_objective_curves, objective, prefix))
+        for name, loss in objective.named_losses():
+            sources[prefix + name] = Source(loss.memory, partial(_loss_curves, loss, prefix + name), loss)
+    for path, loss, name in _free_losses(module):
+        unique = next(free for free in (name, path, f"{path}.{name}") if free not in sources)
+        sources[unique] = Source(loss.memory, partial(_loss_curves, loss, unique), loss)
+    return sources
+
+
+def weights(module: nn.Module) -> dict[str, float]:
+    """Return the current weight of every term of every objective."""
+    found = list(_objectives(module))
+    return {
+        f"weight/{path}.{name}" if len(found) > 1 else f"weight/{name}": weight
+        for path, objective in found
+        for name, weight in objective.weights.items()
+    }
+
+
+def keep_samples(losses: Mapping[str, Loss]) -> None:
+    """Have losses keep the values of their last batch by sample."""
+    for loss in losses.values():
+        loss.by_sample = loss.by_sample or BySample()
+
+
+def forget_samples(losses: Mapping[str, Loss]) -> None:
+    """Forget the values by sample of an earlier batch: not every step calls every loss."""
+    for loss in losses.values():
+        if loss.by_sample is not None:
+            loss.by_sample.forget()
+
+
+def curves(sources: Mapping[str, Source], seen: Seen) -> dict[str, float]:
+    """Return the curves to show of what was seen: tag -> value."""
+    shown: dict[str, float] = {}
+    for term, named in seen.items():
+        for name, moments in named.items():
+            shown |= sources[term].curves(name, moments)
+    return shown | shares(shown)
+
+
+def shares(curves: dict[str, float]) -> dict[str, float]:
+    """Return `share/TERM`: the part of each weighted term in the sum of their magnitudes."""
+    weighted = {tag[len("weighted/") :]: abs(value) for tag, value in curves.items() if tag.startswith("weighted/")}
+    sums: dict[str, float] = {}
+    for term, value in weighted.items():
+        objective = term.rpartition(".")[0]
+        sums[objective] = sums.get(objective, 0.0) + value
+    return {f"share/{term}": value / (sums[term.rpartition(".")[0]] or 1.0) for term, value in weighted.items()}
+
+
+def name_of(loss: Loss) -> str:
+    """Return what a loss's configuration is called, or its class in snake case if it has none."""
+    kind = type(loss).__name__
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", kind.removesuffix("Loss"))
+    return configs.losses().get(kind, words.lower())
+
+
+def _objectives(module: nn.Module) -> Iterator[tuple[str, Objective]]:
+    yield from ((path, child) for path, child in module.named_modules() if isinstance(child, Objective))
+
+
+def _free_losses(module: nn.Module) -> Iterator[tuple[str, Loss, str]]:
+    """Yield the path, loss and name of each one outside objectives; its path is its name where two are alike."""
+    inside = {id(loss) for _, objective in _objectives(module) for _, loss in objective.named_losses()}
+    free = {p: m for p, m in module.named_modules() if isinstance(m, Loss) and id(m) not in inside}
+    classes = Counter(type(loss) for loss in free.values())
+    yield from ((p, m, name_of(m) if classes[type(m)] == 1 else p) for p, m in free.items())
+
+
+def _loss_curves(loss: Loss, term: str, name: str, moments: Moments) -> dict[str, float]:
+    return loss.series(f"loss/{term}" if name == "loss" else f"loss/{term}/{name}", moments)
+
+
+def _objective_curves(objective: Objective, prefix: str, name: str, moments: Moments) -> dict[str, float]:
+    if name == "total":
+        return objective.series(f"loss/{prefix}total", moments)
+    kind, _, term = name.partition("/")
+    return {f"{kind}/{prefix}{term}": moments.mean}

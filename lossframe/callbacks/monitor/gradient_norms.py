@@ -1,0 +1,74 @@
+"""The norms of gradients: noted at each step, put together for many steps at once."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lossframe import distributed
+from lossframe.statistics.accumulator import Memory
+
+_WAITING_STEPS = 64
+
+
+class Step:
+    """One step of an optimiser: the parameters that had a gradient, and the norm of each once they are folded `[P]`."""
+
+    __slots__ = ("norms", "parameters", "waiting")
+
+    def __init__(self, parameters: Sequence[nn.Parameter], waiting: Sequence[Tensor]) -> None:
+        self.parameters = parameters
+        self.waiting = waiting
+        self.norms = torch.empty(0)
+
+
+class GradientNorms:
+    """Remembers the norm over all gradients of each step, under "norm"; of sharded ones it is that of all ranks."""
+
+    def __init__(self) -> None:
+        self.memory = Memory()
+        self._steps: list[Step] = []
+
+    def note(self, parameters: Iterable[nn.Parameter]) -> Step | None:
+        """Note one step; None without a gradient. Must be called on every rank."""
+        noted, gradients = [], []
+        for parameter in parameters:
+            gradient = parameter.grad
+            if gradient is not None and gradient.layout == torch.strided:
+                noted.append(parameter)
+                gradients.append(gradient if type(gradient) is Tensor else _local(gradient))
+        if not noted:
+            return None
+        step = Step(noted, torch._foreach_norm(gradients))
+        self._steps.append(step)
+        if len(self._steps) >= _WAITING_STEPS:
+            self.fold()
+        return step
+
+    def fold(self) -> None:
+        """Put together the steps that wait, without waiting for a device; on every rank, for sharded parameters."""
+        alike: dict[tuple[int, ...], list[Step]] = defaultdict(list)
+        for step in self._steps:
+            alike[tuple(map(id, step.parameters))].append(step)
+        self._steps = []
+        for steps in alike.values():
+            norms = torch.stack([norm for step in steps for norm in step.waiting]).float().view(len(steps), -1)
+            norms = _of_all_ranks(norms, steps[0].parameters)
+            self.memory.push("norm", torch.linalg.vector_norm(norms, dim=1), replicated=True)
+            for step, row in zip(steps, norms.unbind(), strict=True):
+                step.norms, step.waiting = row, ()
+
+
+def _of_all_ranks(norms: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
+    """Return the norms of whole gradients; each rank has a part of those of sharded parameters, all of the others."""
+    whole = [not hasattr(parameter, "to_local") for parameter in parameters]
+    if all(whole):
+        return norms
+    counted = norms.new_tensor(whole).mul_(1 / distributed.world_size() - 1).add_(1)
+    return distributed.total(norms.square() * counted).sqrt()
+
+
+def _local(gradient: Any) -> Tensor:
+    return gradient.to_local() if hasattr(gradient, "to_local") else gradient  # type: ignore[no-any-return]

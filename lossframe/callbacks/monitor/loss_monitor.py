@@ -1,0 +1,273 @@
+"""The Lightning callback that drains what losses remember into the loggers."""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_warn
+from torch.optim import Optimizer
+
+from lossframe.callbacks.monitor.collector import Reader
+from lossframe.callbacks.monitor.discovery import Source, curves, find_sources, forget_samples, keep_samples
+from lossframe.callbacks.monitor.nonfinite import Guard
+from lossframe.callbacks.monitor.spikes import Spikes
+from lossframe.callbacks.monitor.trainer_metrics import batch_size, beside, publish, unwritten
+from lossframe.errors import InputError
+from lossframe.loggers.custom_scalars import layout
+from lossframe.loggers.stage_writer import Board
+from lossframe.losses.base.loss import Loss
+from lossframe.statistics.snapshot import Seen
+
+_log = logging.getLogger(__name__)
+
+
+class LossMonitor(pl.Callback):
+    """Writes every loss of the module to every logger, over samples seen, for train, val and test.
+
+    Finds each `Loss` and `Objective` anywhere in the LightningModule. Every `log_every` training batches, and at the
+    end of each training and validation epoch, it drains their statistics (one collective for all) and writes
+    `loss/TERM` and, where the loss asks for them, `loss/TERM_std`, `_min`, `_max`, `_p5`, `_p50`, `_p95`, `_p99`; for
+    an objective also `loss/total`, `weighted/TERM`, `share/TERM` and `weight/TERM`; `lr`, `gradient_norm` and
+    `samples_per_second`. TensorBoard gets one run per stage, so that train and val share a chart, a page of bands
+    under "custom scalars", and the histogram `values/TERM` of a loss with `log_quantiles`; other loggers get
+    `train/loss/TERM`. The values are also in `trainer.callback_metrics`, as `val/loss/TERM`, for `ModelCheckpoint` and
+    `EarlyStopping`. Of several validation or test dataloaders, each has its own, as `loss/TERM/dataloader_idx_0`.
+
+    `nonfinite` says what happens when a value or a gradient is not finite, see `Guard`; `ids` is the batch's entry that
+    says which samples those were. A term's point `spikes` robust deviations above its recent ones is noted in the log
+    and under TensorBoard's "text", see `Spikes`. On a GPU no step waits for a drain: its point is written one drain
+    later.
+
+    Samples are counted as the rows of the batch's first tensor, also in a dataclass; without one, as an object's
+    `num_graphs` or `batch_size`, or the length of a list. `batch_size`, a function of the batch, counts them instead:
+    where tensors are `[T, B]`, say, as `lambda batch: batch["tokens"].shape[1]`.
+    """
+
+    def __init__(
+        self,
+        log_every: int = 50,
+        nonfinite: str = "raise",
+        ids: str = "index",
+        spikes: float | None = 10.0,
+        batch_size: Callable[[Any], int] = batch_size,
+    ) -> None:
+        if log_every < 1:
+            raise InputError(f"LossMonitor: wanted log_every >= 1, found {log_every}")
+        self.log_every = log_every
+        self.guard = Guard(nonfinite)
+        self.ids = ids
+        self.batch_size = batch_size
+        self._spikes = Spikes(spikes)
+        self.batches_seen = 0
+        self.board = Board()
+        self.losses: dict[str, Loss] = {}
+        self.keeps_samples = False
+        self._resumed = False
+        self._trainer: pl.Trainer | None = None
+        self._sources: dict[str, Source] = {}
+        self._reader = Reader(self.guard)
+        self._shown: dict[str, dict[str, float]] = {}
+        self._evaluated: Seen = {}
+
+    @property
+    def samples_seen(self) -> int:
+        """The training samples that all ranks have seen, as far as they are drained: the x axis of the curves."""
+        return self._reader.samples_seen
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Find the losses that are there already."""
+        self._trainer = trainer
+        self._find(pl_module)
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Find also those that the module made in its own `setup` or `configure_model`."""
+        self._find(pl_module)
+        if not self.losses:
+            rank_zero_warn(
+                f"LossMonitor found no Loss in {type(pl_module).__name__}: make one an attribute of it (NativeLoss "
+                "wraps those of other libraries), or leave out the monitor"
+            )
+
+    def on_sanity_check_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget what the sanity check showed."""
+        self._reader.forget()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start from what the checkpoint's window holds, and from nothing else."""
+        self.board.resumed = self._resumed  # only training purges: a test of earlier weights adds to what is there
+        self._reader.forget()
+        self._reader.start()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Forget the samples of the batch before."""
+        forget_samples(self.losses)
+
+    def on_validation_batch_start(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int | None = None,
+    ) -> None:
+        """Keep the values of each of several dataloaders apart; forget the samples of the batch before."""
+        if dataloader_idx is not None:  # Lightning tells it where there are several, one after the other
+            self._reader.enter(dataloader_idx)
+        forget_samples(self.losses)
+
+    on_test_batch_start = on_validation_batch_start
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the samples; drain and write every `log_every` batches."""
+        self._reader.local_samples += self.batch_size(batch)
+        self.batches_seen += 1
+        self.guard.keep(self.batches_seen, self._ids(batch))
+        if self.batches_seen % self.log_every == 0:
+            self._read(beside(trainer, pl_module), wait=False)
+            publish(trainer, "train", self._shown.get("train", {}))
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Look at the gradients; leave out the step where the policy skips it."""
+        if getattr(trainer.precision_plugin, "scaler", None) is not None:
+            return  # a gradient scaler overflows on purpose, and skips those steps itself
+        parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
+        if self.guard.skips(parameters):
+            optimizer.zero_grad(set_to_none=True)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the rest of the epoch."""
+        self._read(beside(trainer, pl_module))
+        publish(trainer, "train", self._shown.get("train", {}))
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the clock."""
+        self._reader.stop()
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Set the training window aside; outside of training, start from nothing."""
+        if trainer.state.fn != "fit":
+            self._start(pl_module)
+        self._read()
+        self._reader.stop()
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep what names the culprits of a value that is not finite."""
+        self.guard.keep(batch_idx + 1, self._ids(batch))
+
+    on_test_batch_end = on_validation_batch_end
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Publish the validation losses, for callbacks that watch them."""
+        self._evaluate(trainer, pl_module, "val")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the validation losses, and the metrics that nobody else writes."""
+        self._write_evaluation(trainer, "val")
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._reader.start()
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start from nothing."""
+        self._start(pl_module)
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Publish the test losses."""
+        self._evaluate(trainer, pl_module, "test")
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the test losses, and the metrics that nobody else writes."""
+        self._write_evaluation(trainer, "test")
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Close the event files."""
+        self._reader.stop()
+        self._resumed = self.board.resumed = False
+        self.board.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the open window, drained from all ranks, and how far the curves are written."""
+        self._read()
+        return {
+            "batches_seen": self.batches_seen,
+            "reader": self._reader.state_dict(),
+            "spikes": self._spikes.state_dict(),
+            "written": dict(self.board.written),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where the checkpoint was made."""
+        self.batches_seen = state_dict["batches_seen"]
+        self._reader.load_state_dict(state_dict["reader"])
+        self._spikes.load_state_dict(state_dict["spikes"])
+        self.board.written = dict(state_dict["written"])
+        self._resumed = True
+
+    def _find(self, pl_module: pl.LightningModule) -> None:
+        self._sources = find_sources(pl_module) | self.guard.source()
+        self._reader.memories = {name: source.memory for name, source in self._sources.items()}
+        self.losses = {name: source.loss for name, source in self._sources.items() if source.loss is not None}
+        if self.keeps_samples:
+            keep_samples(self.losses)
+        self.guard.watch(pl_module, self.losses)
+        self.board.layout = layout(self.losses)
+
+    def _start(self, pl_module: pl.LightningModule) -> None:
+        """Start an evaluation that is not part of training."""
+        self._find(pl_module)
+        self._reader.forget()
+
+    def _ids(self, batch: Any) -> Any:
+        return batch.get(self.ids) if isinstance(batch, Mapping) else None
+
+    def _read(self, beside: dict[str, float] | None = None, wait: bool = True) -> None:
+        """Drain what was seen since the last time; `beside` ends the window, with these curves beside the losses'."""
+        for window, shown in self._reader.read(beside, wait):
+            losses = self._shown["train"] = curves(self._sources, window.seen)
+            speed = {"samples_per_second": window.samples / max(window.seconds, 1e-9)}
+            self._write("train", losses | shown | speed, window.seen, window.end)
+            for spike in self._spikes.found(window.seen):
+                self._note(f"after {window.end} samples, {spike}", window.end)
+
+    def _evaluate(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if trainer.sanity_checking:
+            return
+        shown: dict[str, float] = {}
+        self._evaluated = {}
+        for suffix, seen in self._reader.drain(stage).items():
+            self._evaluated |= {f"{term}{suffix}": named for term, named in seen.items()}
+            shown |= {f"{tag}{suffix}": value for tag, value in curves(self._sources, seen).items()}
+        publish(trainer, stage, shown, self._shown.get(stage, {}))
+        self._shown[stage] = shown
+
+    def _note(self, text: str, step: int) -> None:
+        if self._trainer is not None and self._trainer.is_global_zero:
+            _log.warning(text)
+            for writer in self.board.writers(self._trainer.loggers, "train"):
+                writer.add_text("spikes", text, step)
+
+    def _write_evaluation(self, trainer: pl.Trainer, stage: str) -> None:
+        """Write the stage's losses, and what was logged for callbacks only."""
+        if trainer.sanity_checking:
+            return
+        self._write(stage, unwritten(trainer, stage) | self._shown[stage], self._evaluated, self.samples_seen)
+
+    def _write(self, stage: str, scalars: dict[str, float], seen: Seen, step: int) -> None:
+        trainer = self._trainer
+        if trainer is not None and trainer.is_global_zero:
+            values = {f"values/{term}": named["loss"] for term, named in seen.items() if "loss" in named}
+            self.board.write(trainer.loggers, stage, scalars, values, step)

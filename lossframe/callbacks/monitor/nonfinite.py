@@ -1,0 +1,204 @@
+"""Where values stop being finite: which term or parameter, which samples, on which rank, at which step."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from enum import IntEnum
+from typing import Any, Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+
+from lossframe import distributed
+from lossframe.callbacks.monitor.discovery import Source, keep_samples
+from lossframe.callbacks.monitor.gradient_norms import GradientNorms, Step
+from lossframe.errors import InputError, NonFiniteError, names, nearest
+from lossframe.losses.base.loss import Loss
+from lossframe.losses.base.per_sample import BySample
+from lossframe.statistics.moments import Moments
+from lossframe.statistics.snapshot import Seen
+
+Policy = Literal["raise", "skip", "warn", "off"]
+
+_KEPT_BATCHES = 4096
+_NAMED_SAMPLES = 8
+
+
+class Evidence(IntEnum):
+    """Where it was seen, the most telling first: a sample's own input or value, its relations, a gradient."""
+
+    OWN = 0
+    RELATED = 1
+    GRADIENT = 2
+
+
+class Finding(NamedTuple):
+    """The first batch, on one rank, that had a value or a gradient that was not finite."""
+
+    batch: int
+    evidence: Evidence
+    rank: int
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.what}, at step {self.batch} on rank {self.rank}"
+
+
+class Kept(NamedTuple):
+    """What one batch left, by reference: nothing has been computed from it yet."""
+
+    batch: int
+    ids: Any
+    samples: list[Tensor | None]
+    """The inputs and the values of each loss by sample, as in `BySample`, in turn: few objects, for there are many."""
+    steps: list[Step]
+
+
+class Guard:
+    """Keeps what names the culprits of a non-finite value, and decides what happens then.
+
+    `policy`: "raise" a `NonFiniteError` on all ranks at the next drain; "warn" there, and go on; "skip" the optimiser's
+    step on all ranks, which waits for the device and costs one small collective a step; "off" looks for nothing. What
+    the forward pass updates, such as the statistics of a normalisation layer, has still seen a skipped batch.
+    """
+
+    def __init__(self, policy: str) -> None:
+        known = get_args(Policy)
+        if policy not in known:
+            hint = nearest(policy, known)
+            raise InputError(f"LossMonitor: nonfinite={policy!r} is unknown; it is one of {names(known)}.{hint}")
+        self.policy = policy
+        self.skipped = 0
+        self._gradients = GradientNorms()
+        self._losses: dict[str, Loss] = {}
+        self._samples: list[BySample] = []
+        self._kept: list[Kept] = []
+        self._module = nn.Module()
+        self._steps: list[Step] = []
+
+    def source(self) -> dict[str, Source]:
+        """Return what shows the norm of the gradients, by name."""
+        return {} if self.policy == "off" else {GRADIENT: Source(self._gradients.memory, _norm_curve)}
+
+    def watch(self, module: nn.Module, losses: Mapping[str, Loss]) -> None:
+        """Have a module's losses keep their values by sample."""
+        self._module = module
+        self._losses = dict(losses) if self.policy != "off" else {}
+        keep_samples(self._losses)
+        self._samples = [loss.by_sample for loss in self._losses.values() if loss.by_sample is not None]
+
+    def skips(self, parameters: Iterable[nn.Parameter]) -> bool:
+        """Note the norms of the gradients; return whether to leave out this step, the same on all ranks."""
+        if self.policy == "off":
+            return False
+        if (step := self._gradients.note(parameters)) is not None:
+            self._steps.append(step)
+        if self.policy != "skip":
+            return False
+        self._gradients.fold()
+        looked_at = [tensor for seen in self._samples for tensor in (seen.inputs, seen.values)]
+        looked_at += [step.norms for step in self._steps]
+        sums = [tensor.sum().float() for tensor in looked_at if tensor is not None]
+        skipped = distributed.anywhere(~torch.stack(sums).isfinite().all() if sums else torch.tensor(False))
+        self.skipped += skipped
+        return skipped
+
+    def keep(self, batch: int, ids: Any) -> None:
+        """Keep what the batch that has just ended left, until `take`."""
+        if len(self._kept) < _KEPT_BATCHES and (self._samples or self._steps):  # the first are wanted
+            samples = [tensor for seen in self._samples for tensor in (seen.inputs, seen.values)]
+            self._kept.append(Kept(batch, ids, samples, self._steps))
+        self._steps = []
+
+    def take(self) -> list[Kept]:
+        """Return what was kept since the last time; the norms of its gradients are remembered from then on."""
+        self._gradients.fold()
+        kept, self._kept = self._kept, []
+        return kept
+
+    def finding(self, seen: Seen, kept: list[Kept]) -> Finding | None:
+        """Return this rank's first batch that was not finite; waits for the device only if there was one."""
+        terms = [term for term in self._losses if any(moments.nonfinite for moments in seen[term].values())]
+        if not terms and not any(moments.nonfinite for moments in seen.get(GRADIENT, {}).values()):
+            return None
+        for batch in kept:
+            samples = zip(self._losses, batch.samples[::2], batch.samples[1::2], strict=True)
+            culprits = [_culprits(term, inputs, values, batch.ids) for term, inputs, values in samples if term in terms]
+            named = [found for found in culprits if found]
+            if named:
+                evidence = min(kind for kind, _ in named)
+                what = " and ".join(text for kind, text in named if kind == evidence)
+                return Finding(batch.batch, evidence, distributed.rank(), what)
+            if bad := [parameter for step in batch.steps for parameter in _not_finite(step)]:
+                what = f"the gradient of {_first(self._names(bad))}"
+                return Finding(batch.batch, Evidence.GRADIENT, distributed.rank(), what)
+        return None
+
+    def _names(self, parameters: Sequence[nn.Parameter]) -> list[str]:
+        """Return the names of parameters, each once."""
+        known = {id(parameter): name for name, parameter in self._module.named_parameters()}
+        return list(dict.fromkeys(known.get(id(parameter), "a parameter of no name") for parameter in parameters))
+
+    def judge(self, stage: str, seen: Seen, findings: Iterable[Finding | None]) -> str | None:
+        """Raise what the policy raises; return what it warns of, None if all was finite."""
+        bad = {term: named for term, named in seen.items() if any(moments.nonfinite for moments in named.values())}
+        if not bad or self.policy == "off":
+            return None
+        described = [f"{t} ({type(loss).__name__}): {_count(bad[t])}" for t, loss in self._losses.items() if t in bad]
+        first = min((finding for finding in findings if finding is not None), default=None)
+        located = f" First: {first}." if first else ""
+        skipped = f" {self.skipped} batches were skipped so far." if self.policy == "skip" else ""
+        message = (
+            f"{stage}: {'; '.join(described) or 'gradients'} were not finite since the last reading.{located}"
+            f"{skipped} Look at these samples, the learning rate and the precision"
+        )
+        if self.policy == "raise":
+            raise NonFiniteError(message)
+        return message
+
+
+GRADIENT = "gradient"
+"""The name under which the norms of the gradients are drained."""
+
+
+def _norm_curve(name: str, moments: Moments) -> dict[str, float]:
+    return {"gradient_norm": moments.mean}
+
+
+def _culprits(term: str, inputs: Tensor | None, values: Tensor | None, ids: Any) -> tuple[Evidence, str] | None:
+    """Return how strong the first evidence against a term is, and whom it names.
+
+    Inputs come before values, for relations spread one NaN over the whole batch.
+    """
+    for evidence, seen in ((Evidence.OWN, inputs), (Evidence.OWN if inputs is None else Evidence.RELATED, values)):
+        if seen is None or bool(seen.isfinite().all()):
+            continue
+        if not seen.ndim:
+            return evidence, f"the value of {term!r}"
+        rows = (~seen.isfinite()).nonzero().flatten().tolist()
+        if ids is None or len(ids) != len(seen):
+            return evidence, f"{term!r} at rows {_first(rows)} of the batch"
+        return evidence, f"{term!r} of samples {_first([_plain(ids[row]) for row in rows])}"
+    return None
+
+
+def _not_finite(step: Step) -> list[nn.Parameter]:
+    """Return the parameters whose gradient was not finite; waits for the device."""
+    return [
+        parameter
+        for parameter, norm in zip(step.parameters, step.norms.tolist(), strict=True)
+        if not math.isfinite(norm)
+    ]
+
+
+def _first(items: list[Any]) -> str:
+    more = f" and {len(items) - _NAMED_SAMPLES} more" if len(items) > _NAMED_SAMPLES else ""
+    return ", ".join(map(str, items[:_NAMED_SAMPLES])) + more
+
+
+def _plain(identifier: Any) -> Any:
+    return identifier.item() if isinstance(identifier, Tensor) else identifier
+
+
+def _count(named: Mapping[str, Any]) -> str:
+    worst = max(named.values(), key=lambda moments: moments.nonfinite)
+    return f"{worst.nonfinite:.0f} of {worst.count:.0f} values"

@@ -1,0 +1,1 @@
+"""Where curves go: TensorBoard, CSV, and any other of Lightning's loggers."""

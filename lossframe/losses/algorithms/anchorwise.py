@@ -1,0 +1,122 @@
+"""Losses over all pairs of a batch, in O(N) memory: some anchors at a time, against everyone.
+
+The gradient is computed along with the values, block by block, for the sum of all values. Where the reduction turns
+out to want just that, backward is a multiplication; where it weighs the anchors, the blocks are computed again.
+Ranks that hold the same batch share its anchors out, and add up what they found; on a CPU so do a rank's threads.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lossframe import distributed
+from lossframe.chunks import split
+from lossframe.losses.algorithms import threads
+
+OfAnchors = Callable[[Tensor, Tensor, slice], tuple[Tensor, Tensor]]
+"""Embeddings of some anchors `[B, D]`, of everyone `[N, D]`, and which rows the anchors are -> sums `[B]`, numbers."""
+
+_BLOCK, _COLUMN = 5 << 16, 320
+"""How many bytes of pairs are held at a time, and, where more, of one of their columns: thin products are slow."""
+_SHARE = 128
+"""How many anchors are worth a thread, which holds a block and a gradient of its own, for each byte of a number."""
+
+
+def blocks(embeddings: Tensor, anchors: slice) -> list[slice]:
+    """Split anchors so that a block of their pairs with all embeddings stays small; at least one block.
+
+    All are of one size, but for the last: a row more would not fit where the block before was in memory.
+    """
+    n, number = max(len(embeddings), 1), max(anchors.stop - anchors.start, 1)
+    size = max(_BLOCK // n // embeddings.itemsize, min(_COLUMN // embeddings.itemsize, n // 12))
+    size = math.ceil(number / math.ceil(number / size))
+    return [slice(k, min(k + size, anchors.stop)) for k in range(anchors.start, anchors.start + number, size)]
+
+
+def anchorwise(of_anchors: OfAnchors, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+    """Return one value per anchor, scaled so that their mean is the sum of all sums over that of all numbers.
+
+    `of_anchors` gives the sums `[B]` of some anchors, and without gradient the numbers `[B]` of what was summed, or
+    `[B, k]`, of which the first column counts. Also returned: the numbers of all anchors. No gradient of the gradient
+    where the batch takes more than one block.
+    """
+    everyone = slice(0, len(embeddings))
+    if torch.compiler.is_compiling() or (len(blocks(embeddings, everyone)) == 1 and not distributed.sharing()):
+        sums, numbers = of_anchors(embeddings, embeddings, everyone)
+        return (sums * _scale(numbers)).to(sums.dtype), numbers
+    values, numbers = _Anchorwise.apply(embeddings, of_anchors)
+    return values, numbers
+
+
+class _Anchorwise(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, embeddings: Tensor, of_anchors: OfAnchors) -> tuple[Tensor, Tensor]:
+        sums, numbers, gradient = _evaluate(of_anchors, embeddings, ctx.needs_input_grad[0])
+        ctx.of_anchors, scale = of_anchors, _scale(numbers)
+        ctx.save_for_backward(embeddings, gradient, scale)
+        ctx.mark_non_differentiable(numbers)
+        return (sums * scale).to(sums.dtype), numbers
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None]:
+        embeddings, gradient, scale = ctx.saved_tensors
+        if grad.stride() == (0,):  # one number for all anchors, as the gradient of a sum is
+            return gradient * (grad[0] * scale).to(gradient.dtype), None
+        return _evaluate(ctx.of_anchors, embeddings, True, grad * scale)[2], None
+
+
+def _evaluate(
+    of_anchors: OfAnchors, embeddings: Tensor, with_gradient: bool, weight: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    n, mine = len(embeddings), distributed.own_part(len(embeddings))
+
+    def share(anchors: slice) -> tuple[list[Tensor], Tensor]:
+        gradient = torch.zeros_like(embeddings)
+        everyones: list[Tensor] = []
+        for rows in blocks(embeddings, anchors):
+            found = _block(of_anchors, embeddings, rows, gradient if with_gradient else None, weight)
+            # into place: a small tensor kept from each block would break up the memory that the next one reuses
+            everyones = everyones or [part.new_empty(anchors.stop - anchors.start, *part.shape[1:]) for part in found]
+            for whole, part in zip(everyones, found, strict=True):
+                whole[rows.start - anchors.start : rows.stop - anchors.start] = part
+        return everyones, gradient
+
+    shares = threads.each(share, _shares(embeddings, mine))
+    sums, numbers = (
+        distributed.assembled(torch.cat(parts), mine, n) for parts in zip(*(parts for parts, _ in shares), strict=True)
+    )
+    gradient = functools.reduce(Tensor.add_, [part for _, part in shares])
+    return sums, numbers, distributed.added_up(gradient) if with_gradient else gradient
+
+
+def _shares(embeddings: Tensor, anchors: slice) -> list[slice]:
+    """Split anchors among this process' threads."""
+    worth = (anchors.stop - anchors.start) // (_SHARE * embeddings.itemsize)
+    return split(anchors, min(torch.get_num_threads(), worth) if embeddings.device.type == "cpu" else 1)
+
+
+def _block(
+    of_anchors: OfAnchors, embeddings: Tensor, rows: slice, gradient: Tensor | None, weight: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return sums and numbers of some anchors, and add to the gradient; nothing else outlives the call."""
+    if gradient is None:
+        return of_anchors(embeddings[rows], embeddings, rows)
+    anchors, others = embeddings[rows].detach().requires_grad_(), embeddings.detach().requires_grad_()
+    with torch.enable_grad():
+        sums, numbers = of_anchors(anchors, others, rows)
+    upstream = torch.ones_like(sums) if weight is None else weight[rows].to(sums.dtype)
+    of_rows, of_everyone = torch.autograd.grad(sums, (anchors, others), upstream)
+    gradient += of_everyone
+    gradient[rows] += of_rows
+    return sums.detach(), numbers
+
+
+def _scale(numbers: Tensor) -> Tensor:
+    """Return what to multiply the sums by; where nothing was summed, the sums are 0."""
+    counted = numbers[:, 0] if numbers.ndim > 1 else numbers
+    return len(numbers) / counted.double().sum().clamp_min(1)

@@ -1,0 +1,91 @@
+"""Formulae with a value per row, whose gradient is computed along with the values, some rows at a time.
+
+What is computed on the way reuses a little memory: a loss needs that of its values and of its gradient.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lossframe.chunks import blocks, split
+from lossframe.losses.algorithms import threads
+
+Formula = Callable[[Tensor, Tensor], Tensor]
+"""Rows of scores `[n, ...]` and of a target -> values `[n, ...]`, each of its row alone: operations for autograd."""
+WithGradient = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""The same rows -> the values; the gradient of each by its scores is written into the third, `[n, ...]`."""
+
+_BLOCKS = 3
+"""For how many blocks each it pays that threads take rows of their own, instead of sharing every operation."""
+
+
+def rowwise(
+    formula: Formula, with_gradient: WithGradient, scores: Tensor, target: Tensor, shape: torch.Size, per_thread: int
+) -> Tensor:
+    """Return `formula(scores, target)`, of a shape `[N, ...]`; each thread works on `per_thread` scores at a time.
+
+    `with_gradient` must agree with the formula.
+    """
+    if torch.compiler.is_compiling() or target.requires_grad or len(blocks(scores, per_thread)) == 1:
+        return formula(scores, target)
+    values: Tensor = _Rowwise.apply(formula, with_gradient, scores, target, shape, per_thread)
+    return values
+
+
+class _Rowwise(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        formula: Formula,
+        with_gradient: WithGradient,
+        scores: Tensor,
+        target: Tensor,
+        shape: torch.Size,
+        per_thread: int,
+    ) -> Tensor:
+        ctx.formula, ctx.with_gradient, ctx.per_thread, ctx.gradient = formula, with_gradient, per_thread, None
+        ctx.save_for_backward(scores, target)
+        values = scores.new_empty(shape)
+        if ctx.needs_input_grad[2]:
+            ctx.gradient = _evaluate(with_gradient, scores, target, values, per_thread)
+        else:
+            _put(values, lambda rows: formula(scores[rows], target[rows]), scores, per_thread)
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, Tensor, None, None, None]:
+        scores, target = ctx.saved_tensors
+        if torch.is_grad_enabled():  # for the gradient of the gradient
+            values = ctx.formula(scores, target)
+            return None, None, torch.autograd.grad(values, scores, grad, create_graph=True)[0], None, None, None
+        gradient, ctx.gradient = ctx.gradient, None  # handed out once; a second time it is computed again
+        if gradient is None:
+            gradient = _evaluate(ctx.with_gradient, scores, target, torch.empty_like(grad), ctx.per_thread)
+        return None, None, gradient.mul_(_along(grad, scores)), None, None, None
+
+
+def _along(values: Tensor, scores: Tensor) -> Tensor:
+    """Return values `[n, ...]` so that they multiply the rows of scores, whose dims beyond theirs follow the first."""
+    return values.reshape(len(values), *[1] * (scores.ndim - values.ndim), *values.shape[1:])
+
+
+def _evaluate(with_gradient: WithGradient, scores: Tensor, target: Tensor, values: Tensor, per_thread: int) -> Tensor:
+    """Put the values into place, and return the gradient."""
+    gradient = torch.empty_like(scores)
+    _put(values, lambda rows: with_gradient(scores[rows], target[rows], gradient[rows]), scores, per_thread)
+    return gradient
+
+
+def _put(values: Tensor, values_of: Callable[[slice], Tensor], scores: Tensor, per_thread: int) -> None:
+    """Put the values of all rows into place; of many, each thread of a CPU those of its own."""
+
+    def share(rows: slice) -> None:
+        for block in blocks(scores[rows], per_thread):
+            mine = slice(rows.start + block.start, rows.start + block.stop)
+            values[mine] = values_of(mine)
+
+    number = torch.get_num_threads() if scores.device.type == "cpu" else 1
+    worth = min(len(scores), scores.numel() // (_BLOCKS * per_thread)) >= number
+    threads.each(share, split(slice(0, len(scores)), number if worth else 1))

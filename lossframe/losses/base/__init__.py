@@ -1,0 +1,1 @@
+"""The contract of a loss: inputs, checks, values, weights, reduction, recording."""

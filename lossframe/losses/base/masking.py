@@ -1,0 +1,154 @@
+"""Values that do not count: where they lie, and how they stay out of results, gradients and checks."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from lossframe.errors import InputError
+from lossframe.losses.base.reduction import align
+
+CoreDims = tuple[int, ...]
+"""The dims of an input that one value reads as a whole, as a NumPy gufunc's core dimensions."""
+
+
+def counted(weight: Tensor | None, counts: Tensor | None) -> Tensor | None:
+    """Return which values count, of a weight that is aligned with them; None if all do."""
+    weighs = None if weight is None else weight != 0
+    if counts is None:
+        return weighs
+    return counts != 0 if weighs is None else weighs & (counts != 0)
+
+
+def elementary(weighted: Tensor, counts: Tensor | None) -> Tensor:
+    """Return the values to record, one per elementary penalty."""
+    return weighted if counts is None else weighted / counts.clamp_min(1)
+
+
+def product(weight: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """Multiply two weights, either of which may be missing."""
+    if weight is None or other is None:
+        return weight if other is None else other
+    return weight * other
+
+
+def weight_of_values(values: Tensor, weight: Tensor, per_sample: bool) -> Tensor | None:
+    """Return the weights of the values; one value for the whole batch only knows samples in and out."""
+    if per_sample and values.ndim and len(values) == len(weight):
+        return weight
+    if bool((weight == 1).all()):
+        return None
+    raise InputError("gives one value for the whole batch: a sample's weight can only be 0 or 1, found others")
+
+
+def restored(values: Tensor, keep: Tensor) -> Tensor:
+    """Return the values of the samples that `keep` marks as those of all samples, 0 for the others."""
+    rows = keep.long().cumsum(0) - 1
+    padded = torch.cat([values, values.new_zeros(1, *values.shape[1:])])
+    return padded[torch.where(keep, rows, len(values))]
+
+
+class Shield:
+    """Stands before a loss's inputs: keeps the NaN of what does not count out of their gradients.
+
+    The gradient of a value that does not count is 0 times the formula's derivative, which is NaN where the derivative
+    is not finite: a NaN in padding would reach every parameter. Where a loss declares its core dims, the values behind
+    each entry of an input are known, and the gradient of an entry whose values do not count is set to 0. Of other
+    losses only whole samples are known: in the rows of a sample none of whose values count, what is not finite is set
+    to 0. What is finite is right already, whatever the input is, as the rows of a table.
+    """
+
+    def __init__(self, core_dims: CoreDims | None) -> None:
+        self.core_dims = core_dims
+        self._mask: Tensor | None = None
+
+    def before(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Return the inputs, whose gradients pass through the shield."""
+        return pytree.tree_map_only(Tensor, self._shielded, inputs)  # type: ignore[no-any-return]
+
+    def cover(self, mask: Tensor | None, shape: torch.Size) -> None:
+        """Let gradients pass where the mask is true, which is aligned with values of this shape."""
+        self._mask = None if mask is None else mask.expand(shape)
+
+    def _shielded(self, tensor: Tensor) -> Tensor:
+        if not (tensor.requires_grad and tensor.ndim and torch.is_grad_enabled()):
+            return tensor
+        view = tensor.view_as(tensor)
+        view.register_hook(self._passed)
+        return view
+
+    def _passed(self, gradient: Tensor | None) -> Tensor | None:
+        if gradient is None or self._mask is None:  # autograd gives None for a gradient that it knows to be 0
+            return gradient
+        mask = along_entries(self._mask, gradient.shape, self.core_dims)
+        if mask is not None:
+            return torch.where(mask, gradient, 0)
+        mask = along_samples(self._mask, gradient.shape)
+        return gradient if mask is None else torch.where(mask | gradient.isfinite(), gradient, 0)
+
+
+def along_entries(mask: Tensor, shape: torch.Size, core_dims: CoreDims | None) -> Tensor | None:
+    """Return a mask of values as one of an input's entries; None unless they lie along all of its other dims."""
+    if core_dims is None:
+        return None
+    core = {dim % len(shape) for dim in core_dims if -len(shape) <= dim < len(shape)}
+    if [size for dim, size in enumerate(shape) if dim not in core] != list(mask.shape):
+        return None
+    for dim in sorted(core):
+        mask = mask.unsqueeze(dim)
+    return mask
+
+
+def along_samples(mask: Tensor, shape: torch.Size) -> Tensor | None:
+    """Return a mask of values as one of an input's samples, true where any value counts; None with other samples."""
+    if not mask.ndim or not shape or mask.shape[0] != shape[0]:
+        return None
+    return _rows(mask).reshape(-1, *[1] * (len(shape) - 1))
+
+
+def filled(
+    inputs: dict[str, Any], weight: Tensor | float | None, counts: Tensor | None, core_dims: CoreDims | None
+) -> dict[str, Any]:
+    """Return the inputs with numbers that count in place of those that do not.
+
+    Only floating inputs are filled: a label must be right even where it does not count.
+    """
+
+    def fill(tensor: Tensor) -> Tensor:
+        core = range(1, tensor.ndim) if core_dims is None else sorted(dim % tensor.ndim for dim in core_dims)
+        entries = tensor.movedim([*core], [*range(-len(core), 0)])
+        shape = entries.shape[: tensor.ndim - len(core)]
+        mask = _mask_of_shape(shape, weight, counts, core_dims is None)
+        if mask is None or bool(mask.all()):
+            return tensor
+        flat, counted = entries.reshape(-1, *entries.shape[len(shape) :]), mask.reshape(-1)
+        some = flat[counted.long().argmax()] if bool(counted.any()) else torch.full_like(flat[0], 0.5)
+        flat = torch.where(counted.reshape(-1, *[1] * len(core)), flat, some)
+        return flat.reshape(entries.shape).movedim([*range(-len(core), 0)], [*core])
+
+    return pytree.tree_map_only(  # type: ignore[no-any-return]
+        Tensor, lambda leaf: fill(leaf) if leaf.is_floating_point() and leaf.ndim and leaf.numel() else leaf, inputs
+    )
+
+
+def _mask_of_shape(
+    shape: torch.Size, weight: Tensor | float | None, counts: Tensor | None, of_samples: bool
+) -> Tensor | None:
+    """Return which values of this shape count, known before they are; None where the weight or counts do not fit."""
+    parts = [None if weight is None else torch.as_tensor(weight) != 0, None if counts is None else counts != 0]
+    if of_samples:
+        parts = [_rows(part) if part is not None and part.ndim else part for part in parts]
+    mask = torch.ones(shape, dtype=torch.bool)
+    for part in parts:
+        if part is not None:
+            try:
+                mask = mask & align(part, mask).bool()
+            except InputError:
+                return None
+    return mask
+
+
+def _rows(mask: Tensor) -> Tensor:
+    """Return which rows of a mask hold anything true."""
+    return mask.flatten(1).any(1) if mask.ndim > 1 else mask

@@ -1,0 +1,48 @@
+"""What every loss takes besides the parameters of its formula."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, TypedDict, get_type_hints
+
+from lossframe.errors import InputError, names, nearest
+from lossframe.losses.base.reduction import Reduction
+
+
+class LossOptions(TypedDict, total=False):
+    """What every loss takes besides the parameters of its formula.
+
+    `reduction`: "mean" (default), "sum", "none", "weighted_mean" or "batch_mean", see
+    `lossframe.losses.base.reduction.reduce`.
+    `log_std`, `log_min`, `log_max`: whether `summary` and `LossMonitor` show these beside the mean (default False).
+    `log_quantiles`: whether to count the values into a histogram, and show p5, p50, p95 and p99 (default False).
+    `record`: whether to remember anything at all (default True).
+    `compile`: whether the values are computed by `torch.compile` (default False), which needs a C++ compiler on a CPU.
+    A step that is compiled as a whole leaves its losses out; with this option their formulae are graphs of their own.
+    """
+
+    reduction: Reduction
+    log_std: bool
+    log_min: bool
+    log_max: bool
+    log_quantiles: bool
+    record: bool
+    compile: bool
+
+
+def check_options(loss: type, options: Iterable[str]) -> None:
+    """Raise an `InputError` that names the class and the nearest right option, if one is misspelt."""
+    for name in options:
+        if name not in get_type_hints(LossOptions):
+            known = [*positional_parameters(loss.__init__), *get_type_hints(LossOptions)]  # type: ignore[misc]
+            raise InputError(f"{loss.__name__} has no option {name!r}; it has {names(known)}.{nearest(name, known)}")
+
+
+def positional_parameters(function: Callable[..., Any]) -> list[str]:
+    """Return the names of the required and optional parameters that can be given by position."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [p.name for p in inspect.signature(function).parameters.values() if p.kind in kinds and p.name != "self"]
+
+
+def is_plain(value: Any) -> bool:
+    """Return whether a value can be shown in one word."""
+    return isinstance(value, int | float | str | bool)

@@ -1,0 +1,1 @@
+"""Objectives: named losses of one frame, weighted and summed."""

@@ -1,0 +1,1 @@
+"""Exact statistics of values that merge over steps and ranks in any order."""

@@ -1,0 +1,193 @@
+"""Exact moments and extrema that merge over steps and ranks in any order.
+
+A state is one float64 vector `[count, mean, m2, min, max, nonfinite]`, where `m2 = sum((x - mean)^2)`; two states
+merge by Chan, Golub & LeVeque (1983), https://doi.org/10.1080/00031305.1983.10483115.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lossframe.statistics import histogram
+from lossframe.statistics.histogram import Histogram
+
+EMPTY = (0.0, 0.0, 0.0, float("inf"), float("-inf"), 0.0)
+
+FEW = 1 << 16
+"""Up to how many values are read as float64."""
+_ROW = 4096
+_ROWS_PER_THREAD = 128
+"""Many enough for threads to seldom wait for one another, few enough for the cache that they share."""
+_CENTERING = 64
+
+
+@dataclass(slots=True)
+class Moments:
+    """Count, mean, sum of squared deviations, extrema, how many values were not finite, and perhaps a histogram."""
+
+    count: float = EMPTY[0]
+    mean: float = EMPTY[1]
+    m2: float = EMPTY[2]
+    min: float = EMPTY[3]
+    max: float = EMPTY[4]
+    nonfinite: float = EMPTY[5]
+    histogram: Histogram | None = None
+
+    @property
+    def std(self) -> float:
+        """Population standard deviation; 0 for a single value."""
+        return float((self.m2 / self.count) ** 0.5) if self.count else 0.0
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """The six numbers of the state."""
+        return self.count, self.mean, self.m2, self.min, self.max, self.nonfinite
+
+    def quantile(self, q: float) -> float:
+        """Return a quantile within `histogram.RELATIVE_ERROR`; NaN without a histogram or a finite value."""
+        if self.histogram is None or not len(self.histogram.counts):
+            return float("nan")
+        return self.histogram.quantile(q, self.min, self.max)
+
+    @classmethod
+    def merged(cls, parts: Sequence["Moments"]) -> "Moments":
+        """Return the moments of several sets of values, one at least, together: `merge` on the host."""
+        if len(parts) == 1:
+            return parts[0]
+        count, nonfinite = sum([part.count for part in parts]), sum([part.nonfinite for part in parts])
+        mean = sum([part.count * part.mean for part in parts]) / max(count, 1.0)
+        m2 = sum([part.m2 + part.count * (part.mean - mean) * (part.mean - mean) for part in parts])
+        least, largest = (np.min, np.max) if nonfinite else (min, max)  # Python's may lose a NaN
+        low, high = float(least([part.min for part in parts])), float(largest([part.max for part in parts]))
+        histograms = [part.histogram for part in parts if part.histogram is not None]
+        return cls(count, mean, m2, low, high, nonfinite, Histogram.merged(histograms) if histograms else None)
+
+    @classmethod
+    def of(cls, numbers: Sequence[float], histogram: Histogram | None) -> "Moments":
+        """Take over the six numbers of a state."""
+        count, mean, m2, low, high, nonfinite = numbers
+        return cls(count, mean, m2, low, high, nonfinite, histogram)
+
+    def __reduce__(self) -> tuple[type["Moments"], tuple[Any, ...]]:
+        return type(self), (*self.numbers, self.histogram)  # a drain pickles many
+
+    def state(self) -> tuple[Any, ...]:
+        """Return plain numbers and lists, for a checkpoint."""
+        return *self.numbers, None if self.histogram is None else self.histogram.state()
+
+    @classmethod
+    def from_state(cls, state: Sequence[Any]) -> "Moments":
+        """Take over a `state`."""
+        *numbers, occupied = state
+        return cls.of(numbers, None if occupied is None else Histogram.from_state(occupied))
+
+
+def merge(states: Tensor) -> Tensor:
+    """Merge states `[..., k, 6]` into `[..., 6]`; the empty state is neutral."""
+    count, mean, m2, low, high, nonfinite = states.unbind(-1)
+    total = count.sum(-1)
+    center = (count * mean).sum(-1) / total.clamp_min(1)
+    spread = (m2 + count * (mean - center.unsqueeze(-1)) ** 2).sum(-1)
+    return torch.stack([total, center, spread, low.amin(-1), high.amax(-1), nonfinite.sum(-1)], -1)
+
+
+def moments(values: Tensor, mask: Tensor | None = None, into: Tensor | None = None) -> Tensor:
+    """Return the state `[6]` of values, of those under the mask if there is one; count them `into` a histogram too.
+
+    Up to `FEW` values are read as float64; more in rows of 4,096, each centred on a mean of its own, in its own
+    precision, some at a time so that they stay in the cache.
+    """
+    values = values.reshape(-1) if values.dtype in (torch.float32, torch.float64) else values.double().reshape(-1)
+    mask = None if mask is None else mask.reshape(-1)
+    states: list[Tensor] = []
+    buffer: Tensor | None = None
+    raw: list[tuple[Tensor, ...]] = []
+    for x, counted in _rows(values, mask):
+        finite = False
+        if counted is None and x.dtype == torch.float32:
+            buffer = torch.empty_like(x) if buffer is None else buffer
+            rows, finite = _of_rows(x, buffer[: len(x)])
+            raw.append(rows)
+        else:
+            states.append(moments_of_rows(x, counted))
+        if into is not None and finite:
+            histogram.count_finite(x.reshape(-1), into)
+        elif into is not None:
+            histogram.count(x.reshape(-1), None if counted is None else counted.reshape(-1), into)
+    if raw:
+        states.append(_states(*(torch.cat(column).double() for column in zip(*raw, strict=True))))
+    if not states:
+        return torch.tensor(EMPTY, dtype=torch.float64, device=values.device)
+    return states[0][0] if len(states) == len(states[0]) == 1 else merge(torch.cat(states))
+
+
+def moments_of_rows(x: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return the states `[k, 6]` of the rows of `[k, n]`, n > 0, each read as float64."""
+    if mask is not None:
+        return _states(*_of_masked_rows(x.double(), mask))
+    low, high = x.amin(1), x.amax(1)
+    deviation = x.to(torch.float64, copy=True)
+    center = deviation.mean(1, keepdim=True)
+    deviation -= center
+    squares = torch.linalg.vecdot(deviation, deviation)
+    nonfinite = torch.zeros_like(squares) if _finite(center) else _nonfinite(x, deviation)
+    return torch.stack([torch.full_like(squares, x.shape[1]), center.squeeze(1), squares, low, high, nonfinite], 1)
+
+
+def _rows(x: Tensor, mask: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
+    long = len(x) // _ROW * _ROW if len(x) > FEW else 0
+    step = _ROW * _ROWS_PER_THREAD * torch.get_num_threads() if x.device.type == "cpu" else max(long, 1)
+    for start in range(0, long, step):
+        piece = slice(start, min(start + step, long))
+        yield x[piece].view(-1, _ROW), None if mask is None else mask[piece].view(-1, _ROW)
+    if long < len(x):
+        yield x[None, long:].double(), None if mask is None else mask[None, long:]
+
+
+def _of_rows(x: Tensor, buffer: Tensor) -> tuple[tuple[Tensor, ...], bool]:
+    """Return what `_states` takes of rows of float32, and whether all values are known to be finite.
+
+    A row is centred on the mean of some of its values: nearly as good as its own, and a pass less.
+    """
+    center = x[:, :_CENTERING].mean(1, keepdim=True)
+    deviation = torch.sub(x, center, out=buffer)
+    shift, norm = deviation.sum(1), torch.linalg.vector_norm(deviation, dim=1)
+    low, high = (extremum.expand_as(shift) for extremum in torch.aminmax(x))  # of all rows: that is one pass
+    finite = _finite(shift)
+    nonfinite = torch.zeros_like(shift) if finite else _nonfinite(x, buffer)
+    count, squares = torch.full_like(shift, x.shape[1]), norm.double().square_()
+    return (count, center.squeeze(1), shift, squares, low, high, nonfinite), finite
+
+
+def _finite(sums: Tensor) -> bool:
+    """Return whether sums are known to be finite, as they are only if all values are: on a CPU it pays to look."""
+    return sums.device.type == "cpu" and bool(np.isfinite(sums.numpy()).all())
+
+
+def _nonfinite(x: Tensor, buffer: Tensor) -> Tensor:
+    """Return how many values of each row are infinite or NaN: those of which x - x is not 0."""
+    if not x.is_floating_point():
+        return torch.zeros_like(buffer[:, 0])
+    return torch.sub(x, x, out=buffer).ne_(0).sum(1)
+
+
+def _of_masked_rows(x: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+    count = mask.sum(1)
+    center = torch.where(mask, x, 0).sum(1, keepdim=True) / count.clamp_min(1)[:, None]
+    deviation = torch.where(mask, x - center, 0)
+    shift, squares = deviation.sum(1), deviation.square_().sum(1)
+    low, high = torch.where(mask, x, torch.inf).amin(1), torch.where(mask, x, -torch.inf).amax(1)
+    return count, center.squeeze(1), shift, squares, low, high, (mask & ~x.isfinite()).sum(1)
+
+
+def _states(
+    count: Tensor, center: Tensor, shift: Tensor, squares: Tensor, low: Tensor, high: Tensor, nonfinite: Tensor
+) -> Tensor:
+    """Return states `[k, 6]` of rows whose deviations from some center sum to `shift`, their squares to `squares`."""
+    shift = shift / count.clamp_min(1)
+    m2 = (squares - count * shift**2).clamp_min(0)
+    return torch.stack([count, center + shift, m2, low, high, nonfinite], 1)

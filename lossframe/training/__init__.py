@@ -1,0 +1,1 @@
+"""Fits and tests one configured run; the only package that imports Hydra."""

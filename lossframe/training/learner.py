@@ -1,0 +1,139 @@
+"""The `LightningModule`: a model, an objective on its frames, an optimiser."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypedDict
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import Metric
+
+from lossframe import distributed
+from lossframe.errors import InputError, names
+from lossframe.objectives.objective import Frame, Objective
+
+
+class FrameMetric(TypedDict):
+    """A metric, and the entries of the frame that its `update` takes, in order."""
+
+    reads: list[str]
+    metric: Metric
+
+
+class Learner(pl.LightningModule):
+    """Trains `model` on `objective`: batch -> model -> frame -> objective.
+
+    `model` maps a batch (name -> tensor) to its own entries of the frame. `optimizer` makes an optimiser of an
+    iterable of parameters, `scheduler` a learning-rate scheduler of an optimiser, stepped once an epoch. `metrics` are
+    evaluated on the validation and test splits; what they compute is logged as `val/NAME` and `test/NAME`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        metrics: Mapping[str, FrameMetric] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.metrics = dict(metrics or {})
+        self.metric_modules = nn.ModuleList([metric["metric"] for metric in self.metrics.values()])
+        self.objective.bind(model)
+        self._sharded = False
+        self._looked = False
+
+    def setup(self, stage: str) -> None:
+        """Be float64 before a checkpoint is read: Lightning converts only afterwards, and would round what it reads."""
+        if self.trainer.precision == "64-true":
+            self.double()
+
+    def configure_model(self) -> None:
+        """Shard the model where the strategy is FSDP2."""
+        if self.device_mesh is not None and not self._sharded:
+            distributed.shard(self.model, self.device_mesh["data_parallel"])
+            self._sharded = True
+
+    def forward(self, batch: Frame) -> dict[str, Any]:
+        """Return the frame: the batch and what the model made of it."""
+        return {**batch, **self.model(batch)}
+
+    def training_step(self, batch: Frame, batch_idx: int) -> dict[str, Any]:
+        """Return the objective as "loss", and the "frame", for callbacks that show it."""
+        frame = self(batch)
+        total: Tensor = self.objective(frame)
+        if not total.requires_grad:
+            terms = names(name for name, _ in self.objective.named_losses())
+            raise InputError(f"{terms} has no gradient: add a loss to learn from, as in loss=[cross_entropy,...]")
+        return {"loss": total, "frame": frame}
+
+    def on_after_backward(self) -> None:
+        """Warn once of parameters that no loss trains: what reads their outputs would show how they began."""
+        if not self._looked:
+            untrained = [name for name, p in self.model.named_parameters() if p.requires_grad and p.grad is None]
+            if untrained:
+                more = f" and {len(untrained) - 4} more" if len(untrained) > 4 else ""
+                rank_zero_warn(
+                    f"no loss trains {names(untrained[:4])}{more} of the model: add a loss that reads what they give, "
+                    "or leave out the metric or callback that does. On several ranks torch refuses such parameters"
+                )
+        self._looked = True
+
+    def validation_step(self, batch: Frame, batch_idx: int) -> dict[str, Any]:
+        """Evaluate the objective and the metrics, and return the frame, for callbacks that draw it."""
+        return self._evaluate(batch)
+
+    def test_step(self, batch: Frame, batch_idx: int) -> dict[str, Any]:
+        """Evaluate the objective and the metrics, and return the frame, for callbacks that draw it."""
+        return self._evaluate(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of the validation split."""
+        self._log_metrics("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the metrics of the test split."""
+        self._log_metrics("test")
+
+    def configure_optimizers(self) -> Any:
+        """Make the optimiser, and the scheduler if there is one; an `InputError` says which refuses its arguments."""
+        optimizer = _made("optimizer", self.optimizer, [p for p in self.parameters() if p.requires_grad])
+        if self.scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": _made("scheduler", self.scheduler, optimizer)}
+
+    def _evaluate(self, batch: Frame) -> dict[str, Any]:
+        frame: dict[str, Any] = self(batch)
+        self.objective(frame)
+        for name, metric in self.metrics.items():
+            reads = metric["reads"]
+            missing = [entry for entry in reads if entry not in frame]
+            if missing:
+                raise InputError(
+                    f"metric {name!r} reads {names(missing)}, but the frame holds only {names(sorted(frame))}"
+                )
+            if len(frame[reads[0]]):  # a rank may be left without samples, which torchmetrics does not expect
+                metric["metric"].update(*[frame[entry] for entry in reads])
+        return frame
+
+    def _log_metrics(self, stage: str) -> None:
+        for name, metric in self.metrics.items():
+            result = metric["metric"].compute()
+            metric["metric"].reset()
+            scalars = result if isinstance(result, dict) else {name: result}
+            for key, value in scalars.items():
+                self.log(f"{stage}/{key}", torch.as_tensor(value, dtype=torch.float32), logger=False, prog_bar=True)
+
+
+def _made(what: str, make: Callable[[Any], Any], of: Any) -> Any:
+    try:
+        return make(of)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what}: {error}") from error
