@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lossframe.callbacks.monitor.loss_monitor import LossMonitor
     from lossframe.errors import InputError, NonFiniteError
-    from lossframe.losses.base.loss import Loss, LossOptions
+    from lossframe.losses.base.loss import Loss
+    from lossframe.losses.base.options import LossOptions
     from lossframe.losses.base.penalty import Penalty
     from lossframe.losses.native import NativeLoss
-    from lossframe.objectives.objective import Frame, Objective
-    from lossframe.statistics.accumulator import Statistics
+    from lossframe.objectives.objective import Objective
+    from lossframe.objectives.wiring import Frame
+    from lossframe.statistics.metric import Statistics
     from lossframe.statistics.moments import Moments
     from lossframe.statistics.snapshot import drain
     from lossframe.training.learner import Learner
@@ -20,14 +22,14 @@ _MODULES = {
     "NonFiniteError": "errors",
     "Learner": "training.learner",
     "Loss": "losses.base.loss",
-    "LossOptions": "losses.base.loss",
+    "LossOptions": "losses.base.options",
     "LossMonitor": "callbacks.monitor.loss_monitor",
     "NativeLoss": "losses.native",
-    "Frame": "objectives.objective",
+    "Frame": "objectives.wiring",
     "Objective": "objectives.objective",
     "Penalty": "losses.base.penalty",
     "Moments": "statistics.moments",
-    "Statistics": "statistics.accumulator",
+    "Statistics": "statistics.metric",
     "drain": "statistics.snapshot",
 }
 

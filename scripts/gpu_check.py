@@ -127,8 +127,8 @@ def no_sync_between_drains(device: torch.device) -> str:
         for inputs in frames:
             built(inputs).backward()
     start = time.perf_counter()
-    drained = drain({name: source.memory for name, source in find_sources(built).items()})
-    return f"{STEPS} steps; the drain of {len(drained)} memories took {1e3 * (time.perf_counter() - start):.1f} ms"
+    drained = drain({name: source.recorder for name, source in find_sources(built).items()})
+    return f"{STEPS} steps; the drain of {len(drained)} recorders took {1e3 * (time.perf_counter() - start):.1f} ms"
 
 
 def compiled(device: torch.device) -> str:

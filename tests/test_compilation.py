@@ -11,6 +11,7 @@ from torch._dynamo.utils import counters
 from lossframe import InputError, Loss, Objective
 from lossframe.callbacks.monitor.discovery import keep_samples
 from lossframe.losses import BatchAllTripletLoss, CenterLoss, CrossEntropyLoss, L1L2Penalty, MSELoss
+from lossframe.statistics.recorder import Recorder
 
 of_torch = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning", "ignore:The .grad attribute:UserWarning")
 
@@ -52,9 +53,9 @@ def trained(step: Step, call: Callable[..., Tensor], steps: int = 12) -> list[An
         value = call(inputs, target, torch.randint(0, 3, (8,), generator=generator))
         value.backward()
         values.append(value.detach())
-        samples += [loss.by_sample.values for loss in losses.values()]  # type: ignore[union-attr]
-    memories = {name: module.memory.read() for name, module in step.named_modules() if hasattr(module, "memory")}
-    seen = {name: {term: moments.numbers for term, moments in read.items()} for name, read in memories.items()}
+        samples += [loss.samples.values for loss in losses.values()]  # type: ignore[union-attr]
+    recorders = {name: module.moments() for name, module in step.named_modules() if isinstance(module, Recorder)}
+    seen = {name: {term: moments.numbers for term, moments in read.items()} for name, read in recorders.items()}
     return [values, [parameter.grad for parameter in step.parameters()], samples, seen]
 
 

@@ -13,7 +13,7 @@ N, MEGABYTE = 4096, 1024  # a single matrix of all pairs is 64 MB; without block
 
 
 def peak(name: str, classes: int) -> float:
-    """Return the memory in MB that a forward and backward pass needs beyond its inputs and gradients."""
+    """Return the recorder in MB that a forward and backward pass needs beyond its inputs and gradients."""
 
     def run(n: int) -> float:
         x, y = torch.randn(n, 128, requires_grad=True), torch.arange(n) % classes

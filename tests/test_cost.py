@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from lossframe import LossMonitor
 from lossframe.callbacks.images import HardSamples
 from lossframe.losses import BatchAllTripletLoss, CrossEntropyLoss, MSELoss
-from lossframe.statistics.accumulator import Transfer
+from lossframe.statistics.host_copy import HostCopy
 
 SHOWN = {"log_std": True, "log_min": True, "log_max": True, "log_quantiles": True}
 WAITING = ("aten._local_scalar_dense", "aten.nonzero", "aten.equal", "aten.is_nonzero", "aten.masked_select")
@@ -123,13 +123,13 @@ def test_no_step_between_drains_waits_for_what_is_logged(tmp_path: Path, monkeyp
 
 def test_a_drain_is_one_transfer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
-    original = Transfer.__init__
+    original = HostCopy.__init__
 
-    def counting(transfer: Transfer, records: Any) -> None:
+    def counting(transfer: HostCopy, records: Any) -> None:
         made.append(len(records))
         original(transfer, records)
 
-    monkeypatch.setattr(Transfer, "__init__", counting)
+    monkeypatch.setattr(HostCopy, "__init__", counting)
     trainer(tmp_path, [LossMonitor(log_every=10)], enable_checkpointing=False, limit_val_batches=0).fit(
         Module(True), batches(20), batches(1)
     )
@@ -143,7 +143,7 @@ class Late:
         """Wait."""
 
 
-def late(transfer: Transfer, records: Any, original: Any = Transfer.__init__) -> None:
+def late(transfer: HostCopy, records: Any, original: Any = HostCopy.__init__) -> None:
     original(transfer, records)
     transfer.arrived = Late()  # type: ignore[assignment]
 
@@ -154,7 +154,7 @@ def test_what_arrives_late_is_written_all_the_same(tmp_path: Path, monkeypatch: 
         trainer(folder, [LossMonitor(log_every=4), checkpoint], 2).fit(Module(True), batches(11), batches(3))
 
     fit(tmp_path / "at once")
-    monkeypatch.setattr(Transfer, "__init__", late)
+    monkeypatch.setattr(HostCopy, "__init__", late)
     fit(tmp_path / "late")
     for stage in ("train", "val"):
         expected, found = read(tmp_path / "at once" / stage), read(tmp_path / "late" / stage)

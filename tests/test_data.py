@@ -69,7 +69,7 @@ def test_each_sample_is_in_one_split_decided_by_the_seed(kind: str) -> None:
     assert not torch.equal(first["train"], other["train"])
 
 
-def test_split_by_samples_is_stratified() -> None:
+def test_split_sampless_is_stratified() -> None:
     data = ready(Digits())
     counts = {name: data.frame["labels"][ids].bincount() for name, ids in data.splits.items()}
     total = data.frame["labels"].bincount()

@@ -12,7 +12,7 @@ from pool import Pool
 from torch.utils.data import DataLoader
 
 from lossframe import LossMonitor, NonFiniteError
-from lossframe.callbacks.monitor.collector import Reader
+from lossframe.callbacks.monitor.collector import Collector
 from lossframe.callbacks.monitor.nonfinite import Guard
 from lossframe.losses import MSELoss
 
@@ -111,13 +111,16 @@ def test_a_nan_names_the_dataloader(tmp_path: Path) -> None:
 
 
 def drained(rank: int) -> dict[str, dict[str, float]]:
-    loss, reader = MSELoss(), Reader(Guard("off"))
-    reader.memories = {"mse": loss.memory}
+    loss, collector = MSELoss(), Collector(Guard("off"))
+    collector.recorders = {"mse": loss}
     for loader, rows in enumerate([[1.0, 2.0], [3.0], [4.0]]):
         if rank == 0 or loader == 0:  # the other rank has no batch of the later ones
-            reader.enter(loader)
-            loss.memory.push("loss", torch.tensor(rows) * (1 + rank))
-    return {suffix: {name: m.mean for name, m in seen["mse"].items()} for suffix, seen in reader.drain("val").items()}
+            collector.enter(loader)
+            loss.accumulate("loss", torch.tensor(rows) * (1 + rank))
+    return {
+        suffix: {name: m.mean for name, m in seen["mse"].items()}
+        for suffix, seen in collector.evaluation("val").items()
+    }
 
 
 def test_a_rank_may_have_no_batch_of_a_dataloader(pool: Pool) -> None:

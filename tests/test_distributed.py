@@ -10,7 +10,7 @@ from pool import Pool
 
 from lossframe import InputError, distributed, drain
 from lossframe.losses import CategoricalAccuracy, MSELoss
-from lossframe.statistics.accumulator import Memory
+from lossframe.statistics.recorder import Recorder
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.bool]
 SHARDS = [3, 0, 1]
@@ -94,20 +94,20 @@ class Count:
 
 
 def drain_terms(rank: int, terms: int) -> tuple[int, Any, Any]:
-    memories = {f"term{term}": Memory("spread") for term in range(terms)}
+    recorders = {f"term{term}": Recorder({"log_quantiles": True}) for term in range(terms)}
     generator = torch.Generator().manual_seed(rank)
     kept = []
-    for memory in memories.values():
+    for recorder in recorders.values():
         for step in range(70):
             values = torch.randn((rank * step) % 5, generator=generator) + 100  # rank 0 sees nothing
-            memory.push("loss", values)
+            recorder.accumulate("value", values)
             kept.append(values)
         if rank == 1:
-            memory.push("seen_on_one_rank_only", torch.tensor(1.0))
-        memory.push("same", torch.tensor([5.0]), replicated=True)
-        memory.push("spread", (3 * torch.randn(50 * 256, generator=generator)).exp())
+            recorder.accumulate("seen_on_one_rank_only", torch.tensor(1.0))
+        recorder.accumulate("same", torch.tensor([5.0]), replicated=True)
+        recorder.accumulate("loss", (3 * torch.randn(50 * 256, generator=generator)).exp())
     with Count() as count:
-        drained = drain(memories)
+        drained = drain(recorders)
     return len(count.calls), drained, kept
 
 
@@ -117,14 +117,14 @@ def test_a_drain_is_one_collective_and_exact(pool: Pool, terms: int) -> None:
     for term in range(terms):
         seen = np.concatenate([values for _, _, kept in results for values in kept[70 * term : 70 * (term + 1)]])
         for collectives, drained, _ in results:
-            moments = drained[f"term{term}"]["loss"]
+            moments = drained[f"term{term}"]["value"]
             assert collectives == 1
             assert moments.count == len(seen)
             for name in ("mean", "std", "min", "max"):
                 assert getattr(moments, name) == pytest.approx(getattr(seen.astype(np.float64), name)(), rel=1e-9)
             assert drained[f"term{term}"]["seen_on_one_rank_only"].count == 1
             assert drained[f"term{term}"]["same"].count == 1
-            assert drained[f"term{term}"]["spread"].histogram.counts.sum() == 3 * 50 * 256
+            assert drained[f"term{term}"]["loss"].histogram.counts.sum() == 3 * 50 * 256
 
 
 def oversized(rank: int) -> tuple[int, list[Any]]:

@@ -93,7 +93,7 @@ def logging_outside(rank: int) -> Any:
     criterion = PullAwayLoss()
     criterion.log("norm", torch.full((2,), 1.0 + 4 * rank))
     criterion(torch.eye(3)[rank : rank + 1])
-    return {name: (moments.count, moments.mean) for name, moments in drain({"term": criterion.memory})["term"].items()}
+    return {name: (moments.count, moments.mean) for name, moments in drain({"term": criterion})["term"].items()}
 
 
 def test_value_logged_outside_of_a_relational_formula_counts_on_every_rank(pool: Pool) -> None:

@@ -19,7 +19,7 @@ from lossframe.callbacks.images.top_k import Hardest, highest
 from lossframe.callbacks.monitor.discovery import forget_samples
 from lossframe.data import Digits
 from lossframe.losses import BatchAllTripletLoss, MSELoss
-from lossframe.losses.base.per_sample import BySample
+from lossframe.losses.base.per_sample import PerSample
 from train import run
 
 Configure = Callable[..., DictConfig]
@@ -56,21 +56,19 @@ def test_a_loss_keeps_one_number_a_sample_if_asked(weight: torch.Tensor | None) 
     embeddings = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([0, 0, 0, 1, 1, 1])
     triplet(embeddings, labels, weight=weight)
-    assert triplet.by_sample is None
-    triplet.by_sample, mse.by_sample = BySample(), BySample()
+    assert triplet.samples is None
+    triplet.samples, mse.samples = PerSample(), PerSample()
     values = BatchAllTripletLoss(reduction="none")(embeddings, labels, weight=weight)
     triplet(embeddings, labels, weight=weight)
     mse(embeddings, torch.zeros(6, 3), weight=weight)
-    assert triplet.by_sample.values is not None
-    assert mse.by_sample.values is not None
-    assert triplet.by_sample.values[triplet.by_sample.values != 0].tolist() == pytest.approx(
-        values[values != 0].tolist()
-    )
-    assert len(triplet.by_sample.values) == 6
+    assert triplet.samples.values is not None
+    assert mse.samples.values is not None
+    assert triplet.samples.values[triplet.samples.values != 0].tolist() == pytest.approx(values[values != 0].tolist())
+    assert len(triplet.samples.values) == 6
     kept = torch.ones(6) if weight is None else weight
-    assert mse.by_sample.values.tolist() == pytest.approx((kept * embeddings.square().mean(1)).tolist())
+    assert mse.samples.values.tolist() == pytest.approx((kept * embeddings.square().mean(1)).tolist())
     forget_samples({"mse": mse})
-    assert mse.by_sample.values is None
+    assert mse.samples.values is None
 
 
 @pytest.mark.slow

@@ -183,7 +183,7 @@ def test_quantiles_seen_in_inference_mode_go_on_outside_of_it() -> None:
         criterion.load_state_dict(criterion.state_dict())
     criterion(torch.ones(2, requires_grad=True), torch.zeros(2)).backward()
     statistics.update(torch.ones(2))
-    seen = criterion.memory.read()["loss"]
+    seen = criterion.moments()["loss"]
     assert seen.count == statistics.compute()["count"] == 70_005
     assert seen.quantile(0.5) == 1
 

@@ -192,7 +192,7 @@ def test_term_of_weight_0_is_absent_from_total_and_gradients(bad: float) -> None
     assert good.grad.tolist() == [4]
     assert head.grad is not None  # under data parallelism a head without a gradient is an error
     assert objective.terms({"prediction": good, "other": other, "target": torch.zeros(1)})["bad"] == 0
-    assert objective.losses["bad"].memory.read()["loss"].nonfinite == 2
+    assert objective.losses["bad"].moments()["loss"].nonfinite == 2
 
 
 def test_mean_is_finite_where_only_the_sum_overflows() -> None:

@@ -105,7 +105,7 @@ def test_statistics_see_weighted_values_so_that_their_mean_is_the_loss() -> None
     criterion = MSELoss(log_min=True)
     value = criterion(torch.tensor([1.0, 2.0, 3.0]), torch.zeros(3), weight=torch.tensor([2.0, 0.0, 1.0]))
     assert criterion.avg["loss"] == pytest.approx(value.item())
-    assert criterion.memory.read()["loss"].count == 2
+    assert criterion.moments()["loss"].count == 2
 
 
 def test_what_is_remembered_does_not_change_with_what_was_given() -> None:
@@ -122,7 +122,7 @@ def test_what_is_remembered_does_not_change_with_what_was_given() -> None:
     objective = Objective({"mse": MSELoss()})
     total = objective({"prediction": torch.tensor([2.0]), "target": torch.zeros(1)})
     total /= 4
-    assert objective.memory.read()["total"].mean == 4.0
+    assert objective.moments()["total"].mean == 4.0
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -211,7 +211,7 @@ def test_native_losses_of_every_form() -> None:
         assert torch.equal(NativeLoss(module)(logits, target), module(logits, target))
     elementwise = NativeLoss(nn.SmoothL1Loss(beta=0.5), log_std=True)
     assert elementwise(logits, logits + 1).item() == pytest.approx(0.75)
-    assert elementwise.memory.read()["loss"].count == 18
+    assert elementwise.moments()["loss"].count == 18
 
 
 class Mined(nn.Module):
@@ -274,7 +274,7 @@ def test_an_objective_wires_by_name() -> None:
     assert list(objective.terms(frame, penalties=False)) == ["left", "right"]
     assert objective(frame).item() == pytest.approx(41 + terms["decay"].item())
     assert objective.reads == {"prediction", "target", "other", "mask"}
-    assert objective.memory.read()["weighted/right"].mean == 40
+    assert objective.moments()["weighted/right"].mean == 40
 
 
 @pytest.mark.parametrize("tied", ["before", "after"])

@@ -170,7 +170,7 @@ def test_statistics_are_those_of_the_values(loss_class: type[Loss]) -> None:
         mask = (counts != 0) & (weight != 0)
         recorded.append((values / counts)[mask].numpy())
     numbers = np.concatenate(recorded)
-    moments = drain({"term": criterion.memory})
+    moments = drain({"term": criterion})
     found = moments["term"]["loss"]
     assert found.count == len(numbers)
     assert [found.mean, found.std, found.min, found.max] == pytest.approx(

@@ -7,7 +7,7 @@ from test_properties import batch, change, every_loss, gradients
 from torch import Tensor
 
 from lossframe import Loss
-from lossframe.losses.base.per_sample import BySample
+from lossframe.losses.base.per_sample import PerSample
 from lossframe.losses.base.reduction import REDUCTIONS
 
 
@@ -25,7 +25,7 @@ def assert_finite(value: Tensor, of_inputs: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_an_empty_batch_is_a_zero_with_gradient(loss_class: type[Loss], reduction: str) -> None:
     criterion = TABLE[loss_class].make(loss_class, reduction=reduction)
-    criterion.by_sample = BySample()
+    criterion.samples = PerSample()
     value, of_inputs = gradients(criterion, batch(loss_class, 0))
     assert value.requires_grad == TABLE[loss_class].gradient
     assert_zero(value.sum(), of_inputs)

@@ -14,8 +14,8 @@ from torchmetrics import MetricCollection
 
 from lossframe import InputError, Loss, Moments, NativeLoss, NonFiniteError, Objective, Statistics, drain
 from lossframe.losses import CenterLoss, CrossEntropyLoss, MSELoss
-from lossframe.statistics.accumulator import Memory
 from lossframe.statistics.moments import merge, moments
+from lossframe.statistics.recorder import Recorder
 
 finite = st.floats(-1e6, 1e6, allow_subnormal=False)
 chunks = st.lists(st.lists(finite, max_size=5), min_size=1, max_size=6)
@@ -42,30 +42,30 @@ def test_any_split_gives_what_one_pass_gives(split: list[list[float]]) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64])
 def test_statistics_equal_numpy(dtype: torch.dtype) -> None:
-    statistics, memory, seen = Statistics(), Memory(), []
+    statistics, recorder, seen = Statistics(), Recorder({}), []
     for step in range(150):  # more than one buffer
         values = (torch.randn(step % 7, 3) * 10).to(dtype)
-        memory.push("loss", values)
+        recorder.accumulate("loss", values)
         statistics.update(values)
         seen.append(values.double().numpy().reshape(-1))
     for name, value in expected(np.concatenate(seen)).items():
         assert statistics.compute()[name].item() == pytest.approx(value, rel=1e-9)
-        assert getattr(memory.read()["loss"], name) == pytest.approx(value, rel=1e-9)
+        assert getattr(recorder.moments()["loss"], name) == pytest.approx(value, rel=1e-9)
 
 
 def test_a_small_spread_around_a_large_mean_survives_float32() -> None:
     values = (10_000 + 0.1 * torch.randn(10_000, generator=torch.Generator().manual_seed(0))).float()
-    memory = Memory()
+    recorder = Recorder({})
     for chunk in values.split(100):
-        memory.push("loss", chunk)
-    assert memory.read()["loss"].std == pytest.approx(values.double().numpy().std(), rel=1e-9)
+        recorder.accumulate("loss", chunk)
+    assert recorder.moments()["loss"].std == pytest.approx(values.double().numpy().std(), rel=1e-9)
 
 
 def test_masked_values_are_never_seen() -> None:
-    memory = Memory()
-    memory.push("loss", torch.tensor([1.0, torch.nan, 3.0]), torch.tensor([True, False, True]))
-    memory.push("loss", torch.tensor([5.0]))
-    seen = memory.read()["loss"]
+    recorder = Recorder({})
+    recorder.accumulate("loss", torch.tensor([1.0, torch.nan, 3.0]), torch.tensor([True, False, True]))
+    recorder.accumulate("loss", torch.tensor([5.0]))
+    seen = recorder.moments()["loss"]
     assert (seen.count, seen.mean, seen.nonfinite) == (3, 3, 0)
 
 
@@ -90,14 +90,14 @@ def test_is_a_torchmetric() -> None:
 
 
 def test_a_drain_reads_all_terms_and_forgets() -> None:
-    memories = {"a": Memory(), "b": Memory()}
-    memories["a"].push("loss", torch.tensor([1.0, 3.0]))
-    memories["a"].push("other", torch.tensor(7.0))
-    first = drain(memories)
+    recorders = {"a": Recorder({}), "b": Recorder({})}
+    recorders["a"].accumulate("loss", torch.tensor([1.0, 3.0]))
+    recorders["a"].accumulate("other", torch.tensor(7.0))
+    first = drain(recorders)
     assert first["a"]["loss"].numbers == pytest.approx(Moments(2, 2.0, 2.0, 1.0, 3.0, 0).numbers, rel=1e-12)
     assert first["a"]["other"].mean == 7
     assert first["b"] == {}
-    assert drain(memories) == {"a": {}, "b": {}}
+    assert drain(recorders) == {"a": {}, "b": {}}
 
 
 def test_quantiles_can_be_asked_for_later() -> None:
@@ -106,7 +106,7 @@ def test_quantiles_can_be_asked_for_later() -> None:
     criterion.log_quantiles = True
     criterion.reset_avg()
     criterion(torch.ones(3), torch.zeros(3))
-    assert criterion.memory.read()["loss"].quantile(0.5) == pytest.approx(1)
+    assert criterion.moments()["loss"].quantile(0.5) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("odd", [[], [torch.nan], [torch.inf], [-torch.inf, torch.inf], [torch.nan, torch.inf]])
@@ -120,21 +120,23 @@ def test_moments_merge_on_the_host_as_on_a_device(odd: list[float], first: int) 
 
 def test_terms_with_different_pasts_are_drained_together() -> None:
     generator, seen = torch.Generator().manual_seed(0), {}
-    memories = {f"{steps} of {size}": Memory("counted") for steps in (1, 3, 70) for size in (0, 1, 5, 30_000)}
-    for name in ("plain", "counted"):
-        for term, memory in memories.items():
+    recorders = {
+        f"{steps} of {size}": Recorder({"log_quantiles": True}) for steps in (1, 3, 70) for size in (0, 1, 5, 30_000)
+    }
+    for name in ("plain", "loss"):
+        for term, recorder in recorders.items():
             steps, size = map(int, term.split(" of "))
             values = torch.randn(steps, size, generator=generator)
             mask = values > 0.5 if size == 5 else None
             for k, row in enumerate(values):
-                memory.push(name, row, None if mask is None else mask[k])
+                recorder.accumulate(name, row, None if mask is None else mask[k])
             seen[term, name] = (values if mask is None else values[mask]).double().numpy().reshape(-1)
-    drained = drain(memories)
+    drained = drain(recorders)
     for (term, name), values in seen.items():
         assert (name in drained[term]) == bool(len(values))
         for what, wanted in expected(values).items() if len(values) else ():
             assert getattr(drained[term][name], what) == pytest.approx(wanted, rel=1e-9, abs=1e-8), (term, what)
-        if len(values) and name == "counted":
+        if len(values) and name == "loss":
             assert drained[term][name].histogram.counts.sum() == len(values)  # type: ignore[union-attr]
 
 

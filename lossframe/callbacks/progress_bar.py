@@ -3,7 +3,7 @@
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import TQDMProgressBar
 
-from lossframe.objectives.objective import Frame
+from lossframe.objectives.wiring import Frame
 
 
 class ProgressBar(TQDMProgressBar):

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from lossframe.losses.algorithms import class_targets
 from lossframe.losses.algorithms.binary import binary_cross_entropy, binary_focal
 from lossframe.losses.base import checks
-from lossframe.losses.base.loss import Loss, LossOptions
+from lossframe.losses.base.loss import Loss
+from lossframe.losses.base.options import LossOptions
 
 
 class BinaryClassification(Loss):

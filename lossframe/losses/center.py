@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from lossframe.losses.base import checks
-from lossframe.losses.base.loss import Loss, LossOptions
+from lossframe.losses.base.loss import Loss
+from lossframe.losses.base.options import LossOptions
 
 
 class CenterLoss(Loss):

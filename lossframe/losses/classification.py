@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from lossframe.losses.algorithms import class_targets
 from lossframe.losses.algorithms.softmax import log_probability
 from lossframe.losses.base import checks
-from lossframe.losses.base.loss import Loss, LossOptions
+from lossframe.losses.base.loss import Loss
+from lossframe.losses.base.options import LossOptions
 
 
 class Classification(Loss):

@@ -11,7 +11,8 @@ from lossframe.losses.algorithms.contrast import softmax_sums
 from lossframe.losses.algorithms.distances import normalize, prepared
 from lossframe.losses.algorithms.label_groups import Partners
 from lossframe.losses.base import checks
-from lossframe.losses.base.loss import Loss, LossOptions
+from lossframe.losses.base.loss import Loss
+from lossframe.losses.base.options import LossOptions
 from lossframe.losses.metric_learning import MetricLearning
 
 

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from lossframe.losses.algorithms.distances import normalize
 from lossframe.losses.base import checks
-from lossframe.losses.base.loss import Loss, LossOptions
+from lossframe.losses.base.loss import Loss
+from lossframe.losses.base.options import LossOptions
 
 
 class PullAwayLoss(Loss):

@@ -7,7 +7,8 @@ from torch import Tensor
 from lossframe.errors import InputError
 from lossframe.losses.algorithms.logistic_mixture import negative_log_likelihood
 from lossframe.losses.base import checks
-from lossframe.losses.base.loss import Loss, LossOptions
+from lossframe.losses.base.loss import Loss
+from lossframe.losses.base.options import LossOptions
 
 _CHANNELS = {3: 10, 1: 3}
 """Parameters of a mixture component: 1 + 3 x (mean, scale, coefficient) for colour, 1 + mean + scale for gray."""

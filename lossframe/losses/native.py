@@ -8,8 +8,8 @@ from typing import Any, Unpack
 from torch import Tensor, nn
 
 from lossframe.losses.base import checks
-from lossframe.losses.base.loss import Loss, LossOptions
-from lossframe.losses.base.options import positional_parameters
+from lossframe.losses.base.loss import Loss
+from lossframe.losses.base.options import LossOptions, positional_parameters
 
 _ELEMENTWISE = (
     nn.L1Loss, nn.MSELoss, nn.SmoothL1Loss, nn.HuberLoss, nn.BCELoss, nn.BCEWithLogitsLoss, nn.SoftMarginLoss,

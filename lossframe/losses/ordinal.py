@@ -11,7 +11,8 @@ from torch import Tensor
 
 from lossframe.losses.algorithms import class_targets
 from lossframe.losses.base import checks
-from lossframe.losses.base.loss import Loss, LossOptions
+from lossframe.losses.base.loss import Loss
+from lossframe.losses.base.options import LossOptions
 
 _LOG_EPS = 1e-7
 _CLIP_EPS = 1e-15

@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from lossframe.losses.algorithms.distances import normalize
 from lossframe.losses.base import checks
-from lossframe.losses.base.loss import Loss, LossOptions
+from lossframe.losses.base.loss import Loss
+from lossframe.losses.base.options import LossOptions
 
 
 class Regression(Loss):

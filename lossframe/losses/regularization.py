@@ -6,7 +6,8 @@ from typing import Unpack
 from torch import Tensor
 
 from lossframe.losses.base import checks
-from lossframe.losses.base.loss import Loss, LossOptions
+from lossframe.losses.base.loss import Loss
+from lossframe.losses.base.options import LossOptions
 from lossframe.losses.base.penalty import Penalty, total
 
 

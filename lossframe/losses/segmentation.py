@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from lossframe.losses.algorithms import class_targets
 from lossframe.losses.base import checks
-from lossframe.losses.base.loss import LossOptions
+from lossframe.losses.base.options import LossOptions
 from lossframe.losses.classification import Classification
 
 

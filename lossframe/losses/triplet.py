@@ -15,7 +15,8 @@ from lossframe.losses.algorithms.anchorwise import anchorwise
 from lossframe.losses.algorithms.distances import Distance, check_distance, prepared, rowwise
 from lossframe.losses.algorithms.label_groups import Partners
 from lossframe.losses.base import checks
-from lossframe.losses.base.loss import Loss, LossOptions
+from lossframe.losses.base.loss import Loss
+from lossframe.losses.base.options import LossOptions
 from lossframe.losses.base.reduction import divide
 from lossframe.losses.metric_learning import MetricLearning
 

@@ -13,7 +13,8 @@ from torchmetrics import Metric
 
 from lossframe import distributed
 from lossframe.errors import InputError, names
-from lossframe.objectives.objective import Frame, Objective
+from lossframe.objectives.objective import Objective
+from lossframe.objectives.wiring import Frame
 
 
 class FrameMetric(TypedDict):

@@ -63,7 +63,7 @@ def ours(
     """Prepare the same of one of our losses, with statistics or without."""
     criterion = getattr(losses, name)(compile=compiled, **options)
     if not recorded:
-        criterion.memory.push = lambda *args, **kwargs: None
+        criterion.accumulate = lambda *args, **kwargs: None
     step = plainly(size, device, criterion, inputs)
     if compiled:
         step()  # what the compiler takes is not the step's

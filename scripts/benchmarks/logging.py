@@ -26,16 +26,16 @@ AS_MANY = {"mean": "MeanMetric", "min": "MinMetric", "max": "MaxMetric", "sum": 
 def ours(size: int, device: torch.device, counted: tuple[str, ...]) -> Step:
     """Prepare recording and draining."""
     from lossframe import drain
-    from lossframe.statistics.accumulator import Memory
+    from lossframe.statistics.recorder import Recorder
 
     values = torch.rand(BATCH, device=device)
-    memories = {f"term{k}": Memory(*counted) for k in range(size)}
+    recorders = {f"term{k}": Recorder({"log_quantiles": bool(counted)}) for k in range(size)}
 
     def step() -> object:
         for _ in range(STEPS):
-            for memory in memories.values():
-                memory.push("loss", values)
-        return drain(memories)
+            for recorder in recorders.values():
+                recorder.accumulate("loss", values)
+        return drain(recorders)
 
     return step
 

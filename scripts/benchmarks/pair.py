@@ -20,14 +20,14 @@ IN_A_ROW = 10
 def ours(terms: int) -> Step:
     """Prepare a drain of so many terms, each with mean, std, min and max."""
     from lossframe import drain
-    from lossframe.statistics.accumulator import Memory
+    from lossframe.statistics.recorder import Recorder
 
-    memories, values = {f"term{k}": Memory() for k in range(terms)}, torch.rand(BATCH)
+    recorders, values = {f"term{k}": Recorder({}) for k in range(terms)}, torch.rand(BATCH)
 
     def step() -> object:
-        for memory in memories.values():
-            memory.push("loss", values)
-        return drain(memories)
+        for recorder in recorders.values():
+            recorder.accumulate("loss", values)
+        return drain(recorders)
 
     return step
 

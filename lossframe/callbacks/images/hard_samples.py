@@ -112,7 +112,7 @@ class HardSamples(Companion):
     def _add(self, stage: str, losses: Mapping[str, Loss], entries: dict[str, Any], place: str) -> None:
         hardest = self._hardest.setdefault(stage, {term: Hardest(self.k, self._compact) for term in losses})
         for term, loss in losses.items():
-            values = None if loss.by_sample is None else loss.by_sample.values
+            values = None if loss.samples is None else loss.samples.values
             if values is None or not values.ndim or not len(values):
                 continue
             fitting = {name: entry for name, entry in entries.items() if len(entry) == len(values)}

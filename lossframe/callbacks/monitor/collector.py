@@ -1,127 +1,156 @@
-"""Draining what a module's losses remember, into windows of training that may end before the device has sent them."""
+"""Collects the statistics of a module's losses over all ranks, in windows of training and in evaluations."""
 
 import time
 import warnings
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Self
 
 from lossframe import distributed
 from lossframe.callbacks.monitor.nonfinite import Guard, Kept
-from lossframe.statistics.accumulator import Memory
-from lossframe.statistics.snapshot import Drain, Seen, Window
-
-Beside = dict[str, float]
-"""Curves shown beside the losses'."""
+from lossframe.statistics.moments import Moments
+from lossframe.statistics.recorder import Recorder
+from lossframe.statistics.snapshot import Named, Snapshot, merged
 
 _BYTES = 64
-"""How many a number takes at most between ranks."""
+"""The most bytes that a number takes in a message between ranks."""
 
 
-class _Reading(NamedTuple):
-    """What was drained from this rank, perhaps not on the host yet; with `beside`, the end of a window."""
+@dataclass
+class Window:
+    """The statistics since the last point of the curves, and the samples and seconds of training that they cover."""
 
-    drain: Drain
+    seen: Named = field(default_factory=dict)
+    samples: int = 0
+    seconds: float = 0.0
+    end: int = 0
+    """The samples seen by all ranks since training began."""
+
+    def add(self, seen: Named, samples: int, seconds: float, end: int) -> None:
+        """Merge a snapshot of all ranks into the window."""
+        self.seen = merged([self.seen, seen])
+        self.samples += samples
+        self.seconds += seconds
+        self.end = end
+
+    def state(self) -> dict[str, Any]:
+        """Return plain numbers, for a checkpoint."""
+        seen = {term: {name: moments.state() for name, moments in named.items()} for term, named in self.seen.items()}
+        return {"seen": seen, "samples": self.samples, "seconds": self.seconds}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """Return the window of a `state`."""
+        seen = {t: {name: Moments.from_state(m) for name, m in named.items()} for t, named in state["seen"].items()}
+        return cls(seen, state["samples"], state["seconds"])
+
+
+class _Pending(NamedTuple):
+    """A snapshot of this rank, perhaps still on its device; with `curves`, it closes a window, which shows them too."""
+
+    snapshot: Snapshot
     kept: list[Kept]
     samples: int
     seconds: float
-    beside: Beside | None
+    curves: dict[str, float] | None
 
 
-class Reader:
-    """Reads memories on all ranks, and says what in them was not finite; keeps the open window of training."""
+class Collector:
+    """Takes snapshots of recorders on all ranks, judges what is not finite, and keeps the open window of training."""
 
     def __init__(self, guard: Guard) -> None:
         self.guard = guard
-        self.memories: Mapping[str, Memory] = {}
+        self.recorders: Mapping[str, Recorder] = {}
         self.samples_seen = 0
         self.local_samples = 0
         self.window = Window()
         self._training = False
-        self._aside: list[tuple[Drain, list[Kept]]] = []
+        self._evaluated: list[tuple[Snapshot, list[Kept]]] = []
         self._loader = -1  # the dataloader that is being evaluated, where there are several
-        self._due: _Reading | None = None
+        self._pending: _Pending | None = None
         self._clock = 0.0
 
     def forget(self) -> None:
-        """Forget what was not part of training."""
-        self._due, self._aside, self._loader = None, [], -1
+        """Drop all values that are recorded and no part of the open window."""
+        self._pending, self._evaluated, self._loader = None, [], -1
         self.guard.take()
-        for memory in self.memories.values():
-            memory.reset()
+        for recorder in self.recorders.values():
+            recorder.reset_avg()
 
     def start(self) -> None:
-        """Start, or go on with, training and its clock."""
+        """Start or continue training and its clock."""
         self._training = True
         self._clock = time.monotonic()
 
     def stop(self) -> None:
-        """Stop the clock: what comes now is not training."""
+        """Stop the clock of training."""
         self._training = False
 
-    def read(self, beside: Beside | None, wait: bool) -> list[tuple[Window, Beside]]:
-        """Drain what was seen since the last time, and return the windows that are complete with it.
+    def collect(self, curves: dict[str, float] | None, wait: bool) -> list[tuple[Window, dict[str, float]]]:
+        """Take a snapshot of training, and return the windows that are complete with it.
 
-        `beside` ends the window. Unless told to `wait`, what the device has still to send is complete the next time.
+        With `curves`, which are shown beside the statistics, the snapshot closes the window. Unless told to `wait`,
+        a snapshot that is still on its device completes with the next one.
         """
         if not self._training:
             return []
         complete = self._finished()
         now = time.monotonic()
         kept = self.guard.take()
-        drain = Drain(self.memories)
-        self._due = _Reading(drain, kept, self.local_samples, now - self._clock, beside)
+        snapshot = Snapshot(self.recorders)
+        self._pending = _Pending(snapshot, kept, self.local_samples, now - self._clock, curves)
         self._clock, self.local_samples = now, 0
-        return complete + self._finished() if wait or not drain.in_flight else complete
+        return complete + self._finished() if wait or not snapshot.in_flight else complete
 
     def enter(self, loader: int) -> None:
-        """Set aside what the dataloaders before this one, of several, gave.
+        """Take a snapshot of each dataloader before this one, of several, that has none yet.
 
-        No collective, for a rank may have no batch of one.
+        No collective, for a rank may have no batch of one of them.
         """
         self._loader = loader
-        self._set_aside(loader)
+        self._close_dataloaders(loader)
 
-    def drain(self, stage: str) -> dict[str, Seen]:
-        """Return what all ranks saw in a stage that is not training, by the suffix that each dataloader's curves have.
+    def evaluation(self, stage: str) -> dict[str, Named]:
+        """Return the statistics of an evaluation over all ranks, by the suffix of each dataloader's curves.
 
         The suffix is Lightning's own, and empty unless there are several dataloaders, one after the other.
         """
         last = max(distributed.exchange(self._loader, _BYTES, distributed.collective_device()))
         suffixes = [f"/dataloader_idx_{k}" for k in range(last + 1)] or [""]
-        self._set_aside(len(suffixes))
-        aside, self._aside, self._loader = self._aside, [], -1
-        return {suffix: self._merged(stage + suffix, *part)[0] for suffix, part in zip(suffixes, aside, strict=True)}
+        self._close_dataloaders(len(suffixes))
+        parts, self._evaluated, self._loader = self._evaluated, [], -1
+        return {suffix: self._merged(stage + suffix, *part)[0] for suffix, part in zip(suffixes, parts, strict=True)}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the open window and how far training is."""
+        """Return the open window and the samples seen."""
         return {"samples_seen": self.samples_seen, "skipped": self.guard.skipped, "window": self.window.state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where the state was made."""
+        """Continue from a `state_dict`."""
         self.samples_seen, self.guard.skipped = state["samples_seen"], state["skipped"]
         self.window = Window.from_state(state["window"])
 
-    def _set_aside(self, number: int) -> None:
-        """Have what each of so many dataloaders gave aside: what is in the memories now is the next one's."""
-        while len(self._aside) < number:
+    def _close_dataloaders(self, number: int) -> None:
+        """Take snapshots until there is one of each of so many dataloaders."""
+        while len(self._evaluated) < number:
             kept = self.guard.take()
-            self._aside.append((Drain(self.memories), kept))
+            self._evaluated.append((Snapshot(self.recorders), kept))
 
-    def _finished(self) -> list[tuple[Window, Beside]]:
-        """Merge what is due, of all ranks, into the open window; return the window if it is the end of one."""
-        if self._due is None:
+    def _finished(self) -> list[tuple[Window, dict[str, float]]]:
+        """Merge the pending snapshot of all ranks into the open window. Return the window if the snapshot closes it."""
+        if self._pending is None:
             return []
-        reading, self._due = self._due, None
-        seen, samples = self._merged("train", reading.drain, reading.kept, reading.samples)
+        pending, self._pending = self._pending, None
+        seen, samples = self._merged("train", pending.snapshot, pending.kept, pending.samples)
         self.samples_seen += samples
-        self.window.add(seen, samples, reading.seconds, self.samples_seen)
-        if reading.beside is None or not self.window.samples:
+        self.window.add(seen, samples, pending.seconds, self.samples_seen)
+        if pending.curves is None or not self.window.samples:
             return []
         window, self.window = self.window, Window()
-        return [(window, reading.beside)]
+        return [(window, pending.curves)]
 
-    def _merged(self, stage: str, drain: Drain, kept: list[Kept], samples: int = 0) -> tuple[Seen, int]:
-        seen, notes = drain.merged(lambda local: (samples, self.guard.finding(local, kept)))
+    def _merged(self, stage: str, snapshot: Snapshot, kept: list[Kept], samples: int = 0) -> tuple[Named, int]:
+        seen, notes = snapshot.merged(lambda local: (samples, self.guard.finding(local, kept)))
         warning = self.guard.judge(stage, seen, [finding for _, finding in notes])
         if warning is not None:
             warnings.warn(warning, stacklevel=2)

@@ -1,4 +1,4 @@
-"""Finding what remembers, inside anyone's module, and naming its curves."""
+"""Finds the losses and objectives inside a module, and names their curves."""
 
 import re
 from collections import Counter
@@ -10,17 +10,17 @@ from torch import nn
 
 from lossframe import configs
 from lossframe.losses.base.loss import Loss
-from lossframe.losses.base.per_sample import BySample
+from lossframe.losses.base.per_sample import PerSample
 from lossframe.objectives.objective import Objective
-from lossframe.statistics.accumulator import Memory
 from lossframe.statistics.moments import Moments
-from lossframe.statistics.snapshot import Seen
+from lossframe.statistics.recorder import Recorder
+from lossframe.statistics.snapshot import Named
 
 
 class Source(NamedTuple):
-    """A memory, and what turns one of its names and moments into curves: tag -> value."""
+    """A recorder, and the function that turns one of its names and moments into curves: tag -> value."""
 
-    memory: Memory
+    recorder: Recorder
     curves: Callable[[str, Moments], dict[str, float]]
     loss: Loss | None = None
 
@@ -34,12 +34,12 @@ def find_sources(module: nn.Module) -> dict[str, Source]:
     sources: dict[str, Source] = {}
     for path, objective in _objectives(module):
         prefix = f"{path}." if len(list(_objectives(module))) > 1 else ""
-        sources[f"objective {path}"] = Source(objective.memory, partial(_objective_curves, objective, prefix))
+        sources[f"objective {path}"] = Source(objective, partial(_objective_curves, objective, prefix))
         for name, loss in objective.named_losses():
-            sources[prefix + name] = Source(loss.memory, partial(_loss_curves, loss, prefix + name), loss)
+            sources[prefix + name] = Source(loss, partial(_loss_curves, loss, prefix + name), loss)
     for path, loss, name in _free_losses(module):
         unique = next(free for free in (name, path, f"{path}.{name}") if free not in sources)
-        sources[unique] = Source(loss.memory, partial(_loss_curves, loss, unique), loss)
+        sources[unique] = Source(loss, partial(_loss_curves, loss, unique), loss)
     return sources
 
 
@@ -56,17 +56,17 @@ def weights(module: nn.Module) -> dict[str, float]:
 def keep_samples(losses: Mapping[str, Loss]) -> None:
     """Have losses keep the values of their last batch by sample."""
     for loss in losses.values():
-        loss.by_sample = loss.by_sample or BySample()
+        loss.samples = loss.samples or PerSample()
 
 
 def forget_samples(losses: Mapping[str, Loss]) -> None:
     """Forget the values by sample of an earlier batch: not every step calls every loss."""
     for loss in losses.values():
-        if loss.by_sample is not None:
-            loss.by_sample.forget()
+        if loss.samples is not None:
+            loss.samples.forget()
 
 
-def curves(sources: Mapping[str, Source], seen: Seen) -> dict[str, float]:
+def curves(sources: Mapping[str, Source], seen: Named) -> dict[str, float]:
     """Return the curves to show of what was seen: tag -> value."""
     shown: dict[str, float] = {}
     for term, named in seen.items():

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lossframe import distributed
-from lossframe.statistics.accumulator import Memory
+from lossframe.statistics.recorder import Recorder
 
 _WAITING_STEPS = 64
 
@@ -28,7 +28,7 @@ class GradientNorms:
     """Remembers the norm over all gradients of each step, under "norm"; of sharded ones it is that of all ranks."""
 
     def __init__(self) -> None:
-        self.memory = Memory()
+        self.recorder = Recorder({})
         self._steps: list[Step] = []
 
     def note(self, parameters: Iterable[nn.Parameter]) -> Step | None:
@@ -56,7 +56,7 @@ class GradientNorms:
         for steps in alike.values():
             norms = torch.stack([norm for step in steps for norm in step.waiting]).float().view(len(steps), -1)
             norms = _of_all_ranks(norms, steps[0].parameters)
-            self.memory.push("norm", torch.linalg.vector_norm(norms, dim=1), replicated=True)
+            self.recorder.accumulate("norm", torch.linalg.vector_norm(norms, dim=1), replicated=True)
             for step, row in zip(steps, norms.unbind(), strict=True):
                 step.norms, step.waiting = row, ()
 

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_warn
 from torch.optim import Optimizer
 
-from lossframe.callbacks.monitor.collector import Reader
+from lossframe.callbacks.monitor.collector import Collector
 from lossframe.callbacks.monitor.discovery import Source, curves, find_sources, forget_samples, keep_samples
 from lossframe.callbacks.monitor.nonfinite import Guard
 from lossframe.callbacks.monitor.spikes import Spikes
@@ -17,7 +17,7 @@ from lossframe.errors import InputError
 from lossframe.loggers.custom_scalars import layout
 from lossframe.loggers.stage_writer import Board
 from lossframe.losses.base.loss import Loss
-from lossframe.statistics.snapshot import Seen
+from lossframe.statistics.snapshot import Named
 
 _log = logging.getLogger(__name__)
 
@@ -66,14 +66,14 @@ class LossMonitor(pl.Callback):
         self._resumed = False
         self._trainer: pl.Trainer | None = None
         self._sources: dict[str, Source] = {}
-        self._reader = Reader(self.guard)
+        self._collector = Collector(self.guard)
         self._shown: dict[str, dict[str, float]] = {}
-        self._evaluated: Seen = {}
+        self._evaluated: Named = {}
 
     @property
     def samples_seen(self) -> int:
         """The training samples that all ranks have seen, as far as they are drained: the x axis of the curves."""
-        return self._reader.samples_seen
+        return self._collector.samples_seen
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Find the losses that are there already."""
@@ -91,13 +91,13 @@ class LossMonitor(pl.Callback):
 
     def on_sanity_check_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget what the sanity check showed."""
-        self._reader.forget()
+        self._collector.forget()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start from what the checkpoint's window holds, and from nothing else."""
         self.board.resumed = self._resumed  # only training purges: a test of earlier weights adds to what is there
-        self._reader.forget()
-        self._reader.start()
+        self._collector.forget()
+        self._collector.start()
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -115,7 +115,7 @@ class LossMonitor(pl.Callback):
     ) -> None:
         """Keep the values of each of several dataloaders apart; forget the samples of the batch before."""
         if dataloader_idx is not None:  # Lightning tells it where there are several, one after the other
-            self._reader.enter(dataloader_idx)
+            self._collector.enter(dataloader_idx)
         forget_samples(self.losses)
 
     on_test_batch_start = on_validation_batch_start
@@ -124,7 +124,7 @@ class LossMonitor(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count the samples; drain and write every `log_every` batches."""
-        self._reader.local_samples += self.batch_size(batch)
+        self._collector.local_samples += self.batch_size(batch)
         self.batches_seen += 1
         self.guard.keep(self.batches_seen, self._ids(batch))
         if self.batches_seen % self.log_every == 0:
@@ -148,14 +148,14 @@ class LossMonitor(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock."""
-        self._reader.stop()
+        self._collector.stop()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Set the training window aside; outside of training, start from nothing."""
         if trainer.state.fn != "fit":
             self._start(pl_module)
         self._read()
-        self._reader.stop()
+        self._collector.stop()
 
     def on_validation_batch_end(
         self,
@@ -179,7 +179,7 @@ class LossMonitor(pl.Callback):
         """Write the validation losses, and the metrics that nobody else writes."""
         self._write_evaluation(trainer, "val")
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            self._reader.start()
+            self._collector.start()
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start from nothing."""
@@ -195,7 +195,7 @@ class LossMonitor(pl.Callback):
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Close the event files."""
-        self._reader.stop()
+        self._collector.stop()
         self._resumed = self.board.resumed = False
         self.board.close()
 
@@ -204,7 +204,7 @@ class LossMonitor(pl.Callback):
         self._read()
         return {
             "batches_seen": self.batches_seen,
-            "reader": self._reader.state_dict(),
+            "reader": self._collector.state_dict(),
             "spikes": self._spikes.state_dict(),
             "written": dict(self.board.written),
         }
@@ -212,14 +212,14 @@ class LossMonitor(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where the checkpoint was made."""
         self.batches_seen = state_dict["batches_seen"]
-        self._reader.load_state_dict(state_dict["reader"])
+        self._collector.load_state_dict(state_dict["reader"])
         self._spikes.load_state_dict(state_dict["spikes"])
         self.board.written = dict(state_dict["written"])
         self._resumed = True
 
     def _find(self, pl_module: pl.LightningModule) -> None:
         self._sources = find_sources(pl_module) | self.guard.source()
-        self._reader.memories = {name: source.memory for name, source in self._sources.items()}
+        self._collector.recorders = {name: source.recorder for name, source in self._sources.items()}
         self.losses = {name: source.loss for name, source in self._sources.items() if source.loss is not None}
         if self.keeps_samples:
             keep_samples(self.losses)
@@ -229,14 +229,14 @@ class LossMonitor(pl.Callback):
     def _start(self, pl_module: pl.LightningModule) -> None:
         """Start an evaluation that is not part of training."""
         self._find(pl_module)
-        self._reader.forget()
+        self._collector.forget()
 
     def _ids(self, batch: Any) -> Any:
         return batch.get(self.ids) if isinstance(batch, Mapping) else None
 
     def _read(self, beside: dict[str, float] | None = None, wait: bool = True) -> None:
         """Drain what was seen since the last time; `beside` ends the window, with these curves beside the losses'."""
-        for window, shown in self._reader.read(beside, wait):
+        for window, shown in self._collector.collect(beside, wait):
             losses = self._shown["train"] = curves(self._sources, window.seen)
             speed = {"samples_per_second": window.samples / max(window.seconds, 1e-9)}
             self._write("train", losses | shown | speed, window.seen, window.end)
@@ -248,7 +248,7 @@ class LossMonitor(pl.Callback):
             return
         shown: dict[str, float] = {}
         self._evaluated = {}
-        for suffix, seen in self._reader.drain(stage).items():
+        for suffix, seen in self._collector.evaluation(stage).items():
             self._evaluated |= {f"{term}{suffix}": named for term, named in seen.items()}
             shown |= {f"{tag}{suffix}": value for tag, value in curves(self._sources, seen).items()}
         publish(trainer, stage, shown, self._shown.get(stage, {}))
@@ -266,7 +266,7 @@ class LossMonitor(pl.Callback):
             return
         self._write(stage, unwritten(trainer, stage) | self._shown[stage], self._evaluated, self.samples_seen)
 
-    def _write(self, stage: str, scalars: dict[str, float], seen: Seen, step: int) -> None:
+    def _write(self, stage: str, scalars: dict[str, float], seen: Named, step: int) -> None:
         trainer = self._trainer
         if trainer is not None and trainer.is_global_zero:
             values = {f"values/{term}": named["loss"] for term, named in seen.items() if "loss" in named}

@@ -13,9 +13,9 @@ from lossframe.callbacks.monitor.discovery import Source, keep_samples
 from lossframe.callbacks.monitor.gradient_norms import GradientNorms, Step
 from lossframe.errors import InputError, NonFiniteError, names, nearest
 from lossframe.losses.base.loss import Loss
-from lossframe.losses.base.per_sample import BySample
+from lossframe.losses.base.per_sample import PerSample
 from lossframe.statistics.moments import Moments
-from lossframe.statistics.snapshot import Seen
+from lossframe.statistics.snapshot import Named
 
 Policy = Literal["raise", "skip", "warn", "off"]
 
@@ -49,7 +49,7 @@ class Kept(NamedTuple):
     batch: int
     ids: Any
     samples: list[Tensor | None]
-    """The inputs and the values of each loss by sample, as in `BySample`, in turn: few objects, for there are many."""
+    """The inputs and the values of each loss by sample, as in `PerSample`, in turn: few objects, for there are many."""
     steps: list[Step]
 
 
@@ -70,21 +70,21 @@ class Guard:
         self.skipped = 0
         self._gradients = GradientNorms()
         self._losses: dict[str, Loss] = {}
-        self._samples: list[BySample] = []
+        self._samples: list[PerSample] = []
         self._kept: list[Kept] = []
         self._module = nn.Module()
         self._steps: list[Step] = []
 
     def source(self) -> dict[str, Source]:
         """Return what shows the norm of the gradients, by name."""
-        return {} if self.policy == "off" else {GRADIENT: Source(self._gradients.memory, _norm_curve)}
+        return {} if self.policy == "off" else {GRADIENT: Source(self._gradients.recorder, _norm_curve)}
 
     def watch(self, module: nn.Module, losses: Mapping[str, Loss]) -> None:
         """Have a module's losses keep their values by sample."""
         self._module = module
         self._losses = dict(losses) if self.policy != "off" else {}
         keep_samples(self._losses)
-        self._samples = [loss.by_sample for loss in self._losses.values() if loss.by_sample is not None]
+        self._samples = [loss.samples for loss in self._losses.values() if loss.samples is not None]
 
     def skips(self, parameters: Iterable[nn.Parameter]) -> bool:
         """Note the norms of the gradients; return whether to leave out this step, the same on all ranks."""
@@ -115,7 +115,7 @@ class Guard:
         kept, self._kept = self._kept, []
         return kept
 
-    def finding(self, seen: Seen, kept: list[Kept]) -> Finding | None:
+    def finding(self, seen: Named, kept: list[Kept]) -> Finding | None:
         """Return this rank's first batch that was not finite; waits for the device only if there was one."""
         terms = [term for term in self._losses if any(moments.nonfinite for moments in seen[term].values())]
         if not terms and not any(moments.nonfinite for moments in seen.get(GRADIENT, {}).values()):
@@ -138,7 +138,7 @@ class Guard:
         known = {id(parameter): name for name, parameter in self._module.named_parameters()}
         return list(dict.fromkeys(known.get(id(parameter), "a parameter of no name") for parameter in parameters))
 
-    def judge(self, stage: str, seen: Seen, findings: Iterable[Finding | None]) -> str | None:
+    def judge(self, stage: str, seen: Named, findings: Iterable[Finding | None]) -> str | None:
         """Raise what the policy raises; return what it warns of, None if all was finite."""
         bad = {term: named for term, named in seen.items() if any(moments.nonfinite for moments in named.values())}
         if not bad or self.policy == "off":
@@ -156,8 +156,8 @@ class Guard:
         return message
 
 
-GRADIENT = "gradient"
-"""The name under which the norms of the gradients are drained."""
+GRADIENT = "/gradient"
+"""The name of the gradients' norms among the terms; no term can have it."""
 
 
 def _norm_curve(name: str, moments: Moments) -> dict[str, float]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from statistics import median
 from typing import Any
 
-from lossframe.statistics.snapshot import Seen
+from lossframe.statistics.snapshot import Named
 
 _HISTORY = 100
 _LEAST = 20
@@ -23,7 +23,7 @@ class Spikes:
         self.deviations = deviations
         self._past: dict[str, deque[float]] = {}
 
-    def found(self, seen: Seen) -> Iterator[str]:
+    def found(self, seen: Named) -> Iterator[str]:
         """Yield what is to be said about each spike of a window."""
         if self.deviations is None:
             return

@@ -1,4 +1,4 @@
-"""Formulae through `torch.compile`, and losses in a step that somebody else compiles."""
+"""Compiles formulae by `torch.compile`, and keeps losses out of a step that is compiled as a whole."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Self
@@ -11,25 +11,33 @@ from lossframe.errors import InputError
 
 def outside(module: nn.Module, method: str, *args: Any, **kwargs: Any) -> Any:
     """Return `module.method(...)`, called outside of the graph that is being traced."""
-    from lossframe.losses.base import disabled  # noqa: PLC0415 - torch's compiler is there by now
+    from lossframe.losses.base import untraced  # noqa: PLC0415 - importing it imports torch's compiler: a second
 
-    return disabled.call(module, method, *args, **kwargs)
+    return untraced.call(module, method, *args, **kwargs)
 
 
 class Compiled:
-    """Calls a function through `torch.compile`; a copy, or what is unpickled, compiles anew."""
+    """Calls a formula by `torch.compile`; a copy, or an unpickled object, compiles anew."""
 
     def __init__(self) -> None:
         self._compiled: Callable[..., Tensor] | None = None
-        self.logged: list[tuple[str, Tensor | float]] | None = None
-        """What the function logs, while it is called."""
+        self.logged: list[tuple[str, Tensor | float]] = []
+        """The values that the formula logged in the current call: they leave the graph beside its result."""
+        self.running = False
 
-    def __call__(self, function: Callable[..., Tensor], inputs: Mapping[str, Any]) -> Tensor:
-        """Return `function(**inputs)`; the function is that of the first call."""
+    def __call__(self, formula: Callable[..., Tensor], inputs: Mapping[str, Any]) -> Tensor:
+        """Return `formula(**inputs)`; the formula is that of the first call."""
         if self._compiled is None:
-            self._compiled = torch.compile(function)
+            self._compiled = torch.compile(formula)
+        self.logged, self.running = [], True
         try:
-            return self._compiled(**inputs)
+            return self._call(self._compiled, inputs)
+        finally:
+            self.running = False
+
+    def _call(self, compiled: Callable[..., Tensor], inputs: Mapping[str, Any]) -> Tensor:
+        try:
+            return compiled(**inputs)
         except torch._dynamo.exc.TorchDynamoException as error:
             reason = str(error).strip().splitlines()[0]
             raise InputError(

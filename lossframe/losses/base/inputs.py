@@ -1,7 +1,8 @@
-"""The inputs of one call of a loss: which there are, their dtypes, and the batch of all ranks. Pure functions."""
+"""Prepares the inputs of one call of a loss: binds and converts them, and gathers those of all ranks."""
 
 from collections.abc import Collection, Iterable
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -10,8 +11,66 @@ from torch.utils import _pytree as pytree
 from lossframe import distributed
 from lossframe.errors import InputError, names
 
+if TYPE_CHECKING:
+    from lossframe.losses.base.loss import Loss
+    from lossframe.losses.base.per_sample import PerSample
+
 _WIDE = frozenset([torch.float64, torch.float32, torch.int64, torch.bool])
 """The dtypes that losses compute with."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """The inputs of one call by name, their weight, and which samples they are.
+
+    `kept` `[N]` says which samples of the whole batch of a relational loss have a weight other than 0, if not all do;
+    `own` is this rank's part of the whole batch; `counts` are those of `Loss.counts`.
+    """
+
+    inputs: dict[str, Any]
+    weight: Tensor | float | None
+    device: str
+    on_cpu: bool
+    kept: Tensor | None = None
+    own: slice | None = None
+    counts: Tensor | None = None
+
+    @property
+    def may_leave_out(self) -> bool:
+        """Whether some values may not count, because of a weight of 0 or of `counts`."""
+        return self.counts is not None or isinstance(self.weight, Tensor) or self.weight == 0
+
+
+def received(loss: "Loss", args: tuple[Any, ...], kwargs: dict[str, Any], weight: Any) -> Batch:
+    """Return this rank's batch of a call: bound to the names that the loss reads, in dtypes that lose nothing."""
+    inputs = bind(loss.reads, loss.optional, args, kwargs)
+    tensors = leaves(inputs.values())
+    refuse_vmap(tensors)
+    device = tensors[0].device.type if tensors else "cpu"
+    on_cpu = all(tensor.is_cpu for tensor in tensors)
+    weight = weight_as_tensor(weight, tensors)
+    return Batch(converted(inputs, tensors, loss.class_inputs), weight, device, on_cpu)
+
+
+def of_all_ranks(batch: Batch, samples: "PerSample | None") -> Batch:
+    """Return the batch of all ranks, for a relational loss, with one weight a sample; keep the sums of own samples."""
+    weight = weight_of_samples(batch.inputs, batch.weight)
+    if samples is not None:
+        samples.keep_inputs(batch.inputs)
+    if distributed.world_size() == 1:
+        return replace(batch, weight=weight)
+    inputs, weight, own = gather(batch.inputs, weight)
+    return replace(batch, inputs=inputs, weight=weight, own=own)
+
+
+def without_left_out(batch: Batch) -> Batch:
+    """Drop the samples whose weight is 0, so that they are no one's partner either."""
+    weight = batch.weight
+    if not (isinstance(weight, Tensor) and weight.ndim):
+        return batch
+    kept = weight != 0
+    inputs: dict[str, Any] = pytree.tree_map(lambda leaf: leaf[kept] if _is_batched(leaf) else leaf, batch.inputs)
+    return replace(batch, inputs=inputs, weight=weight[kept], kept=kept)
 
 
 def bind(
@@ -140,13 +199,6 @@ def weight_of_samples(inputs: dict[str, Any], weight: Tensor | float | None) -> 
         found = " and ".join(str(list(tensor.shape)) for tensor in batched)
         raise InputError(f"wanted a scalar weight or one per sample, found {list(weight.shape)} for inputs {found}")
     return weight.reshape(-1)
-
-
-def leave_out(inputs: dict[str, Any], weight: Tensor) -> tuple[dict[str, Any], Tensor, Tensor]:
-    """Drop the samples whose weight is 0, so that they are no one's partner either; also say which are kept."""
-    keep = weight != 0
-    kept: dict[str, Any] = pytree.tree_map(lambda leaf: leaf[keep] if _is_batched(leaf) else leaf, inputs)
-    return kept, weight[keep], keep
 
 
 def shares_memory(values: Tensor, others: Iterable[Tensor]) -> bool:

@@ -1,5 +1,6 @@
-"""Values that do not count: where they lie, and how they stay out of results, gradients and checks."""
+"""Keeps values that do not count out of results, gradients and checks."""
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -7,23 +8,49 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from lossframe.errors import InputError
-from lossframe.losses.base.reduction import align
+from lossframe.losses.base.inputs import Batch
+from lossframe.losses.base.reduction import align, weigh
 
 CoreDims = tuple[int, ...]
 """The dims of an input that one value reads as a whole, as a NumPy gufunc's core dimensions."""
 
 
-def counted(weight: Tensor | None, counts: Tensor | None) -> Tensor | None:
-    """Return which values count, of a weight that is aligned with them; None if all do."""
-    weighs = None if weight is None else weight != 0
-    if counts is None:
-        return weighs
-    return counts != 0 if weighs is None else weighs & (counts != 0)
+@dataclass(slots=True)
+class Weighed:
+    """The values `w v` of a batch, 0 where they do not count, with the aligned weight, `Loss.counts`, and the mask.
+
+    A part that is None is 1, or true, everywhere.
+    """
+
+    values: Tensor
+    weight: Tensor | None
+    counts: Tensor | None
+    mask: Tensor | None
+
+    def elementary(self) -> Tensor:
+        """Return the values to record, one per elementary penalty, without gradient."""
+        values = self.values.detach()
+        return values if self.counts is None else values / self.counts.clamp_min(1)
+
+    def restored(self, kept: Tensor) -> "Weighed":
+        """Return the values of the samples that `kept` marks as those of all samples, 0 for the others."""
+        if not self.values.ndim:
+            return self
+        rows = torch.where(kept, kept.long().cumsum(0) - 1, len(self.values))
+        padded = torch.cat([self.values, self.values.new_zeros(1, *self.values.shape[1:])])
+        return replace(self, values=padded[rows])
 
 
-def elementary(weighted: Tensor, counts: Tensor | None) -> Tensor:
-    """Return the values to record, one per elementary penalty."""
-    return weighted if counts is None else weighted / counts.clamp_min(1)
+def weighed(values: Tensor, batch: Batch, per_sample: bool) -> Weighed:
+    """Weigh the values of a batch; `per_sample` says whether the rows of a relational loss's values are samples."""
+    weight = batch.weight
+    if batch.kept is not None and isinstance(weight, Tensor):
+        weight = _weight_of_values(values, weight, per_sample)
+    aligned = None if weight is None else align(weight, values)
+    mask = None if aligned is None else aligned != 0
+    if batch.counts is not None:
+        mask = batch.counts != 0 if mask is None else mask & (batch.counts != 0)
+    return Weighed(weigh(values, aligned, mask), aligned, batch.counts, mask)
 
 
 def product(weight: Tensor | None, other: Tensor | None) -> Tensor | None:
@@ -33,7 +60,7 @@ def product(weight: Tensor | None, other: Tensor | None) -> Tensor | None:
     return weight * other
 
 
-def weight_of_values(values: Tensor, weight: Tensor, per_sample: bool) -> Tensor | None:
+def _weight_of_values(values: Tensor, weight: Tensor, per_sample: bool) -> Tensor | None:
     """Return the weights of the values; one value for the whole batch only knows samples in and out."""
     if per_sample and values.ndim and len(values) == len(weight):
         return weight
@@ -42,11 +69,9 @@ def weight_of_values(values: Tensor, weight: Tensor, per_sample: bool) -> Tensor
     raise InputError("gives one value for the whole batch: a sample's weight can only be 0 or 1, found others")
 
 
-def restored(values: Tensor, keep: Tensor) -> Tensor:
-    """Return the values of the samples that `keep` marks as those of all samples, 0 for the others."""
-    rows = keep.long().cumsum(0) - 1
-    padded = torch.cat([values, values.new_zeros(1, *values.shape[1:])])
-    return padded[torch.where(keep, rows, len(values))]
+def shield(batch: Batch, core_dims: CoreDims | None) -> "Shield | None":
+    """Return a shield for the inputs of a batch in which some values may not count, or None."""
+    return Shield(core_dims) if batch.may_leave_out else None
 
 
 class Shield:
@@ -107,10 +132,8 @@ def along_samples(mask: Tensor, shape: torch.Size) -> Tensor | None:
     return _rows(mask).reshape(-1, *[1] * (len(shape) - 1))
 
 
-def filled(
-    inputs: dict[str, Any], weight: Tensor | float | None, counts: Tensor | None, core_dims: CoreDims | None
-) -> dict[str, Any]:
-    """Return the inputs with numbers that count in place of those that do not.
+def filled(batch: Batch, core_dims: CoreDims | None) -> dict[str, Any]:
+    """Return the inputs of a batch with numbers that count in place of those that do not.
 
     Only floating inputs are filled: a label must be right even where it does not count.
     """
@@ -119,7 +142,7 @@ def filled(
         core = range(1, tensor.ndim) if core_dims is None else sorted(dim % tensor.ndim for dim in core_dims)
         entries = tensor.movedim([*core], [*range(-len(core), 0)])
         shape = entries.shape[: tensor.ndim - len(core)]
-        mask = _mask_of_shape(shape, weight, counts, core_dims is None)
+        mask = _mask_of_shape(shape, batch.weight, batch.counts, core_dims is None)
         if mask is None or bool(mask.all()):
             return tensor
         flat, counted = entries.reshape(-1, *entries.shape[len(shape) :]), mask.reshape(-1)
@@ -128,7 +151,9 @@ def filled(
         return flat.reshape(entries.shape).movedim([*range(-len(core), 0)], [*core])
 
     return pytree.tree_map_only(  # type: ignore[no-any-return]
-        Tensor, lambda leaf: fill(leaf) if leaf.is_floating_point() and leaf.ndim and leaf.numel() else leaf, inputs
+        Tensor,
+        lambda leaf: fill(leaf) if leaf.is_floating_point() and leaf.ndim and leaf.numel() else leaf,
+        batch.inputs,
     )
 
 

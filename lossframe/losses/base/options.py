@@ -6,6 +6,7 @@ from typing import Any, TypedDict, get_type_hints
 
 from lossframe.errors import InputError, names, nearest
 from lossframe.losses.base.reduction import Reduction
+from lossframe.statistics import series
 
 
 class LossOptions(TypedDict, total=False):
@@ -15,7 +16,7 @@ class LossOptions(TypedDict, total=False):
     `lossframe.losses.base.reduction.reduce`.
     `log_std`, `log_min`, `log_max`: whether `summary` and `LossMonitor` show these beside the mean (default False).
     `log_quantiles`: whether to count the values into a histogram, and show p5, p50, p95 and p99 (default False).
-    `record`: whether to remember anything at all (default True).
+    `record`: whether to record values at all (default True).
     `compile`: whether the values are computed by `torch.compile` (default False), which needs a C++ compiler on a CPU.
     A step that is compiled as a whole leaves its losses out; with this option their formulae are graphs of their own.
     """
@@ -29,11 +30,16 @@ class LossOptions(TypedDict, total=False):
     compile: bool
 
 
-def check_options(loss: type, options: Iterable[str]) -> None:
+def known_options() -> list[str]:
+    """Return the names of all options, those of every statistic included."""
+    return list(dict.fromkeys([*get_type_hints(LossOptions), *series.options()]))
+
+
+def check_options(loss: type, given: Iterable[str]) -> None:
     """Raise an `InputError` that names the class and the nearest right option, if one is misspelt."""
-    for name in options:
-        if name not in get_type_hints(LossOptions):
-            known = [*positional_parameters(loss.__init__), *get_type_hints(LossOptions)]  # type: ignore[misc]
+    for name in given:
+        if name not in (options := known_options()):
+            known = [*positional_parameters(loss.__init__), *options]  # type: ignore[misc]
             raise InputError(f"{loss.__name__} has no option {name!r}; it has {names(known)}.{nearest(name, known)}")
 
 

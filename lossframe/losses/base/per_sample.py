@@ -1,4 +1,4 @@
-"""What a loss gave for each sample of a batch, for those who want to know who is to blame."""
+"""Keeps a loss by sample, to name samples in error messages and to rank hard samples."""
 
 import math
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossframe.losses.base.inputs import size, tensors
+from lossframe.losses.base.inputs import Batch, size, tensors
 
 
-class BySample:
-    """What a loss gave for each sample of this rank's last batch; `Loss.by_sample` has one where somebody looks.
+class PerSample:
+    """The values of one loss by sample of this rank's last batch; `Loss.samples` is one where a callback asks for it.
 
-    `values` is one number a sample `[n]`, or one in all where the loss has none for each. `inputs` `[n]` is the sum of
-    each sample's inputs, of a relational loss: its values depend on the other samples too.
+    `values` is one number a sample `[n]`, or a scalar where the loss has no value for each. `inputs` `[n]` is the sum
+    of each sample's inputs to a relational loss, whose values depend on the other samples too.
     """
 
     __slots__ = ("inputs", "values")
@@ -22,27 +22,31 @@ class BySample:
         self.forget()
 
     def forget(self) -> None:
-        """Forget the last batch: not every step calls every loss."""
+        """Drop the last batch: not every step calls every loss."""
         self.values: Tensor | None = None
         self.inputs: Tensor | None = None
 
+    def keep_inputs(self, inputs: dict[str, Any]) -> None:
+        """Keep the sum of each sample's floating inputs, which is finite where they are."""
+        found = [
+            tensor.detach().flatten(1).sum(1) if tensor.ndim > 1 else tensor.detach()
+            for tensor in tensors(inputs)
+            if tensor.is_floating_point() and len(tensor) == size(inputs)
+        ]
+        self.inputs = torch.stack(found).sum(0) if found else None
 
-def sums(inputs: dict[str, Any]) -> Tensor | None:
-    """Return the sum `[N]` of each sample's floating inputs, which is finite where they are; None without any."""
-    found = [
-        tensor.detach().flatten(1).sum(1) if tensor.ndim > 1 else tensor.detach()
-        for tensor in tensors(inputs)
-        if tensor.is_floating_point() and len(tensor) == size(inputs)
-    ]
-    return torch.stack(found).sum(0) if found else None
+
+def of_rank(values: Tensor, mask: Tensor | None, batch: Batch, rows_are_samples: bool) -> Tensor:
+    """Return this rank's values by sample `[n]`, or their sum where the loss has no value for each sample."""
+    means = _means(values, mask, batch) if rows_are_samples else None
+    if means is None:
+        return values.sum()
+    return means if batch.own is None else means[batch.own]
 
 
-def means(values: Tensor, mask: Tensor | None, keep: Tensor | None, samples: int) -> Tensor | None:
-    """Return each sample's mean over its values under the mask, 0 where it has none; None unless a row is a sample.
-
-    `keep` says which of the samples the rows are, if not all.
-    """
-    if not values.ndim or values.shape[0] != samples:
+def _means(values: Tensor, mask: Tensor | None, batch: Batch) -> Tensor | None:
+    """Return each sample's mean over its values under the mask, 0 where it has none; None unless a row is a sample."""
+    if not values.ndim or values.shape[0] != size(batch.inputs):
         return None
     if values.ndim > 1:
         counted = (
@@ -51,4 +55,6 @@ def means(values: Tensor, mask: Tensor | None, keep: Tensor | None, samples: int
             else mask.expand_as(values).flatten(1).sum(1)
         )
         values = values.flatten(1).sum(1) / counted.clamp_min(1)
-    return values if keep is None else values.new_zeros(len(keep)).masked_scatter(keep, values)
+    if batch.kept is None:
+        return values
+    return values.new_zeros(len(batch.kept)).masked_scatter(batch.kept, values)

@@ -1,21 +1,24 @@
-"""Weights and reductions, as pure functions: the semantics of `tf.contrib.losses.compute_weighted_loss`."""
+"""Weighs and reduces values, with the semantics of `tf.contrib.losses.compute_weighted_loss`."""
 
+import math
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from lossframe import distributed
 from lossframe.errors import InputError, names, nearest
 
 Reduction = Literal["mean", "sum", "none", "weighted_mean", "batch_mean"]
 REDUCTIONS: tuple[str, ...] = get_args(Reduction)
 
 
-def check_reduction(reduction: str) -> None:
-    """Raise an `InputError` unless `reduction` is one of the five."""
+def check_reduction(reduction: Reduction) -> Reduction:
+    """Return `reduction`, or raise an `InputError` unless it is one of the five."""
     if reduction not in REDUCTIONS:
         meant = nearest("none" if reduction is None else str(reduction), REDUCTIONS)
         raise InputError(f"reduction {reduction!r} is unknown; it is one of {names(REDUCTIONS)}.{meant}")
+    return reduction
 
 
 def align(weight: Tensor | float, values: Tensor) -> Tensor:
@@ -79,6 +82,22 @@ def divide(numerator: Tensor, denominator: Tensor | float) -> Tensor:
         return numerator / denominator if denominator else numerator * 0
     empty = denominator == 0
     return torch.where(empty, numerator * 0, numerator / torch.where(empty, 1, denominator))
+
+
+def over_ranks(
+    values: Tensor, weight: Tensor | None, reduction: Reduction, counts: Tensor | None, sharded: bool
+) -> Tensor:
+    """Reduce weighted values; of `sharded` values those of all ranks, with one collective."""
+    numerator, denominator = fraction(values, weight, reduction, counts)
+    if sharded:
+        local = torch.as_tensor(denominator, dtype=numerator.dtype, device=numerator.device)
+        numerator, summed = distributed.total(torch.stack([numerator, local])).unbind()
+        denominator = 1.0 if reduction == "sum" else summed
+    result = divide(numerator, denominator)
+    if result.is_cpu and math.isinf(result.item()):  # the sum overflows, perhaps the mean does not
+        parts = divide(values, denominator).sum()
+        result = distributed.total(parts) if sharded else parts
+    return result
 
 
 def reduce(values: Tensor, weight: Tensor | float | None = None, reduction: Reduction = "mean") -> Tensor:

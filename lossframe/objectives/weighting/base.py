@@ -1,0 +1,43 @@
+"""The contract between an objective and what weighs its terms."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+class Weighting(nn.Module):
+    """Abstract base: combines the terms of an objective, a scalar each, into its total.
+
+    A subclass is made of the configured weights by term, and writes `weights(terms)`, the factor of each term, or
+    `total(terms)` where the total is no weighted sum; the other follows. What it learns or remembers is in parameters
+    and buffers, so that it is trained, moved, saved and restored with the objective. Every rank calls it with the same
+    values, so that the weights are the same on all of them.
+    """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if cls.weights is Weighting.weights and cls.total is Weighting.total:
+            raise TypeError(f"{cls.__name__} wants a method weights(terms) or total(terms)")
+
+    def __init__(self, configured: Mapping[str, float]) -> None:
+        super().__init__()
+        self.configured = dict(configured)
+
+    def weights(self, terms: Mapping[str, Tensor]) -> Mapping[str, Tensor | float]:
+        """Return the weight of each term: the derivative of the total by it."""
+        leaves = {name: value.detach().requires_grad_() for name, value in terms.items()}
+        with torch.enable_grad():
+            total = self.total(leaves)
+        slopes = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+        return {name: torch.zeros(()) if s is None else s for name, s in zip(leaves, slopes, strict=True)}
+
+    def total(self, terms: Mapping[str, Tensor]) -> Tensor:
+        """Return the total of the terms, a scalar."""
+        weights = self.weights(terms)
+        return torch.stack([weights[name] * value for name, value in terms.items()]).sum()
+
+    @property
+    def is_weighted_sum(self) -> bool:
+        """Whether the total is the sum of the terms times their weights."""
+        return type(self).total is Weighting.total
