@@ -10,6 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from lossframe.callbacks.base import Companion
+from lossframe.loggers import tags
 from lossframe.loggers.stage_writer import is_tensorboard
 
 Scalar = bool | int | float | str
@@ -75,7 +76,9 @@ def flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Sca
 
 
 def _is_metric(name: str) -> bool:
-    return name.startswith("test/") and not name.startswith(("test/loss/", "test/weighted/", "test/share/"))
+    of_terms = tuple(f"test/{kind}/" for kind in (tags.LOSS, tags.WEIGHTED, tags.SHARE))
+    return name.startswith("test/") and not name.startswith(of_terms)
+    )
 
 
 def _add(writer: SummaryWriter, summary: Any) -> None:

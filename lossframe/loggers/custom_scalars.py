@@ -3,26 +3,25 @@
 from collections.abc import Mapping
 from typing import Any
 
+from lossframe.loggers import tags
 from lossframe.losses.base.loss import Loss
+from lossframe.statistics import series
 
 
 def layout(losses: Mapping[str, Loss]) -> dict[str, dict[str, list[Any]]]:
-    """Return the categories and charts for these terms, of the curves that they show, as `add_custom_scalars` takes it.
-
-    A band from min to max has its middle line at the mean, one from p5 to p95 at the median.
-    """
+    """Return the categories and charts of these terms and their statistics, as `add_custom_scalars` takes it."""
+    known = {each.suffix: each for each in series.SERIES}
     categories: dict[str, dict[str, list[Any]]] = {}
     for term, loss in losses.items():
         charts: dict[str, list[Any]] = {}
-        tag = f"loss/{term}"
-        if loss.log_quantiles:
-            charts[f"{term}: median, 5% to 95%"] = ["Margin", [f"{tag}_p50", f"{tag}_p5", f"{tag}_p95"]]
-        if loss.log_min and loss.log_max:
-            charts[f"{term}: mean, min to max"] = ["Margin", [tag, f"{tag}_min", f"{tag}_max"]]
+        for title, *suffixes in series.BANDS:
+            curves = [known[suffix] for suffix in suffixes]
+            if all(loss.shows(curve) for curve in curves):
+                charts[f"{term}: {title}"] = ["Margin", [curve.tag(tags.of_loss(term)) for curve in curves]]
         if charts:
             categories[term] = charts
     categories["objective"] = {
-        "share of the total": ["Multiline", ["share/.*"]],
-        "weighted terms": ["Multiline", ["weighted/.*"]],
+        "share of the total": ["Multiline", [f"{tags.SHARE}/.*"]],
+        "weighted terms": ["Multiline", [f"{tags.WEIGHTED}/.*"]],
     }
     return categories

@@ -23,7 +23,7 @@ class Objective(Recorder):
     `weights` default to 1, that of an accuracy to 0. `inputs[term][parameter]` renames: the frame's entry to read
     instead of the one named like the parameter; `inputs[term]["weight"]` names an entry with per-sample weights.
     `weighting` makes a `Weighting` of the weights, which decides how the terms make up the total; by default `Fixed`.
-    Records the `total`, every weighted term, and weights that change, one value a call.
+    Records the `total`, every weighted term, and weights that are not fixed, one value a call.
 
     Coming from tf.contrib.losses `get_total_loss`: `objective(frame)`; nothing registers itself.
     Coming from tf.contrib.losses `get_losses`: `objective.terms(frame)`, by name.
@@ -118,13 +118,13 @@ class Objective(Recorder):
         return {name: weights[name] * value for name, value in values.items()}
 
     def _record(self, total: Tensor, weighted: Mapping[str, Tensor], weights: Mapping[str, Tensor | float]) -> None:
-        """Record one value a call of the total, of every weighted term, and of weights that are tensors."""
+        """Record the total, every weighted term, and weights that are not fixed: one value of each a call."""
         replicated = distributed.world_size() > 1
         for name, value in weighted.items():
             self.accumulate(f"weighted/{name}", value, replicated=replicated)
-            weight = weights[name]
-            if isinstance(weight, Tensor):
-                self.accumulate(f"weight/{name}", weight.detach().clone(), replicated=replicated)
+            if not isinstance(self.weighting, Fixed):
+                weight = torch.as_tensor(weights[name]).detach().clone()
+                self.accumulate(f"weight/{name}", weight, replicated=replicated)
         self.accumulate("total", total.detach().clone(), replicated=replicated)  # the caller may change its own
 
 

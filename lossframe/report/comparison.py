@@ -3,7 +3,8 @@
 import math
 from collections.abc import Sequence
 
-from lossframe.report import drawing, tags
+from lossframe.loggers import tags
+from lossframe.report import drawing
 from lossframe.report.config import differences, lower_is_better, same_loss
 from lossframe.report.document import NOTHING, Block, Cell, Section, Table, Text, number
 from lossframe.report.runs import Run
@@ -12,7 +13,7 @@ from lossframe.report.runs import Run
 def comparison(runs: Sequence[Run]) -> Section:
     """Return a table of how the runs differ and what they reached, and the curves that several of them have."""
     known = list(dict.fromkeys(tag for run in runs for tag in run.tags))
-    losses = [f"loss/{term}" for term in tags.terms(known)]
+    losses = [tags.of_loss(term) for term in tags.terms(known)]
     shared = [tag for tag in tags.metrics(known) + losses if sum(tag in run.tags for run in runs) > 1]
     blocks: list[Block] = [_table(runs, shared), *_notes(runs)]
     for tag in shared:

@@ -3,21 +3,22 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-QUIET = {"reduction", "log_std", "log_min", "log_max"}
-"""What every loss takes, and few change."""
+from lossframe.losses.base.options import known_options
+
 COMPOSED = ("loss.", "weights.", "inputs.")
 """What is there because a term is."""
 
 
 def described(value: Any) -> str:
-    """Return a part of a configuration as a call, without its options that say how it is logged.
+    """Return a part of a configuration as a call, without the options that every loss takes.
 
     >>> described({"_target_": "torch.optim.Adam", "_partial_": True, "lr": 0.1, "log_std": True})
     'Adam(lr=0.1)'
     """
     if not isinstance(value, Mapping):
         return str(value)
-    inside = [f"{k}={described(v)}" for k, v in value.items() if not str(k).startswith("_") and k not in QUIET]
+    quiet = known_options()
+    inside = [f"{k}={described(v)}" for k, v in value.items() if not str(k).startswith("_") and k not in quiet]
     return f"{_short(str(value.get('_target_', '')))}({', '.join(inside)})"
 
 
@@ -50,9 +51,14 @@ def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[str | No
 
 
 def same_loss(configs: Sequence[Mapping[str, Any]], term: str) -> bool:
-    """Whether a term has the same formula and parameters in all `configs`, so that its values can be compared."""
-    found = [_mapping(config, "loss").get(term) for config in configs]
-    return all(loss == found[0] for loss in found)
+    """Whether a term has the same formula and parameters in all `configs`, so that its values can be compared.
+
+    Options that change which statistics are shown, and not the values, may differ.
+    """
+    shown = {*known_options()} - {"reduction"}
+    found = [_mapping(_mapping(config, "loss"), term) for config in configs]
+    parameters = [{name: value for name, value in loss.items() if name not in shown} for loss in found]
+    return all(loss == parameters[0] for loss in parameters)
 
 
 def lower_is_better(configs: Sequence[Mapping[str, Any]], tag: str) -> bool:

@@ -16,12 +16,14 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from lossframe.report.events import Curve, Floats, Histogram
 from lossframe.report.scales import BUCKETS, banded, extent, scale, strip, thin
+from lossframe.statistics import series
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A6D3B")
 """Okabe and Ito's colours, which people with any colour vision tell apart; brown instead of their yellow."""
 COLOURS = {"train": PALETTE[0], "val": PALETTE[1], "test": PALETTE[2]}
 HEAT = {"train": "Blues", "val": "Oranges", "test": "Greens"}
-QUANTILES = {"p99": ":", "p95": "--", "p50": "-", "p5": "-."}
+LINES = (":", "--", "-", "-.")
+"""The line styles of quantiles, the highest quantile first."""
 STYLE: dict[Any, Any] = {
     "font.size": 9, "axes.titlesize": 9, "axes.titlelocation": "left", "axes.spines.top": False,
     "axes.spines.right": False, "axes.linewidth": 0.6, "axes.edgecolor": "#888888", "axes.grid": True,
@@ -73,10 +75,21 @@ def bands(tag: str, stages: Mapping[str, Statistics], end: float) -> Chart:
     return _chart(draw, 3.1, f"{tag} over samples seen: {', '.join(stages)}")
 
 
+def percent(suffix: str) -> str:
+    """Return a quantile's suffix in words.
+
+    >>> percent("p99_9")
+    '99.9 %'
+    """
+    return f"{suffix[1:].replace('_', '.')} %"
+
+
 def quantiles(tag: str, stages: Mapping[str, Statistics], end: float) -> Chart | None:
     """Draw the quantiles of a term over time, a panel for each stage; None if there are none."""
+    highest_first = [each.suffix for each in reversed(series.SERIES) if each.from_histogram]
+    styles = list(zip(highest_first, cycle(LINES), strict=False))
     panels = {
-        stage: [Line(f"{n[1:]} %", COLOURS[stage], curves[n], style) for n, style in QUANTILES.items() if n in curves]
+        stage: [Line(percent(n), COLOURS[stage], curves[n], style) for n, style in styles if n in curves]
         for stage, curves in stages.items()
         if len(curves["mean"].steps) > 1
     }

@@ -4,12 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import yaml
 
-from lossframe.report import drawing, tags
+from lossframe.loggers import tags
+from lossframe.report import drawing
 from lossframe.report.config import facts
 from lossframe.report.document import Block, Cell, Facts, Folded, Image, Section, Table, Text, number
 from lossframe.report.drawing import COLOURS, Line
 from lossframe.report.events import Curve
 from lossframe.report.runs import STAGES, Run
+from lossframe.statistics import series
 
 ROWS = 20
 """How many hard samples of a list are shown."""
@@ -38,7 +40,7 @@ def _overview(run: Run) -> list[Block]:
     entries |= {"overrides": [" ".join(run.overrides)]} if run.overrides else {}
     entries |= {"best checkpoint": [str(checkpoint)]} if checkpoint else {}
     entries |= {"samples seen": [f"{run.end:,.0f}"], "folder": [str(run.folder)]}
-    shown = [tag for tag in tags.means(run.tags) if tag.startswith("loss/")] + tags.metrics(run.tags)
+    shown = [tag for tag in tags.means(run.tags) if tag.startswith(f"{tags.LOSS}/")] + tags.metrics(run.tags)
     rows = [[Cell(tag), *(number(run.last(stage, tag)) for stage in STAGES)] for tag in shown]
     note = "The latest point of each curve" + ("; test is of the best checkpoint." if checkpoint else ".")
     blocks: list[Block] = [*_notes(run), Facts(entries), Table(["", *STAGES], rows, note)]
@@ -54,7 +56,7 @@ def _notes(run: Run) -> list[Text]:
 
 def _objective(run: Run, terms: Sequence[str]) -> list[Block]:
     """Return the total and what each term contributes; nothing for one term whose weight does not change."""
-    weights = [curve for term in terms if (curve := run.curve("train", f"weight/{term}")) is not None]
+    weights = [curve for term in terms if (curve := run.curve("train", f"{tags.WEIGHT}/{term}")) is not None]
     if len(terms) < 2 and all(curve.values.min() == curve.values.max() for curve in weights):
         return []
     panels = {
@@ -63,12 +65,12 @@ def _objective(run: Run, terms: Sequence[str]) -> list[Block]:
         for stage in ("train", "val")
     }
     shows = "What each term contributes to the total: its weighted mean, its share, its weight"
-    return [*_bands(run, "loss/total"), *_small(run, panels, shows)]
+    return [*_bands(run, tags.of_loss(tags.TOTAL)), *_small(run, panels, shows)]
 
 
 def _term(run: Run, term: str) -> list[Block]:
     """Return all about one term: curves, quantiles, distributions, what it logs beside its loss, hard samples."""
-    tag, values = f"loss/{term}", f"values/{term}"
+    tag, values = tags.of_loss(term), f"{tags.VALUES}/{term}"
     blocks = _bands(run, tag)
     quantiles = drawing.quantiles(tag, _statistics(run, tag), run.end)
     histograms = {stage: one.histograms[values] for stage, one in run.stages.items() if values in one.histograms}
@@ -84,7 +86,7 @@ def _bands(run: Run, tag: str) -> list[Block]:
     found = _statistics(run, tag)
     if all(len(curves) == 1 for curves in found.values()):
         return _multiples(run, [tag], f"{tag} over samples seen")
-    columns = ["mean", *(name for name in tags.STATISTICS if any(name in curves for curves in found.values()))]
+    columns = ["mean", *(name for name in series.suffixes() if any(name in curves for curves in found.values()))]
     rows = [
         [Cell(stage), *(number(curves[name].last if name in curves else None) for name in columns)]
         for stage, curves in found.items()
@@ -94,7 +96,7 @@ def _bands(run: Run, tag: str) -> list[Block]:
 
 def _statistics(run: Run, tag: str) -> dict[str, dict[str, Curve]]:
     """Return stage -> statistic -> curve of one tag, for the stages that have its mean."""
-    names = {"mean": tag} | {name: f"{tag}_{name}" for name in tags.STATISTICS}
+    names = {"mean": tag} | {name: f"{tag}_{name}" for name in series.suffixes()}
     return {
         stage: {name: one.scalars[full] for name, full in names.items() if full in one.scalars}
         for stage, one in run.stages.items()

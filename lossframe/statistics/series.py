@@ -1,6 +1,6 @@
 """The statistics that are shown of recorded values, in one table."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -55,14 +55,3 @@ def options() -> list[str]:
 def suffixes() -> list[str]:
     """Return the suffixes of all statistics but the mean."""
     return [each.suffix for each in SERIES if each.suffix]
-
-
-def means(tags: Iterable[str]) -> list[str]:
-    """Return the tags that are not another tag's statistic, such as `loss/a` but not `loss/a_std`.
-
-    >>> means(["loss/a", "loss/a_std", "loss/low_min", "accuracy"])
-    ['loss/a', 'loss/low_min', 'accuracy']
-    """
-    known = list(dict.fromkeys(tags))
-    derived = {f"{tag}_{suffix}" for tag in known for suffix in suffixes()}
-    return [tag for tag in known if tag not in derived]

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self
 
 from lossframe import distributed
 from lossframe.callbacks.monitor.nonfinite import Guard, Kept
+from lossframe.loggers import tags
 from lossframe.statistics.moments import Moments
 from lossframe.statistics.recorder import Recorder
 from lossframe.statistics.snapshot import Named, Snapshot, merged
@@ -116,7 +117,7 @@ class Collector:
         The suffix is Lightning's own, and empty unless there are several dataloaders, one after the other.
         """
         last = max(distributed.exchange(self._loader, _BYTES, distributed.collective_device()))
-        suffixes = [f"/dataloader_idx_{k}" for k in range(last + 1)] or [""]
+        suffixes = [tags.of_dataloader(index) for index in range(last + 1)] or [""]
         self._close_dataloaders(len(suffixes))
         parts, self._evaluated, self._loader = self._evaluated, [], -1
         return {suffix: self._merged(stage + suffix, *part)[0] for suffix, part in zip(suffixes, parts, strict=True)}

@@ -9,9 +9,11 @@ from typing import NamedTuple
 from torch import nn
 
 from lossframe import configs
+from lossframe.loggers import tags
 from lossframe.losses.base.loss import Loss
 from lossframe.losses.base.per_sample import PerSample
 from lossframe.objectives.objective import Objective
+from lossframe.objectives.weighting import Fixed
 from lossframe.statistics.moments import Moments
 from lossframe.statistics.recorder import Recorder
 from lossframe.statistics.snapshot import Named
@@ -44,11 +46,12 @@ def find_sources(module: nn.Module) -> dict[str, Source]:
 
 
 def weights(module: nn.Module) -> dict[str, float]:
-    """Return the current weight of every term of every objective."""
+    """Return the current weight of every term of every objective with fixed weights; others record their weights."""
     found = list(_objectives(module))
     return {
-        f"weight/{path}.{name}" if len(found) > 1 else f"weight/{name}": weight
+        f"{tags.WEIGHT}/{path}.{name}" if len(found) > 1 else f"{tags.WEIGHT}/{name}": weight
         for path, objective in found
+        if isinstance(objective.weighting, Fixed)
         for name, weight in objective.weights.items()
     }
 
@@ -77,12 +80,13 @@ def curves(sources: Mapping[str, Source], seen: Named) -> dict[str, float]:
 
 def shares(curves: dict[str, float]) -> dict[str, float]:
     """Return `share/TERM`: the part of each weighted term in the sum of their magnitudes."""
-    weighted = {tag[len("weighted/") :]: abs(value) for tag, value in curves.items() if tag.startswith("weighted/")}
+    prefix = f"{tags.WEIGHTED}/"
+    weighted = {tag[len(prefix) :]: abs(value) for tag, value in curves.items() if tag.startswith(prefix)}
     sums: dict[str, float] = {}
     for term, value in weighted.items():
         objective = term.rpartition(".")[0]
         sums[objective] = sums.get(objective, 0.0) + value
-    return {f"share/{term}": value / (sums[term.rpartition(".")[0]] or 1.0) for term, value in weighted.items()}
+    return {f"{tags.SHARE}/{term}": value / (sums[term.rpartition(".")[0]] or 1.0) for term, value in weighted.items()}
 
 
 def name_of(loss: Loss) -> str:
@@ -105,11 +109,11 @@ def _free_losses(module: nn.Module) -> Iterator[tuple[str, Loss, str]]:
 
 
 def _loss_curves(loss: Loss, term: str, name: str, moments: Moments) -> dict[str, float]:
-    return loss.series(f"loss/{term}" if name == "loss" else f"loss/{term}/{name}", moments)
+    return loss.series(tags.of_loss(term, name), moments)
 
 
 def _objective_curves(objective: Objective, prefix: str, name: str, moments: Moments) -> dict[str, float]:
-    if name == "total":
-        return objective.series(f"loss/{prefix}total", moments)
+    if name == tags.TOTAL:
+        return objective.series(tags.of_loss(prefix + tags.TOTAL), moments)
     kind, _, term = name.partition("/")
     return {f"{kind}/{prefix}{term}": moments.mean}

@@ -14,6 +14,7 @@ from lossframe.callbacks.monitor.nonfinite import Guard
 from lossframe.callbacks.monitor.spikes import Spikes
 from lossframe.callbacks.monitor.trainer_metrics import batch_size, beside, publish, unwritten
 from lossframe.errors import InputError
+from lossframe.loggers import tags
 from lossframe.loggers.custom_scalars import layout
 from lossframe.loggers.stage_writer import Board
 from lossframe.losses.base.loss import Loss
@@ -238,7 +239,7 @@ class LossMonitor(pl.Callback):
         """Drain what was seen since the last time; `beside` ends the window, with these curves beside the losses'."""
         for window, shown in self._collector.collect(beside, wait):
             losses = self._shown["train"] = curves(self._sources, window.seen)
-            speed = {"samples_per_second": window.samples / max(window.seconds, 1e-9)}
+            speed = {tags.SPEED: window.samples / max(window.seconds, 1e-9)}
             self._write("train", losses | shown | speed, window.seen, window.end)
             for spike in self._spikes.found(window.seen):
                 self._note(f"after {window.end} samples, {spike}", window.end)
@@ -269,5 +270,5 @@ class LossMonitor(pl.Callback):
     def _write(self, stage: str, scalars: dict[str, float], seen: Named, step: int) -> None:
         trainer = self._trainer
         if trainer is not None and trainer.is_global_zero:
-            values = {f"values/{term}": named["loss"] for term, named in seen.items() if "loss" in named}
+            values = {f"{tags.VALUES}/{term}": named["loss"] for term, named in seen.items() if "loss" in named}
             self.board.write(trainer.loggers, stage, scalars, values, step)

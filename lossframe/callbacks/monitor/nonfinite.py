@@ -12,6 +12,7 @@ from lossframe import distributed
 from lossframe.callbacks.monitor.discovery import Source, keep_samples
 from lossframe.callbacks.monitor.gradient_norms import GradientNorms, Step
 from lossframe.errors import InputError, NonFiniteError, names, nearest
+from lossframe.loggers import tags
 from lossframe.losses.base.loss import Loss
 from lossframe.losses.base.per_sample import PerSample
 from lossframe.statistics.moments import Moments
@@ -161,7 +162,7 @@ GRADIENT = "/gradient"
 
 
 def _norm_curve(name: str, moments: Moments) -> dict[str, float]:
-    return {"gradient_norm": moments.mean}
+    return {tags.NORM: moments.mean}
 
 
 def _culprits(term: str, inputs: Tensor | None, values: Tensor | None, ids: Any) -> tuple[Evidence, str] | None:

@@ -1,6 +1,5 @@
 """What a drain needs of a batch, a module and a trainer."""
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -12,10 +11,10 @@ from torch.utils import _pytree as pytree
 
 from lossframe.callbacks.monitor.discovery import weights
 from lossframe.errors import InputError
+from lossframe.loggers import tags
 from lossframe.losses.base.inputs import leaves
 
 _TOLD = ("num_graphs", "batch_size")
-_SPREAD = re.compile(r"_(std|min|max|p\d+)$")
 
 
 def beside(trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, float]:
@@ -62,7 +61,7 @@ def _opened(batch: Any) -> Any:
 def learning_rates(trainer: pl.Trainer) -> dict[str, float]:
     """Return `lr`, or `lr/K` for the K-th parameter group where there are several."""
     rates = [float(group["lr"]) for optimizer in trainer.optimizers for group in optimizer.param_groups]
-    return {"lr": rates[0]} if len(rates) == 1 else {f"lr/{k}": rate for k, rate in enumerate(rates)}
+    return {tags.RATE: rates[0]} if len(rates) == 1 else {f"{tags.RATE}/{k}": rate for k, rate in enumerate(rates)}
 
 
 def unwritten(trainer: pl.Trainer, stage: str) -> dict[str, float]:
@@ -85,6 +84,5 @@ def publish(trainer: pl.Trainer, stage: str, curves: dict[str, float], outdated:
     values = torch.tensor(list(curves.values())).unbind()
     trainer.callback_metrics.update(zip([f"{stage}/{tag}" for tag in curves], values, strict=True))
     if stage == "train":
-        shown = {tag: value for tag, value in curves.items() if re.fullmatch(r"loss/[^/]+", tag)}
         bar: dict[str, float] = trainer.progress_bar_metrics
-        bar.update({f"{stage}/{tag}": value for tag, value in shown.items() if not _SPREAD.search(tag)})
+        bar.update({f"{stage}/{tag}": value for tag, value in curves.items() if tags.is_term(tag)})

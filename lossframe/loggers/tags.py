@@ -1,0 +1,78 @@
+"""The names of all curves: what the monitor writes, and the report and the HParams tab read."""
+
+import re
+from collections.abc import Iterable
+
+from lossframe.statistics import series
+
+LOSS, WEIGHTED, SHARE, WEIGHT, VALUES, FINAL = "loss", "weighted", "share", "weight", "values", "final"
+"""First parts of tags that are no metric's: of terms, their histograms, and metrics repeated for the HParams tab."""
+TOTAL = "total"
+"""The name of an objective's total among the terms."""
+RATE, NORM, SPEED = "lr", "gradient_norm", "samples_per_second"
+"""Tags that say how training goes, not what it reached."""
+
+
+def of_loss(term: str, name: str = LOSS) -> str:
+    """Return the tag of a term's mean, or of a value that its loss logs under a name.
+
+    >>> of_loss("triplet"), of_loss("triplet", "active_triplets")
+    ('loss/triplet', 'loss/triplet/active_triplets')
+    """
+    return f"{LOSS}/{term}" if name == LOSS else f"{LOSS}/{term}/{name}"
+
+
+def of_dataloader(index: int) -> str:
+    """Return the suffix of the curves of one of several dataloaders, as Lightning names them."""
+    return f"/dataloader_idx_{index}"
+
+
+def is_term(tag: str) -> bool:
+    """Return whether a tag is the mean of a term or of the total.
+
+    >>> is_term("loss/triplet"), is_term("loss/triplet_std"), is_term("loss/triplet/active_triplets")
+    (True, False, False)
+    """
+    spread = "|".join(map(re.escape, series.suffixes()))
+    return bool(re.fullmatch(rf"{LOSS}/[^/]+", tag)) and not re.search(rf"_({spread})$", tag)
+
+
+def means(tags: Iterable[str]) -> list[str]:
+    """Return the tags that are not another tag's statistic, such as `loss/a` but not `loss/a_std`.
+
+    >>> means(["loss/a", "loss/a_std", "loss/low_min", "accuracy"])
+    ['loss/a', 'loss/low_min', 'accuracy']
+    """
+    known = list(dict.fromkeys(tags))
+    derived = {f"{tag}_{suffix}" for tag in known for suffix in series.suffixes()}
+    return [tag for tag in known if tag not in derived]
+
+
+def terms(tags: Iterable[str]) -> list[str]:
+    """Return the names of the terms, without the total, in order of appearance.
+
+    >>> terms(["loss/total", "loss/a", "loss/a/active", "loss/a_std", "weight/a", "accuracy"])
+    ['a']
+    """
+    found = [tag.split("/")[1] for tag in means(tags) if tag.startswith(f"{LOSS}/")]
+    return [name for name in dict.fromkeys(found) if name != TOTAL]
+
+
+def extras(tags: Iterable[str], term: str) -> list[str]:
+    """Return the tags of the values that a term logs beside its loss."""
+    return [tag for tag in means(tags) if tag.startswith(f"{LOSS}/{term}/")]
+
+
+def is_progress(tag: str) -> bool:
+    """Return whether a tag is a learning rate, a gradient norm or the speed."""
+    return tag.split("/", maxsplit=1)[0] in (RATE, NORM, SPEED)
+
+
+def metrics(tags: Iterable[str]) -> list[str]:
+    """Return the tags of metrics: those neither of a term nor of the optimisation.
+
+    >>> metrics(["loss/a", "lr", "lr/0", "weight/a", "gradient_norm", "final/val/auroc", "precision_at_1"])
+    ['precision_at_1']
+    """
+    kinds = (LOSS, WEIGHTED, SHARE, WEIGHT, VALUES, FINAL)
+    return [tag for tag in means(tags) if tag.split("/")[0] not in kinds and not is_progress(tag)]
