@@ -78,7 +78,6 @@ def flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Sca
 def _is_metric(name: str) -> bool:
     of_terms = tuple(f"test/{kind}/" for kind in (tags.LOSS, tags.WEIGHTED, tags.SHARE))
     return name.startswith("test/") and not name.startswith(of_terms)
-    )
 
 
 def _add(writer: SummaryWriter, summary: Any) -> None:

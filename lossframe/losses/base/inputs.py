@@ -138,7 +138,8 @@ def weight_as_tensor(weight: Any, leaves: list[Tensor]) -> Tensor | float | None
     if weight is None or isinstance(weight, int | float):
         return weight
     try:
-        tensor: Tensor = torch.as_tensor(weight, device=leaves[0].device if leaves else None)
+        exact = None if isinstance(weight, Tensor) or hasattr(weight, "dtype") else torch.float64
+        tensor: Tensor = torch.as_tensor(weight, dtype=exact, device=leaves[0].device if leaves else None)
     except (TypeError, ValueError, RuntimeError) as error:
         found = f"{type(weight).__name__} ({error})"
         raise InputError(f"wanted weight as a number, a tensor, an array or a list of numbers, found {found}") from None
