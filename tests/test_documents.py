@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -16,6 +17,8 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import loss_table
 
 ENTRIES = catalogue.entries()
+DECISIONS = ROOT / "docs" / "decisions"
+TOPICS = sorted(path for path in DECISIONS.glob("*.md") if path.name != "README.md")
 CASES = json.loads((ROOT / "tests" / "golden" / "cases.json").read_text())
 
 
@@ -72,3 +75,28 @@ def test_a_misspelt_name_is_answered_with_the_nearest(capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == "error: there is no loss 'tripplet'. Did you mean 'triplet'?\n"
     assert main(["losses", "zzz"]) == 2
     assert "'triplet'" in capsys.readouterr().err
+
+
+def headings(text: str) -> list[str]:
+    """Return the titles of a page's sections."""
+    return re.findall(r"^## (.+)$", text, re.MULTILINE)
+
+
+def test_index_of_decisions_links_every_decision_once() -> None:
+    index = (DECISIONS / "README.md").read_text()
+    wanted = []
+    for path in TOPICS:
+        for title in headings(path.read_text()):
+            anchor = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")  # as GitHub names a heading
+            wanted.append((title, f"{path.name}#{anchor}"))
+    assert sorted(re.findall(r"^- \[(.+)\]\((.+)\)$", index, re.MULTILINE)) == sorted(wanted)
+
+
+@pytest.mark.parametrize("path", TOPICS, ids=lambda path: path.stem)
+def test_every_decision_has_a_date_a_context_a_decision_and_what_was_refused(path: Path) -> None:
+    _, *entries = path.read_text().split("\n## ")
+    for entry in entries:
+        assert re.fullmatch(
+            r".+\n\n\*20\d\d-\d\d-\d\d.*\*\n\n\*\*Context\.\*\* [^*]+\*\*Decision\.\*\* [^*]+\*\*Refused\.\*\* [^*]+",
+            entry,
+        ), entry
