@@ -1,4 +1,4 @@
-"""Check the sizes of files and functions: `python scripts/house_rules.py` prints the largest, and fails beyond limits."""
+"""Check sizes of files and functions: `python scripts/house_rules.py` prints the largest, and fails beyond limits."""
 
 import ast
 import sys
