@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from lossframe import LossMonitor
 from lossframe.callbacks.images import HardSamples
 from lossframe.losses import BatchAllTripletLoss, CrossEntropyLoss, MSELoss
-from lossframe.statistics.host_copy import HostCopy
+from lossframe.statistics.accumulator import HostCopy
 
 SHOWN = {"log_std": True, "log_min": True, "log_max": True, "log_quantiles": True}
 WAITING = ("aten._local_scalar_dense", "aten.nonzero", "aten.equal", "aten.is_nonzero", "aten.masked_select")

@@ -14,8 +14,8 @@ from curves import read
 from torch.utils.data import DataLoader, TensorDataset
 
 from lossframe import InputError, LossMonitor, NonFiniteError, Objective, configs, losses
+from lossframe.callbacks.monitor.batch_size import batch_size
 from lossframe.callbacks.monitor.discovery import find_sources, name_of
-from lossframe.callbacks.monitor.trainer_metrics import batch_size
 from lossframe.losses import CrossEntropyLoss, MSELoss
 
 

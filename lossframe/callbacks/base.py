@@ -31,6 +31,6 @@ class Companion(pl.Callback):
         if not trainer.is_global_zero:
             return
         monitor = self.monitor(trainer)
-        for writer in monitor.board.writers(trainer.loggers, stage):
+        for writer in monitor.stage_writer.writers(trainer.loggers, stage):
             yield writer, monitor.samples_seen
             writer.flush()

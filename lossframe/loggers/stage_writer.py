@@ -1,4 +1,4 @@
-"""Writing curves of several stages into any of Lightning's loggers."""
+"""Writes the curves of train, val and test into any of Lightning's loggers."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ _BARS = 64
 """How many bars a histogram has: TensorBoard shows it with about half of them."""
 
 
-class Board:
+class StageWriter:
     """Writes scalars: into one TensorBoard run per stage, so that stages share a chart; elsewhere as `stage/tag`."""
 
     def __init__(self) -> None:

@@ -95,8 +95,10 @@ class Objective(Recorder):
         self._record(total, weighted, weights)
         return total
 
-    def shows(self, statistic: Statistic) -> bool:
-        """Return whether a statistic of the total is shown: those that any of its losses shows."""
+    def shows(self, statistic: Statistic, name: str = "total") -> bool:
+        """Return whether a statistic is shown: of the total those that any loss shows, of other names the mean."""
+        if name != "total":
+            return statistic.option is None
         return any(loss.shows(statistic) for _, loss in self.named_losses())
 
     def counts_values(self, name: str) -> bool:

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from lossframe.errors import NonFiniteError
 from lossframe.statistics import series as table
-from lossframe.statistics.accumulator import Accumulator
-from lossframe.statistics.host_copy import on_host
+from lossframe.statistics.accumulator import Accumulator, on_host
 from lossframe.statistics.moments import Moments
 from lossframe.statistics.series import Statistic
 
@@ -70,16 +69,16 @@ class Recorder(nn.Module):
             for tag, value in self.series(name, moments).items():
                 summary_writer.add_scalar(tag, value, samples_seen)
 
-    def series(self, tag: str, moments: Moments) -> dict[str, float]:
-        """Return the curves to show for one name: its mean, and each statistic that is asked for."""
+    def series(self, name: str, moments: Moments, tag: str | None = None) -> dict[str, float]:
+        """Return the curves of one name: its mean, tagged `tag` or else as the name, and each statistic asked for."""
         return {
-            each.tag(tag): each.read(moments)
+            each.tag(tag or name): each.read(moments)
             for each in table.SERIES
-            if self.shows(each) and not (each.from_histogram and moments.histogram is None)
+            if self.shows(each, name) and not (each.from_histogram and moments.histogram is None)
         }
 
-    def shows(self, statistic: Statistic) -> bool:
-        """Return whether a statistic is shown."""
+    def shows(self, statistic: Statistic, name: str = "loss") -> bool:
+        """Return whether a statistic of a name is shown."""
         return statistic.option is None or bool(getattr(self, statistic.option, False))
 
     def counts_values(self, name: str) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 from lossframe import distributed
-from lossframe.statistics.host_copy import HostCopy
+from lossframe.statistics.accumulator import HostCopy
 from lossframe.statistics.moments import Moments
 from lossframe.statistics.recorder import Recorder
 

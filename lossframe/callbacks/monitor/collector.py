@@ -1,4 +1,4 @@
-"""Collects the statistics of a module's losses over all ranks, in windows of training and in evaluations."""
+"""Collects the statistics of a module's losses over all ranks, and turns them into curves."""
 
 import time
 import warnings

@@ -14,16 +14,14 @@ from lossframe.losses.base.loss import Loss
 from lossframe.losses.base.per_sample import PerSample
 from lossframe.objectives.objective import Objective
 from lossframe.objectives.weighting import Fixed
-from lossframe.statistics.moments import Moments
 from lossframe.statistics.recorder import Recorder
-from lossframe.statistics.snapshot import Named
 
 
 class Source(NamedTuple):
-    """A recorder, and the function that turns one of its names and moments into curves: tag -> value."""
+    """A recorder, and the function that gives the tag of one of its names."""
 
     recorder: Recorder
-    curves: Callable[[str, Moments], dict[str, float]]
+    tag: Callable[[str], str]
     loss: Loss | None = None
 
 
@@ -36,12 +34,12 @@ def find_sources(module: nn.Module) -> dict[str, Source]:
     sources: dict[str, Source] = {}
     for path, objective in _objectives(module):
         prefix = f"{path}." if len(list(_objectives(module))) > 1 else ""
-        sources[f"objective {path}"] = Source(objective, partial(_objective_curves, objective, prefix))
+        sources[f"objective {path}"] = Source(objective, partial(_tag_of_objective, prefix))
         for name, loss in objective.named_losses():
-            sources[prefix + name] = Source(loss, partial(_loss_curves, loss, prefix + name), loss)
+            sources[prefix + name] = Source(loss, partial(tags.of_loss, prefix + name), loss)
     for path, loss, name in _free_losses(module):
         unique = next(free for free in (name, path, f"{path}.{name}") if free not in sources)
-        sources[unique] = Source(loss, partial(_loss_curves, loss, unique), loss)
+        sources[unique] = Source(loss, partial(tags.of_loss, unique), loss)
     return sources
 
 
@@ -69,26 +67,6 @@ def forget_samples(losses: Mapping[str, Loss]) -> None:
             loss.samples.forget()
 
 
-def curves(sources: Mapping[str, Source], seen: Named) -> dict[str, float]:
-    """Return the curves to show of what was seen: tag -> value."""
-    shown: dict[str, float] = {}
-    for term, named in seen.items():
-        for name, moments in named.items():
-            shown |= sources[term].curves(name, moments)
-    return shown | shares(shown)
-
-
-def shares(curves: dict[str, float]) -> dict[str, float]:
-    """Return `share/TERM`: the part of each weighted term in the sum of their magnitudes."""
-    prefix = f"{tags.WEIGHTED}/"
-    weighted = {tag[len(prefix) :]: abs(value) for tag, value in curves.items() if tag.startswith(prefix)}
-    sums: dict[str, float] = {}
-    for term, value in weighted.items():
-        objective = term.rpartition(".")[0]
-        sums[objective] = sums.get(objective, 0.0) + value
-    return {f"{tags.SHARE}/{term}": value / (sums[term.rpartition(".")[0]] or 1.0) for term, value in weighted.items()}
-
-
 def name_of(loss: Loss) -> str:
     """Return what a loss's configuration is called, or its class in snake case if it has none."""
     kind = type(loss).__name__
@@ -108,12 +86,9 @@ def _free_losses(module: nn.Module) -> Iterator[tuple[str, Loss, str]]:
     yield from ((p, m, name_of(m) if classes[type(m)] == 1 else p) for p, m in free.items())
 
 
-def _loss_curves(loss: Loss, term: str, name: str, moments: Moments) -> dict[str, float]:
-    return loss.series(tags.of_loss(term, name), moments)
-
-
-def _objective_curves(objective: Objective, prefix: str, name: str, moments: Moments) -> dict[str, float]:
+def _tag_of_objective(prefix: str, name: str) -> str:
+    """Return the tag of the total, or of a term's weighted value or weight."""
     if name == tags.TOTAL:
-        return objective.series(tags.of_loss(prefix + tags.TOTAL), moments)
+        return tags.of_loss(prefix + name)
     kind, _, term = name.partition("/")
-    return {f"{kind}/{prefix}{term}": moments.mean}
+    return f"{kind}/{prefix}{term}"

@@ -1,4 +1,4 @@
-"""The Lightning callback that drains what losses remember into the loggers."""
+"""The Lightning callback that writes the statistics of losses into the loggers."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -8,17 +8,17 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_warn
 from torch.optim import Optimizer
 
+from lossframe.callbacks.monitor.batch_size import batch_size
 from lossframe.callbacks.monitor.collector import Collector
-from lossframe.callbacks.monitor.discovery import Source, curves, find_sources, forget_samples, keep_samples
+from lossframe.callbacks.monitor.curves import Curves
+from lossframe.callbacks.monitor.discovery import find_sources, forget_samples, keep_samples
 from lossframe.callbacks.monitor.nonfinite import Guard
 from lossframe.callbacks.monitor.spikes import Spikes
-from lossframe.callbacks.monitor.trainer_metrics import batch_size, beside, publish, unwritten
+from lossframe.callbacks.monitor.trainer_metrics import publish, weights_and_rates
 from lossframe.errors import InputError
-from lossframe.loggers import tags
 from lossframe.loggers.custom_scalars import layout
-from lossframe.loggers.stage_writer import Board
+from lossframe.loggers.stage_writer import StageWriter
 from lossframe.losses.base.loss import Loss
-from lossframe.statistics.snapshot import Named
 
 _log = logging.getLogger(__name__)
 
@@ -59,17 +59,14 @@ class LossMonitor(pl.Callback):
         self.guard = Guard(nonfinite)
         self.ids = ids
         self.batch_size = batch_size
-        self._spikes = Spikes(spikes)
         self.batches_seen = 0
-        self.board = Board()
+        self.stage_writer = StageWriter()
         self.losses: dict[str, Loss] = {}
         self.keeps_samples = False
         self._resumed = False
         self._trainer: pl.Trainer | None = None
-        self._sources: dict[str, Source] = {}
         self._collector = Collector(self.guard)
-        self._shown: dict[str, dict[str, float]] = {}
-        self._evaluated: Named = {}
+        self._curves = Curves(self._collector, self.stage_writer, Spikes(spikes))
 
     @property
     def samples_seen(self) -> int:
@@ -96,7 +93,9 @@ class LossMonitor(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start from what the checkpoint's window holds, and from nothing else."""
-        self.board.resumed = self._resumed  # only training purges: a test of earlier weights adds to what is there
+        self.stage_writer.resumed = (
+            self._resumed
+        )  # only training purges: a test of earlier weights adds to what is there
         self._collector.forget()
         self._collector.start()
 
@@ -129,8 +128,8 @@ class LossMonitor(pl.Callback):
         self.batches_seen += 1
         self.guard.keep(self.batches_seen, self._ids(batch))
         if self.batches_seen % self.log_every == 0:
-            self._read(beside(trainer, pl_module), wait=False)
-            publish(trainer, "train", self._shown.get("train", {}))
+            self._read(weights_and_rates(trainer, pl_module), wait=False)
+            publish(trainer, "train", self._curves.shown.get("train", {}))
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
@@ -144,8 +143,8 @@ class LossMonitor(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the rest of the epoch."""
-        self._read(beside(trainer, pl_module))
-        publish(trainer, "train", self._shown.get("train", {}))
+        self._read(weights_and_rates(trainer, pl_module))
+        publish(trainer, "train", self._curves.shown.get("train", {}))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock."""
@@ -174,11 +173,11 @@ class LossMonitor(pl.Callback):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Publish the validation losses, for callbacks that watch them."""
-        self._evaluate(trainer, pl_module, "val")
+        self._curves.evaluate(trainer, "val")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the validation losses, and the metrics that nobody else writes."""
-        self._write_evaluation(trainer, "val")
+        self._curves.write_evaluation(trainer, "val")
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._collector.start()
 
@@ -188,87 +187,56 @@ class LossMonitor(pl.Callback):
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Publish the test losses."""
-        self._evaluate(trainer, pl_module, "test")
+        self._curves.evaluate(trainer, "test")
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the test losses, and the metrics that nobody else writes."""
-        self._write_evaluation(trainer, "test")
+        self._curves.write_evaluation(trainer, "test")
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Close the event files."""
         self._collector.stop()
-        self._resumed = self.board.resumed = False
-        self.board.close()
+        self._resumed = self.stage_writer.resumed = False
+        self.stage_writer.close()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the open window, drained from all ranks, and how far the curves are written."""
         self._read()
         return {
             "batches_seen": self.batches_seen,
-            "reader": self._collector.state_dict(),
-            "spikes": self._spikes.state_dict(),
-            "written": dict(self.board.written),
+            "collector": self._collector.state_dict(),
+            "spikes": self._curves.spikes.state_dict(),
+            "written": dict(self.stage_writer.written),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where the checkpoint was made."""
         self.batches_seen = state_dict["batches_seen"]
-        self._collector.load_state_dict(state_dict["reader"])
-        self._spikes.load_state_dict(state_dict["spikes"])
-        self.board.written = dict(state_dict["written"])
+        self._collector.load_state_dict(state_dict["collector"])
+        self._curves.spikes.load_state_dict(state_dict["spikes"])
+        self.stage_writer.written = dict(state_dict["written"])
         self._resumed = True
 
-    def _find(self, pl_module: pl.LightningModule) -> None:
-        self._sources = find_sources(pl_module) | self.guard.source()
-        self._collector.recorders = {name: source.recorder for name, source in self._sources.items()}
-        self.losses = {name: source.loss for name, source in self._sources.items() if source.loss is not None}
-        if self.keeps_samples:
-            keep_samples(self.losses)
-        self.guard.watch(pl_module, self.losses)
-        self.board.layout = layout(self.losses)
+    def _read(self, curves: dict[str, float] | None = None, wait: bool = True) -> None:
+        """Take a snapshot of training; with `curves`, which are shown beside the losses', it closes the window."""
+        if self._trainer is not None:
+            self._curves.collect(self._trainer, curves, wait)
 
     def _start(self, pl_module: pl.LightningModule) -> None:
         """Start an evaluation that is not part of training."""
         self._find(pl_module)
         self._collector.forget()
 
+    def _find(self, pl_module: pl.LightningModule) -> None:
+        """Find the losses and objectives of a module."""
+        sources = find_sources(pl_module) | self.guard.source()
+        self._curves.sources = sources
+        self._collector.recorders = {name: source.recorder for name, source in sources.items()}
+        self.losses = {name: source.loss for name, source in sources.items() if source.loss is not None}
+        if self.keeps_samples:
+            keep_samples(self.losses)
+        self.guard.watch(pl_module, self.losses)
+        self.stage_writer.layout = layout(self.losses)
+
     def _ids(self, batch: Any) -> Any:
         return batch.get(self.ids) if isinstance(batch, Mapping) else None
-
-    def _read(self, beside: dict[str, float] | None = None, wait: bool = True) -> None:
-        """Drain what was seen since the last time; `beside` ends the window, with these curves beside the losses'."""
-        for window, shown in self._collector.collect(beside, wait):
-            losses = self._shown["train"] = curves(self._sources, window.seen)
-            speed = {tags.SPEED: window.samples / max(window.seconds, 1e-9)}
-            self._write("train", losses | shown | speed, window.seen, window.end)
-            for spike in self._spikes.found(window.seen):
-                self._note(f"after {window.end} samples, {spike}", window.end)
-
-    def _evaluate(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if trainer.sanity_checking:
-            return
-        shown: dict[str, float] = {}
-        self._evaluated = {}
-        for suffix, seen in self._collector.evaluation(stage).items():
-            self._evaluated |= {f"{term}{suffix}": named for term, named in seen.items()}
-            shown |= {f"{tag}{suffix}": value for tag, value in curves(self._sources, seen).items()}
-        publish(trainer, stage, shown, self._shown.get(stage, {}))
-        self._shown[stage] = shown
-
-    def _note(self, text: str, step: int) -> None:
-        if self._trainer is not None and self._trainer.is_global_zero:
-            _log.warning(text)
-            for writer in self.board.writers(self._trainer.loggers, "train"):
-                writer.add_text("spikes", text, step)
-
-    def _write_evaluation(self, trainer: pl.Trainer, stage: str) -> None:
-        """Write the stage's losses, and what was logged for callbacks only."""
-        if trainer.sanity_checking:
-            return
-        self._write(stage, unwritten(trainer, stage) | self._shown[stage], self._evaluated, self.samples_seen)
-
-    def _write(self, stage: str, scalars: dict[str, float], seen: Named, step: int) -> None:
-        trainer = self._trainer
-        if trainer is not None and trainer.is_global_zero:
-            values = {f"{tags.VALUES}/{term}": named["loss"] for term, named in seen.items() if "loss" in named}
-            self.board.write(trainer.loggers, stage, scalars, values, step)

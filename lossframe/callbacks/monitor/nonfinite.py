@@ -15,7 +15,6 @@ from lossframe.errors import InputError, NonFiniteError, names, nearest
 from lossframe.loggers import tags
 from lossframe.losses.base.loss import Loss
 from lossframe.losses.base.per_sample import PerSample
-from lossframe.statistics.moments import Moments
 from lossframe.statistics.snapshot import Named
 
 Policy = Literal["raise", "skip", "warn", "off"]
@@ -78,7 +77,7 @@ class Guard:
 
     def source(self) -> dict[str, Source]:
         """Return what shows the norm of the gradients, by name."""
-        return {} if self.policy == "off" else {GRADIENT: Source(self._gradients.recorder, _norm_curve)}
+        return {} if self.policy == "off" else {GRADIENT: Source(self._gradients.recorder, lambda name: tags.NORM)}
 
     def watch(self, module: nn.Module, losses: Mapping[str, Loss]) -> None:
         """Have a module's losses keep their values by sample."""
@@ -159,10 +158,6 @@ class Guard:
 
 GRADIENT = "/gradient"
 """The name of the gradients' norms among the terms; no term can have it."""
-
-
-def _norm_curve(name: str, moments: Moments) -> dict[str, float]:
-    return {tags.NORM: moments.mean}
 
 
 def _culprits(term: str, inputs: Tensor | None, values: Tensor | None, ids: Any) -> tuple[Evidence, str] | None:

@@ -1,61 +1,17 @@
-"""What a drain needs of a batch, a module and a trainer."""
+"""Reads weights, learning rates and logged metrics from Lightning objects, and publishes curves to callbacks."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass
-from typing import Any
+from collections.abc import Iterable
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from lossframe.callbacks.monitor.discovery import weights
-from lossframe.errors import InputError
 from lossframe.loggers import tags
-from lossframe.losses.base.inputs import leaves
-
-_TOLD = ("num_graphs", "batch_size")
 
 
-def beside(trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, float]:
-    """Return what is shown beside the losses: their weights and the learning rate."""
+def weights_and_rates(trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, float]:
+    """Return the curves beside the losses': the weights of terms, and the learning rates."""
     return weights(module) | learning_rates(trainer)
-
-
-def batch_size(batch: Any) -> int:
-    """Return the number of samples of a batch: the length of its first tensor, or else what is known without one."""
-    entries = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (list, tuple)) else [batch]
-    for leaf in leaves(entries) or pytree.tree_leaves(batch):
-        if isinstance(leaf, Tensor) and leaf.ndim:
-            return leaf.shape[0]
-    if (size := _size_of_objects(batch)) is not None:
-        return size
-    raise InputError(
-        f"LossMonitor: wanted a batch with a tensor of samples, found {type(batch).__name__}; say how many samples it "
-        "has by LossMonitor(batch_size=...), a function of the batch"
-    )
-
-
-def _size_of_objects(batch: Any) -> int | None:
-    """Return the length of the first tensor in a dataclass; else the size that an object tells, or a list's length."""
-    opened = _opened(batch)
-    found = pytree.tree_leaves(opened)
-    rows = [leaf.shape[0] for leaf in found if isinstance(leaf, Tensor) and leaf.ndim]
-    told = [size for leaf in found for name in _TOLD if type(size := getattr(leaf, name, None)) is int]
-    entries = opened.values() if isinstance(opened, Mapping) else [opened]
-    listed = [len(entry) for entry in entries if isinstance(entry, (list, tuple))]
-    return next(iter(rows + told + listed), None)
-
-
-def _opened(batch: Any) -> Any:
-    """Return a batch whose dataclasses are dicts of their fields."""
-
-    def opened(leaf: Any) -> Any:
-        if is_dataclass(leaf) and not isinstance(leaf, type):
-            return _opened({field.name: getattr(leaf, field.name) for field in fields(leaf)})
-        return leaf
-
-    return pytree.tree_map(opened, batch)
 
 
 def learning_rates(trainer: pl.Trainer) -> dict[str, float]:

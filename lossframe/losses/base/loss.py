@@ -13,7 +13,6 @@ from lossframe.errors import InputError
 from lossframe.losses.base import checks, inputs, masking, per_sample, reduction
 from lossframe.losses.base.compilation import Compiled, outside
 from lossframe.losses.base.inputs import Batch
-from lossframe.losses.base.masking import Weighed
 from lossframe.losses.base.options import LossOptions, check_options, is_plain, positional_parameters
 from lossframe.losses.base.per_sample import PerSample
 from lossframe.losses.base.state import WideState
@@ -147,7 +146,7 @@ class Loss(WideState, Recorder, ABC):
         values = self._values(batch.inputs if shield is None else shield.before(batch.inputs))
         if self.training:
             self.update(**batch.inputs)
-        weighed = masking.weighed(values, batch, self.per_sample)
+        weighed = reduction.weighed(values, batch, self.per_sample)
         if shield is not None:
             shield.cover(weighed.mask, values.shape)
         result = self._reduced(weighed, batch)
@@ -190,7 +189,7 @@ class Loss(WideState, Recorder, ABC):
         with distributed.same_inputs():
             return self.loss(**inputs_)
 
-    def _reduced(self, weighed: Weighed, batch: Batch) -> Tensor:
+    def _reduced(self, weighed: reduction.Weighed, batch: Batch) -> Tensor:
         """Return the loss; a relational loss's values, and their number, are again those of all samples."""
         if batch.kept is not None and self.per_sample and self.reduction in ("none", "batch_mean"):
             weighed = weighed.restored(batch.kept)
@@ -198,11 +197,11 @@ class Loss(WideState, Recorder, ABC):
             return weighed.values
         weight = weighed.weight
         if self.reduction == "weighted_mean":
-            weight = masking.product(weight, self.carried_weight(**batch.inputs))
+            weight = reduction.product(weight, self.carried_weight(**batch.inputs))
         sharded = not self.relational and distributed.world_size() > 1
         return reduction.over_ranks(weighed.values, weight, self.reduction, weighed.counts, sharded)
 
-    def _record(self, weighed: Weighed, batch: Batch) -> None:
+    def _record(self, weighed: reduction.Weighed, batch: Batch) -> None:
         """Record the values of a batch, and keep them by sample where somebody asks for that."""
         if not self.record and self.samples is None:
             return

@@ -1,6 +1,5 @@
 """Keeps values that do not count out of results, gradients and checks."""
 
-from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -9,64 +8,10 @@ from torch.utils import _pytree as pytree
 
 from lossframe.errors import InputError
 from lossframe.losses.base.inputs import Batch
-from lossframe.losses.base.reduction import align, weigh
+from lossframe.losses.base.reduction import align
 
 CoreDims = tuple[int, ...]
 """The dims of an input that one value reads as a whole, as a NumPy gufunc's core dimensions."""
-
-
-@dataclass(slots=True)
-class Weighed:
-    """The values `w v` of a batch, 0 where they do not count, with the aligned weight, `Loss.counts`, and the mask.
-
-    A part that is None is 1, or true, everywhere.
-    """
-
-    values: Tensor
-    weight: Tensor | None
-    counts: Tensor | None
-    mask: Tensor | None
-
-    def elementary(self) -> Tensor:
-        """Return the values to record, one per elementary penalty, without gradient."""
-        values = self.values.detach()
-        return values if self.counts is None else values / self.counts.clamp_min(1)
-
-    def restored(self, kept: Tensor) -> "Weighed":
-        """Return the values of the samples that `kept` marks as those of all samples, 0 for the others."""
-        if not self.values.ndim:
-            return self
-        rows = torch.where(kept, kept.long().cumsum(0) - 1, len(self.values))
-        padded = torch.cat([self.values, self.values.new_zeros(1, *self.values.shape[1:])])
-        return replace(self, values=padded[rows])
-
-
-def weighed(values: Tensor, batch: Batch, per_sample: bool) -> Weighed:
-    """Weigh the values of a batch; `per_sample` says whether the rows of a relational loss's values are samples."""
-    weight = batch.weight
-    if batch.kept is not None and isinstance(weight, Tensor):
-        weight = _weight_of_values(values, weight, per_sample)
-    aligned = None if weight is None else align(weight, values)
-    mask = None if aligned is None else aligned != 0
-    if batch.counts is not None:
-        mask = batch.counts != 0 if mask is None else mask & (batch.counts != 0)
-    return Weighed(weigh(values, aligned, mask), aligned, batch.counts, mask)
-
-
-def product(weight: Tensor | None, other: Tensor | None) -> Tensor | None:
-    """Multiply two weights, either of which may be missing."""
-    if weight is None or other is None:
-        return weight if other is None else other
-    return weight * other
-
-
-def _weight_of_values(values: Tensor, weight: Tensor, per_sample: bool) -> Tensor | None:
-    """Return the weights of the values; one value for the whole batch only knows samples in and out."""
-    if per_sample and values.ndim and len(values) == len(weight):
-        return weight
-    if bool((weight == 1).all()):
-        return None
-    raise InputError("gives one value for the whole batch: a sample's weight can only be 0 or 1, found others")
 
 
 def shield(batch: Batch, core_dims: CoreDims | None) -> "Shield | None":

@@ -1,6 +1,7 @@
 """Weighs and reduces values, with the semantics of `tf.contrib.losses.compute_weighted_loss`."""
 
 import math
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from lossframe import distributed
 from lossframe.errors import InputError, names, nearest
+from lossframe.losses.base.inputs import Batch
 
 Reduction = Literal["mean", "sum", "none", "weighted_mean", "batch_mean"]
 REDUCTIONS: tuple[str, ...] = get_args(Reduction)
@@ -50,6 +52,60 @@ def weigh(values: Tensor, weight: Tensor | None, mask: Tensor | None) -> Tensor:
     """Return `w v` of an aligned weight, exactly zero outside of the mask, where values may be NaN or infinite."""
     values = values if mask is None else torch.where(mask, values, 0)
     return values if weight is None else weight * values
+
+
+@dataclass(slots=True)
+class Weighed:
+    """The values `w v` of a batch, 0 where they do not count, with the aligned weight, `Loss.counts`, and the mask.
+
+    A part that is None is 1, or true, everywhere.
+    """
+
+    values: Tensor
+    weight: Tensor | None
+    counts: Tensor | None
+    mask: Tensor | None
+
+    def elementary(self) -> Tensor:
+        """Return the values to record, one per elementary penalty, without gradient."""
+        values = self.values.detach()
+        return values if self.counts is None else values / self.counts.clamp_min(1)
+
+    def restored(self, kept: Tensor) -> "Weighed":
+        """Return the values of the samples that `kept` marks as those of all samples, 0 for the others."""
+        if not self.values.ndim:
+            return self
+        rows = torch.where(kept, kept.long().cumsum(0) - 1, len(self.values))
+        padded = torch.cat([self.values, self.values.new_zeros(1, *self.values.shape[1:])])
+        return replace(self, values=padded[rows])
+
+
+def weighed(values: Tensor, batch: Batch, per_sample: bool) -> Weighed:
+    """Weigh the values of a batch; `per_sample` says whether the rows of a relational loss's values are samples."""
+    weight = batch.weight
+    if batch.kept is not None and isinstance(weight, Tensor):
+        weight = _weight_of_values(values, weight, per_sample)
+    aligned = None if weight is None else align(weight, values)
+    mask = None if aligned is None else aligned != 0
+    if batch.counts is not None:
+        mask = batch.counts != 0 if mask is None else mask & (batch.counts != 0)
+    return Weighed(weigh(values, aligned, mask), aligned, batch.counts, mask)
+
+
+def product(weight: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """Multiply two weights, either of which may be missing."""
+    if weight is None or other is None:
+        return weight if other is None else other
+    return weight * other
+
+
+def _weight_of_values(values: Tensor, weight: Tensor, per_sample: bool) -> Tensor | None:
+    """Return the weights of the values; one value for the whole batch only knows samples in and out."""
+    if per_sample and values.ndim and len(values) == len(weight):
+        return weight
+    if bool((weight == 1).all()):
+        return None
+    raise InputError("gives one value for the whole batch: a sample's weight can only be 0 or 1, found others")
 
 
 def fraction(

@@ -1,0 +1,50 @@
+"""Counts the samples of a batch of any form."""
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from lossframe.errors import InputError
+from lossframe.losses.base.inputs import leaves
+
+_SIZES = ("num_graphs", "batch_size")
+"""Attributes by which objects tell their number of samples."""
+
+
+def batch_size(batch: Any) -> int:
+    """Return the number of samples of a batch: the length of its first tensor, or else what is known without one."""
+    entries = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (list, tuple)) else [batch]
+    for leaf in leaves(entries) or pytree.tree_leaves(batch):
+        if isinstance(leaf, Tensor) and leaf.ndim:
+            return leaf.shape[0]
+    if (size := _size_of_objects(batch)) is not None:
+        return size
+    raise InputError(
+        f"LossMonitor: wanted a batch with a tensor of samples, found {type(batch).__name__}; say how many samples it "
+        "has by LossMonitor(batch_size=...), a function of the batch"
+    )
+
+
+def _size_of_objects(batch: Any) -> int | None:
+    """Return the length of the first tensor in a dataclass; else the size that an object tells, or a list's length."""
+    opened = _opened(batch)
+    found = pytree.tree_leaves(opened)
+    rows = [leaf.shape[0] for leaf in found if isinstance(leaf, Tensor) and leaf.ndim]
+    told = [size for leaf in found for name in _SIZES if type(size := getattr(leaf, name, None)) is int]
+    entries = opened.values() if isinstance(opened, Mapping) else [opened]
+    listed = [len(entry) for entry in entries if isinstance(entry, (list, tuple))]
+    return next(iter(rows + told + listed), None)
+
+
+def _opened(batch: Any) -> Any:
+    """Return a batch whose dataclasses are dicts of their fields."""
+
+    def opened(leaf: Any) -> Any:
+        if is_dataclass(leaf) and not isinstance(leaf, type):
+            return _opened({field.name: getattr(leaf, field.name) for field in fields(leaf)})
+        return leaf
+
+    return pytree.tree_map(opened, batch)
