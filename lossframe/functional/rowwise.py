@@ -30,7 +30,7 @@ def rowwise(
     `with_gradient` must agree with the formula. A first backward reads neither scores nor target, so that both may
     have changed since; a second one, and one that is to be differentiated, does.
     """
-    if target.requires_grad or len(blocks(scores, per_thread)) == 1 or is_traced(scores):
+    if is_traced(scores) or target.requires_grad or len(blocks(scores, per_thread)) == 1:
         return formula(scores, target)
     values: Tensor = _Rowwise.apply(formula, with_gradient, scores, target, shape, per_thread)
     return values
