@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossframe.functional.classes import CERTAIN, fading, lowest, weighed
+from lossframe.functional.classes import CERTAIN, lowest, weighed
 from lossframe.functional.rowwise import rowwise
 from lossframe.functional.tracing import is_readable
 
@@ -24,11 +24,13 @@ _LINEAR = 40.0
 
 def binary_cross_entropy(logits: Tensor, target: Tensor, pos_weight: Tensor | None = None) -> Tensor:
     r"""Return $-w\, y \log \sigma(z) - (1 - y) \log(1 - \sigma(z))$, one value per element; $w$ broadcasts."""
-    if pos_weight is not None:
-        return _weighed_cross_entropy(logits, target, pos_weight)
-    flat, of_target = logits.reshape(-1), target.reshape(-1)
-    values = rowwise(_cross_entropy, _cross_entropy_and_slopes, flat, of_target, flat.shape, _PER_THREAD)
-    return values.reshape(logits.shape)
+    values, slopes = (partial(f, pos_weight=pos_weight) for f in (_cross_entropy, _cross_entropy_and_slopes))
+    if pos_weight is not None and pos_weight.requires_grad:
+        return values(logits, target)
+    rows, of_target = logits, target
+    if pos_weight is None or not pos_weight.ndim:
+        rows, of_target = logits.reshape(-1), target.reshape(-1)
+    return rowwise(values, slopes, rows, of_target, rows.shape, _PER_THREAD).reshape(logits.shape)
 
 
 def binary_focal(logits: Tensor, target: Tensor, gamma: float, alpha: float | None) -> Tensor:
@@ -38,18 +40,12 @@ def binary_focal(logits: Tensor, target: Tensor, gamma: float, alpha: float | No
     return rowwise(values, slopes, flat, of_target, flat.shape, _PER_THREAD).reshape(logits.shape)
 
 
-def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+def _cross_entropy(logits: Tensor, target: Tensor, pos_weight: Tensor | None = None) -> Tensor:
     y = target.to(logits.dtype)
-    if _are_certain(y):
-        return F.softplus(_opposed(logits, y), threshold=_LINEAR)
-    return _cross_entropy_of_soft(logits, y)
-
-
-def _weighed_cross_entropy(logits: Tensor, target: Tensor, pos_weight: Tensor) -> Tensor:
-    y = target.to(logits.dtype)
-    if _are_certain(y):
-        return weighed(torch.where(y > 0, pos_weight, 1), F.softplus(_opposed(logits, y), threshold=_LINEAR))
-    return _cross_entropy_of_soft(logits, y, pos_weight)
+    if not _are_certain(y):
+        return _cross_entropy_of_soft(logits, y, pos_weight)
+    values = F.softplus(_opposed(logits, y), threshold=_LINEAR)
+    return values if pos_weight is None else weighed(torch.where(y > 0, pos_weight, 1), values)
 
 
 def _cross_entropy_of_soft(logits: Tensor, y: Tensor, pos_weight: Tensor | None = None) -> Tensor:
@@ -61,16 +57,28 @@ def _cross_entropy_of_soft(logits: Tensor, y: Tensor, pos_weight: Tensor | None 
     return values
 
 
-def _cross_entropy_and_slopes(logits: Tensor, target: Tensor, slopes: Tensor) -> Tensor:
-    r"""Return the values; the slopes are $\sigma(z) - y$, of which nothing cancels if targets are certain."""
+def _cross_entropy_and_slopes(
+    logits: Tensor, target: Tensor, slopes: Tensor, pos_weight: Tensor | None = None
+) -> Tensor:
+    r"""Return the values; the slopes are $(1 - y)\, \sigma(z) - w\, y\, \sigma(-z)$.
+
+    Without $w$ these are $\sigma(z) - y$; of targets that are 0 or 1 nothing is subtracted, and so no digit lost.
+    """
     y = target.to(logits.dtype)
-    if _are_certain(y):
-        sign = torch.rsub(y, 1, alpha=2)
-        opposed = torch.mul(logits, sign)
-        torch.sigmoid(opposed, out=slopes).mul_(sign)
-        return F.softplus(opposed, threshold=_LINEAR)
-    torch.sigmoid(logits, out=slopes).sub_(y)
-    return _cross_entropy_of_soft(logits, y)
+    if not _are_certain(y):
+        torch.sigmoid(logits, out=slopes)
+        if pos_weight is not None:
+            slopes.mul_(1 + (pos_weight - 1) * y)
+        slopes.sub_(y if pos_weight is None else pos_weight * y)
+        return _cross_entropy_of_soft(logits, y, pos_weight)
+    sign = torch.rsub(y, 1, alpha=2)
+    values = F.softplus(torch.mul(logits, sign, out=slopes), threshold=_LINEAR)
+    slopes.sigmoid_().mul_(sign)
+    if pos_weight is None:
+        return values
+    weight = torch.where(y > 0, pos_weight, 1)
+    slopes.mul_(weight)
+    return weighed(weight, values)
 
 
 def _focal(logits: Tensor, target: Tensor, gamma: float, alpha: float | None) -> Tensor:
@@ -80,7 +88,7 @@ def _focal(logits: Tensor, target: Tensor, gamma: float, alpha: float | None) ->
         faded = (-gamma * F.softplus(-_opposed(inner, y), threshold=_LINEAR)).exp()
     else:
         values = _cross_entropy_of_soft(logits, y)
-        faded = fading(torch.lerp(inner.sigmoid(), (-inner).sigmoid(), y), gamma)
+        faded = torch.lerp(inner.sigmoid(), (-inner).sigmoid(), y).clamp_min(lowest(y.dtype)).pow(gamma)
     return faded * values if alpha is None else _times(_alpha_of(y, alpha), faded * values, alpha)
 
 
@@ -105,10 +113,7 @@ def _focal_and_slopes(logits: Tensor, target: Tensor, slopes: Tensor, gamma: flo
 
 def _are_certain(y: Tensor) -> bool:
     """Return whether targets are known to be 0 or 1 each; on a GPU it is not worth waiting for."""
-    if y.requires_grad or not y.numel() or not is_readable(y):
-        return False
-    lowest_between, highest_between = y.square().sub_(y).aminmax()
-    return float(lowest_between) == 0 == float(highest_between)
+    return is_readable(y) and not y.requires_grad and float(torch.addcmul(y, y, y, value=-1).sum()) == 0
 
 
 def _opposed(logits: Tensor, y: Tensor) -> Tensor:
@@ -134,8 +139,8 @@ def _focal_of_certain(logits: Tensor, y: Tensor, slopes: Tensor, gamma: float, a
 
 
 def _times(scale: Tensor, values: Tensor, alpha: float | None) -> Tensor:
-    """Return the product; where an alpha of 0 leaves out, that of an infinite value too."""
-    return weighed(scale, values) if alpha in (0, 1) else values * scale
+    """Multiply values in place; where an alpha of 0 leaves out, that of an infinite value too."""
+    return weighed(scale, values) if alpha in (0, 1) else values.mul_(scale)
 
 
 def _alpha_of(y: Tensor, alpha: float) -> Tensor:

@@ -45,9 +45,9 @@ def along(numbers: Tensor, like: Tensor) -> Tensor:
     return numbers.reshape(-1, *[1] * (like.ndim - 2)) if numbers.ndim else numbers
 
 
-def fading(wrong: Tensor, gamma: float) -> Tensor:
-    r"""Return $(1 - p)^\gamma$ of $1 - p$, with finite first and second slopes for every $\gamma \ge 0$."""
-    return wrong.clamp_min(lowest(wrong.dtype)).pow(gamma)
+def fading(log_p: Tensor, gamma: float) -> Tensor:
+    r"""Return $(1 - p)^\gamma$ of $\log p$, with finite first and second slopes for every $\gamma \ge 0$."""
+    return log_p.clamp(-CERTAIN, -lowest(log_p.dtype)).expm1().neg().pow(gamma)
 
 
 def lowest(dtype: torch.dtype) -> float:

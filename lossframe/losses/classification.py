@@ -94,13 +94,15 @@ class CrossEntropyLoss(Classification):
 
     def _smoothed(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         """Return the same as for probabilities, in fewer steps."""
-        weight = logits.new_ones(logits.shape[1]) if weight is None else weight
-        along = classes.along(weight, logits)
-        costs = -log_probabilities(logits, along)
-        values = self.label_smoothing / logits.shape[1] * (along * costs).sum(1)
-        if self.label_smoothing == 1:
-            return values
-        return values + (1 - self.label_smoothing) * weight[target] * classes.expected(costs, target)
+        if weight is None:
+            log_p = log_probabilities(logits, logits.new_ones(()))
+            everyone, of_target = log_p.sum(1), classes.expected(log_p, target)
+        else:
+            along = classes.along(weight, logits)
+            log_p = log_probabilities(logits, along)
+            everyone, of_target = (along * log_p).sum(1), weight[target] * classes.expected(log_p, target)
+        values = -self.label_smoothing / logits.shape[1] * everyone
+        return values if self.label_smoothing == 1 else values - (1 - self.label_smoothing) * of_target
 
     def counts(self, logits: Tensor, target: Tensor) -> Tensor | None:
         """Count the targets that are not ignored."""
@@ -200,8 +202,7 @@ class FocalLoss(Classification):
         return self.alpha.to(logits.dtype).expand(logits.shape[1])
 
     def _of(self, log_p: Tensor) -> Tensor:
-        wrong = -log_p.clamp_min(-classes.CERTAIN).expm1()
-        return -classes.fading(wrong, self.gamma) * log_p
+        return -classes.fading(log_p, self.gamma) * log_p
 
 
 class CategoricalAccuracy(Classification):
