@@ -45,7 +45,7 @@ def _cross_entropy(logits: Tensor, target: Tensor, pos_weight: Tensor | None = N
     if not _are_certain(y):
         return _cross_entropy_of_soft(logits, y, pos_weight)
     values = F.softplus(_opposed(logits, y), threshold=_LINEAR)
-    return values if pos_weight is None else weighed(torch.where(y > 0, pos_weight, 1), values)
+    return values if pos_weight is None else weighed(_weight_of(y, pos_weight), values)
 
 
 def _cross_entropy_of_soft(logits: Tensor, y: Tensor, pos_weight: Tensor | None = None) -> Tensor:
@@ -65,10 +65,10 @@ def _cross_entropy_and_slopes(
     Without $w$ these are $\sigma(z) - y$; of targets that are 0 or 1 nothing is subtracted, and so no digit lost.
     """
     y = target.to(logits.dtype)
-    if not _are_certain(y):
+    if not _are_certain(y, slopes):
         torch.sigmoid(logits, out=slopes)
         if pos_weight is not None:
-            slopes.mul_(1 + (pos_weight - 1) * y)
+            slopes.mul_(_weight_of(y, pos_weight))
         slopes.sub_(y if pos_weight is None else pos_weight * y)
         return _cross_entropy_of_soft(logits, y, pos_weight)
     sign = torch.rsub(y, 1, alpha=2)
@@ -76,7 +76,7 @@ def _cross_entropy_and_slopes(
     slopes.sigmoid_().mul_(sign)
     if pos_weight is None:
         return values
-    weight = torch.where(y > 0, pos_weight, 1)
+    weight = _weight_of(y, pos_weight)
     slopes.mul_(weight)
     return weighed(weight, values)
 
@@ -98,7 +98,7 @@ def _focal_and_slopes(logits: Tensor, target: Tensor, slopes: Tensor, gamma: flo
     $s = \sigma(z)$, $w$ is what is wrong, $s + y (1 - 2 s)$, and $L$ the cross-entropy.
     """
     y = target.to(logits.dtype)
-    if _are_certain(y):
+    if _are_certain(y, slopes):
         return _focal_of_certain(logits, y, slopes, gamma, alpha)
     yes, no = logits.sigmoid(), (-logits).sigmoid_()
     wrong, values = torch.lerp(yes, no, y).clamp_min_(lowest(y.dtype)), _cross_entropy_of_soft(logits, y)
@@ -111,9 +111,19 @@ def _focal_and_slopes(logits: Tensor, target: Tensor, slopes: Tensor, gamma: flo
     return _times(scale, values.mul_(wrong), alpha)
 
 
-def _are_certain(y: Tensor) -> bool:
-    """Return whether targets are known to be 0 or 1 each; on a GPU it is not worth waiting for."""
-    return is_readable(y) and not y.requires_grad and float(torch.addcmul(y, y, y, value=-1).sum()) == 0
+def _are_certain(y: Tensor, memory: Tensor | None = None) -> bool:
+    """Return whether targets are known to be 0 or 1 each; on a GPU it is not worth waiting for.
+
+    To look takes some memory of the same shape. Soft targets are soon found out: most have a soft one in front.
+    """
+    if y.requires_grad or not y.numel() or not is_readable(y) or float(y[(0,) * y.ndim]) not in (0, 1):
+        return False
+    return float(torch.addcmul(y, y, y, value=-1, out=memory).sum()) == 0
+
+
+def _weight_of(y: Tensor, pos_weight: Tensor) -> Tensor:
+    """Return the weight of each target, exact where it is 0 or 1."""
+    return torch.rsub(y, 1).addcmul_(y, pos_weight)
 
 
 def _opposed(logits: Tensor, y: Tensor) -> Tensor:
