@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Unpack
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from lossframe import checks
 from lossframe.functional import classes
@@ -67,10 +66,8 @@ class BinaryCrossEntropyLoss(BinaryClassification):
         y = target
         if self.label_smoothing:
             y = y.to(logits.dtype) * (1 - self.label_smoothing) + self.label_smoothing / 2
-        if self.pos_weight is None:
-            return binary_cross_entropy(logits, y)
-        weight = classes.along(self.pos_weight, logits)
-        return F.binary_cross_entropy_with_logits(logits, y.to(logits.dtype), pos_weight=weight, reduction="none")
+        weight = None if self.pos_weight is None else classes.along(self.pos_weight, logits)
+        return binary_cross_entropy(logits, y, weight)
 
 
 class LogLoss(Loss):

@@ -5,11 +5,10 @@ from typing import Unpack
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from lossframe import checks
 from lossframe.functional import classes
-from lossframe.functional.softmax import log_probability
+from lossframe.functional.softmax import log_probabilities, log_probability
 from lossframe.loss import Loss, LossOptions
 
 
@@ -76,25 +75,37 @@ class CrossEntropyLoss(Classification):
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return one value per target."""
         weight = None if self.class_weight is None else self.class_weight.to(logits.dtype).expand(logits.shape[1])
-        if not target.is_floating_point() and not self.label_smoothing:
-            return self._of_indices(logits, classes.indices(logits, target), weight)
-        return F.cross_entropy(
-            logits,
-            target.to(logits.dtype) if target.is_floating_point() else classes.indices(logits, target),
-            weight=weight,
-            ignore_index=self.ignore_index,
-            label_smoothing=self.label_smoothing,
-            reduction="none",
-        )
-
-    def _of_indices(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        if target.is_floating_point():
+            return self._of_probabilities(logits, target.to(logits.dtype), weight)
+        target = classes.indices(logits, target)
         ignored = classes.ignored(target, self.ignore_index)
         if ignored is not None:
             target = target.masked_fill(ignored, 0)
-        values = -log_probability(logits, target)
-        if weight is not None:
-            values = weight[target] * values
+        values = (self._smoothed if self.label_smoothing else self._of_indices)(logits, target, weight)
         return values if ignored is None else values.masked_fill(ignored, 0)
+
+    def _of_indices(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        values = -log_probability(logits, target)
+        return values if weight is None else classes.weighed(weight[target], values)
+
+    def _of_probabilities(self, logits: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
+        if self.label_smoothing:
+            y = y * (1 - self.label_smoothing) + self.label_smoothing / logits.shape[1]
+        if weight is not None:
+            y = y * classes.along(weight, logits)
+        return -(y * log_probabilities(logits, y)).sum(1)
+
+    def _smoothed(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        """Return the same as for probabilities, in fewer steps."""
+        if weight is None:
+            log_p = log_probabilities(logits, logits.new_ones(()))
+            everyone, of_target = log_p.sum(1), classes.expected(log_p, target)
+        else:
+            along = classes.along(weight, logits)
+            log_p = log_probabilities(logits, along)
+            everyone, of_target = (along * log_p).sum(1), weight[target] * classes.expected(log_p, target)
+        values = -self.label_smoothing / logits.shape[1] * everyone
+        return values if self.label_smoothing == 1 else values - (1 - self.label_smoothing) * of_target
 
     def counts(self, logits: Tensor, target: Tensor) -> Tensor | None:
         """Count the targets that are not ignored."""
@@ -185,14 +196,19 @@ class FocalLoss(Classification):
         if not target.is_floating_point():
             indices = classes.indices(logits, target)
             values = self._of(log_probability(logits, indices))
-            return (
-                values if self.alpha is None else self.alpha.to(values.dtype).expand(logits.shape[1])[indices] * values
-            )
-        values = self._of(F.log_softmax(logits, 1))
-        return classes.expected(values if self.alpha is None else classes.along(self.alpha, values) * values, target)
+            return values if self.alpha is None else classes.weighed(self._alpha_of(logits)[indices], values)
+        y = target.to(logits.dtype)
+        if self.alpha is not None:
+            y = y * classes.along(self._alpha_of(logits), logits)
+        return (y * self._of(log_probabilities(logits, y))).sum(1)
+
+    def _alpha_of(self, logits: Tensor) -> Tensor:
+        """Return the alpha of each class."""
+        assert self.alpha is not None
+        return self.alpha.to(logits.dtype).expand(logits.shape[1])
 
     def _of(self, log_p: Tensor) -> Tensor:
-        return -classes.fading(-log_p.expm1(), self.gamma) * log_p
+        return -classes.fading(log_p, self.gamma) * log_p
 
 
 class CategoricalAccuracy(Classification):
