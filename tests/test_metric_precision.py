@@ -1,5 +1,7 @@
 """Metric learning in float32 against plain loops in float64: far groups, offsets, and scales from 1e-30 to 1e30."""
 
+import math
+
 import pytest
 import torch
 from test_metric_learning import (
@@ -7,10 +9,8 @@ from test_metric_learning import (
     all_triplets,
     between,
     contrast,
-    hardest_triplets,
     mean,
     pairs,
-    semi_hard_triplets,
     softmax_contrast,
 )
 from torch import Tensor
@@ -29,7 +29,7 @@ every_miner = pytest.mark.parametrize("miner", FORMULAE, ids=lambda miner: miner
 @pytest.fixture(params=["one block", "many blocks"])
 def _blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "many blocks":
-        monkeypatch.setattr(blocks, "_BLOCK", 5 * 12 * 8)
+        monkeypatch.setattr(blocks, "_BLOCK", 2 * 6 * 8)
         monkeypatch.setattr(blocks, "_SHARE", 1)
 
 
@@ -40,7 +40,7 @@ def groups(s: float, features: int = 1, seed: int = 0) -> tuple[Tensor, Tensor]:
     if features == 1:
         return x, y
     g = torch.Generator().manual_seed(seed)
-    return x.repeat(2, features) + 0.3 * torch.randn(12, features, generator=g), y.repeat(2)
+    return x + 0.3 * torch.randn(6, features, generator=g), y
 
 
 def evaluate(criterion: Loss, x: Tensor, *labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,7 +84,7 @@ def test_far_groups_do_not_change_the_triplets_within_each(s: float, wanted: flo
 @pytest.mark.usefixtures("_blocks")
 @every_miner
 @every_distance
-@pytest.mark.parametrize("s", [1e2, 1e4, 1e6])
+@pytest.mark.parametrize("s", [1e3, 1e6])
 @pytest.mark.parametrize("features", [1, 128])
 def test_triplets_of_far_groups_are_those_of_float64(
     miner: type[Loss], distance: Distance, s: float, features: int
@@ -144,12 +144,12 @@ def test_gradients_within_clusters_are_exact(distance: Distance, spread: float, 
     torch.testing.assert_close(of_found.double(), of_wanted, rtol=1e-4, atol=1e-5 * of_wanted.abs().max().item())
 
 
-def sample(n: int = 18, features: int = 6) -> tuple[Tensor, Tensor]:
+def sample(n: int = 10, features: int = 6) -> tuple[Tensor, Tensor]:
     g = torch.Generator().manual_seed(2)
-    return torch.randn(n, features, generator=g, dtype=torch.float64), torch.arange(n) % 4
+    return torch.randn(n, features, generator=g, dtype=torch.float64), torch.arange(n) % 3
 
 
-SCALES = [1e-30, 1e-19, 1e-12, 1.0, 1e12, 1e18, 1e30]
+SCALES = [1e-30, 1e-18, 1.0, 1e12, 1e18, 1e30]
 
 
 @every_miner
@@ -227,7 +227,7 @@ def test_rows_beyond_the_range_of_squares_have_the_triplets_of_float64(distance:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_lengths_and_directions_have_no_scale(dtype: torch.dtype) -> None:
-    largest, least = (1e38, 1e-44) if dtype == torch.float32 else (1e307, 5e-323)
+    largest, least = (5e37, 1e-44) if dtype == torch.float32 else (1e307, 5e-323)
     for scale in (largest, 1e25, 1e-30, least):
         x = torch.tensor([[3.0, 4.0], [0.0, 1.0], [0.0, 0.0]], dtype=dtype) * scale
         unit = normalize(x)
@@ -257,8 +257,8 @@ def test_cosine_distances_keep_their_range_and_digits(dtype: torch.dtype, scale:
     wanted = torch.where(((u * v).sum(1) > 0), (u - v).square().sum(1) / 2, 2 - (u + v).square().sum(1) / 2)
     torch.testing.assert_close(found.double(), wanted, rtol=1e-5 if dtype == torch.float32 else 1e-9, atol=1e-30)
     of_found, of_wanted = (torch.autograd.grad(d.sum(), t)[0] for d, t in ((found, leaf), (wanted, exact)))
-    close = dict(rtol=1e-4, atol=1e-7 * of_wanted.abs().max().item())
-    torch.testing.assert_close(of_found.double(), of_wanted, **close)
+    limit = of_wanted.abs().max().item()
+    torch.testing.assert_close(of_found.double(), of_wanted, rtol=1e-4, atol=1e-7 * limit)
 
 
 def test_a_zero_vector_has_cosine_distance_1() -> None:
@@ -285,8 +285,7 @@ def test_the_contrast_of_easy_views_keeps_its_digits() -> None:
     x = torch.eye(2)
     wanted = softmax_contrast(torch.eye(2).repeat(2, 1).double(), [0, 1, 0, 1], 0.1, True)
     assert losses.NTXentLoss(0.1)(x, views=x).item() == pytest.approx(wanted.item(), rel=1e-5)
-    for temperature in (0.02, 0.005):
-        assert 0 < losses.NTXentLoss(temperature)(x, views=x).item() < 1e-20
+    assert losses.NTXentLoss(0.02)(x, views=x).item() == pytest.approx(2 * math.exp(-50), rel=1e-5)
 
 
 @pytest.mark.parametrize("n", [4, 6, 30])
@@ -327,37 +326,44 @@ def test_centers_made_under_bfloat16_are_float32() -> None:
     assert criterion.centers.dtype == torch.float32
 
 
-SHAPES: list[tuple[int, ...]] = [(), (0,), (3,), (3, 0), (0, 4), (0, 0), (3, 4, 1), (1, 4)]
+FEATURES = {"embeddings": (2, 2), "anchor": (2, 2), "prediction": (2, 9), "features": (2, 2), "distance": (0, 9)}
+"""How many dims the first input may have."""
+ODD: dict[type[Loss], float] = {
+    losses.BatchAllTripletLoss: 0,
+    losses.BatchHardTripletLoss: 0,
+    losses.BatchSemiHardTripletLoss: 0,
+    losses.ContrastiveLoss: 0,
+    losses.NTXentLoss: math.log(2),
+    losses.SupConLoss: math.log(2),
+    losses.PullAwayLoss: 0,
+    losses.TripletMarginLoss: 0.2,
+    losses.CosineDistanceLoss: 1,
+    losses.CenterLoss: 0,
+    losses.PairContrastiveLoss: 0,
+}
+"""What three zero vectors of one class cost, also those without entries."""
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("name", [
-    "BatchAllTripletLoss", "BatchHardTripletLoss", "BatchSemiHardTripletLoss", "ContrastiveLoss", "NTXentLoss",
-    "SupConLoss", "PullAwayLoss", "TripletMarginLoss", "CosineDistanceLoss", "CenterLoss", "PairContrastiveLoss",
-])  # fmt: skip
-def test_an_odd_shape_is_an_error_or_the_right_value(name: str, shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (3, 0), (0, 4), (0, 0), (3, 4, 1), (3, 4)])
+@pytest.mark.parametrize("loss_class", ODD, ids=lambda loss_class: loss_class.__name__)
+def test_an_odd_shape_is_an_error_or_the_right_value(loss_class: type[Loss], shape: tuple[int, ...]) -> None:
     x, y = torch.zeros(shape, requires_grad=True), torch.zeros(shape[:1], dtype=torch.long)
-    criterion = losses.CenterLoss(2, 4) if name == "CenterLoss" else getattr(losses, name)()
-    inputs = {"PullAwayLoss": [x], "TripletMarginLoss": [x, x, x], "CosineDistanceLoss": [x, x]}.get(name, [x, y])
-    fits = len(shape) == 2 or name in ("CosineDistanceLoss", "PairContrastiveLoss")
-    fits = (
-        fits
-        and not (name == "CenterLoss" and shape[-1:] != (4,))
-        and not (name == "CosineDistanceLoss" and len(shape) < 2)
-    )
-    if name == "PairContrastiveLoss":
-        inputs = [x, torch.ones(shape)]
-    if not fits:
-        with pytest.raises(InputError, match=f"^{name}: wanted"):
-            criterion(*inputs)
+    center = loss_class is losses.CenterLoss
+    criterion = losses.CenterLoss(2, 4) if center else loss_class()
+    needed = [name for name in criterion.reads if name not in criterion.optional or name == "labels"]
+    inputs = {name: y if name == "labels" else x for name in needed}
+    if loss_class is losses.PairContrastiveLoss:
+        inputs["target"] = torch.ones(shape)
+    least, most = FEATURES[needed[0]]
+    if not least <= len(shape) <= most or (center and shape[1] != 4):
+        with pytest.raises(InputError, match=f"^{loss_class.__name__}: wanted"):
+            criterion(**inputs)
         return
-    value = criterion(*inputs)
+    value = criterion(**inputs)
     (gradient,) = torch.autograd.grad(value, x)
+    values = math.prod(shape[:-1]) if loss_class is losses.CosineDistanceLoss else math.prod(shape[:1])
+    assert value.item() == pytest.approx(ODD[loss_class] if values else 0)
     assert gradient.shape == shape
-    wanted = {"TripletMarginLoss": 0.2, "CosineDistanceLoss": 1.0}.get(name, 0.0) if 0 not in shape[:1] else 0.0
-    if name == "CosineDistanceLoss" and 0 in shape[:-1]:
-        wanted = 0.0
-    assert value.item() == pytest.approx(wanted)
     assert gradient.isfinite().all()
 
 
@@ -366,11 +372,11 @@ def test_an_odd_shape_is_an_error_or_the_right_value(name: str, shape: tuple[int
 def test_distances_have_batched_functional_and_second_gradients(distance: Distance, n: int) -> None:
     for dtype in (torch.float64, torch.float32):
         x = clusters(n, 5, 1e-1, dtype)[0]
-        weight = torch.randn(3, n, n, generator=torch.Generator().manual_seed(5), dtype=dtype)
+        weight = torch.randn(3, n, n, generator=torch.Generator().manual_seed(5), dtype=dtype) * (1 - torch.eye(n))
 
         def of(leaf: Tensor) -> Tensor:
             rows, pairwise = prepared(leaf, distance)
-            return pairwise(rows, rows)  # noqa: B023
+            return pairwise(rows, rows)
 
         leaf = x.clone().requires_grad_()
         each = torch.stack([torch.autograd.grad(of(leaf), leaf, w.to(of(leaf).dtype))[0] for w in weight])

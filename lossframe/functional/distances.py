@@ -59,7 +59,8 @@ def prepared(x: Tensor, distance: Distance) -> tuple[Tensor, Pairwise]:
 
 
 def _with_squares(x: Tensor) -> Tensor:
-    return torch.cat([x, x.square().sum(1, keepdim=True), torch.ones_like(x[:, :1])], 1)
+    squares = x.square().sum(1, keepdim=True)
+    return torch.cat([x, squares, torch.ones_like(squares)], 1)
 
 
 def _squares(x: Tensor, y: Tensor) -> Tensor:
