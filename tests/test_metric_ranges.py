@@ -93,6 +93,10 @@ def test_pull_away_of_orthogonal_and_equal_rows_is_exact(n: int) -> None:
     x = torch.eye(n, 6)[torch.arange(n) % 6] * torch.linspace(-3, 5, n)[:, None]
     values = losses.PullAwayLoss(reduction="none")(x)
     assert values.tolist() == [float((torch.arange(n) % 6 == k % 6).sum() - 1) for k in range(n)]
+    turned = x @ torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(n)))[0]
+    of_turned = losses.PullAwayLoss(reduction="none")(turned)
+    assert (of_turned >= 0).all()
+    torch.testing.assert_close(of_turned, values, rtol=1e-5, atol=1e-12)
     same = torch.randn(1, 5).expand(n, 5) * torch.tensor([-1.0, 1.0]).repeat(n)[:n, None]
     assert losses.PullAwayLoss()(same) <= 1
     assert losses.PullAwayLoss(squared=False)(same.abs()) <= 1

@@ -42,9 +42,10 @@ class PullAwayLoss(Loss):
             itself = torch.eye(len(rows), dtype=torch.bool, device=rows.device)
             return torch.where(itself, 0, cosines).square().sum(1).to(embeddings.dtype)
         rows = rows.double()  # a row's product with itself is subtracted
-        of_all = (rows @ (rows.T @ rows) * rows).sum(1) if self.squared else rows @ rows.sum(0)
         lengths = rows.square().sum(1)
-        return (of_all - (lengths.square() if self.squared else lengths)).to(embeddings.dtype)
+        if not self.squared:
+            return (rows @ rows.sum(0) - lengths).to(embeddings.dtype)
+        return ((rows @ (rows.T @ rows) * rows).sum(1) - lengths.square()).relu().to(embeddings.dtype)
 
     def counts(self, embeddings: Tensor) -> Tensor:
         """Count the partners of each sample."""
