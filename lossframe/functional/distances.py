@@ -165,6 +165,8 @@ def _cosine(x: Tensor, y: Tensor, rows: slice = _EVERY) -> Tensor:
 
 def _lost(x: Tensor, shift: Tensor) -> Tensor | None:
     """Return what `x - shift` loses to rounding, which is `x - shift - (x - shift)` as a float; None if nothing."""
+    if not bool(shift.any()):
+        return None
     moved = x - shift
     back = moved - x
     lost = (x - (moved - back)) - (shift + back)
