@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lossframe import checks
-from lossframe.functional.distances import normalize
+from lossframe.functional.rows import directions
 from lossframe.loss import Loss, LossOptions
 
 
@@ -36,17 +36,20 @@ class PullAwayLoss(Loss):
 
     def loss(self, embeddings: Tensor) -> Tensor:
         """Return one value per sample."""
-        rows = normalize(embeddings)
-        squares = rows.square().sum(1)
+        rows = directions(embeddings)
+        if self.squared and len(rows) <= 2 * rows.shape[1]:
+            cosines = (rows @ rows.T).clamp(-1, 1)
+            itself = torch.eye(len(rows), dtype=torch.bool, device=rows.device)
+            return torch.where(itself, 0, cosines).square().sum(1).to(embeddings.dtype)
+        rows = rows.double()  # a row's product with itself is subtracted
+        lengths = rows.square().sum(1)
         if not self.squared:
-            return rows @ rows.sum(0) - squares
-        if rows.shape[0] > rows.shape[1]:
-            return (rows @ (rows.T @ rows) * rows).sum(1) - squares.square()
-        return (rows @ rows.T).square().sum(1) - squares.square()
+            return (rows @ rows.sum(0) - lengths).to(embeddings.dtype)
+        return ((rows @ (rows.T @ rows) * rows).sum(1) - lengths.square()).relu().to(embeddings.dtype)
 
     def counts(self, embeddings: Tensor) -> Tensor:
         """Count the partners of each sample."""
-        return torch.full_like(embeddings[:, 0], len(embeddings) - 1)
+        return embeddings.new_full((len(embeddings),), len(embeddings) - 1)
 
 
 class DeCovLoss(Loss):

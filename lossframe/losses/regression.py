@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lossframe import checks
-from lossframe.functional.distances import normalize
+from lossframe.functional.rows import exactly, rowwise
 from lossframe.loss import Loss, LossOptions
 
 
@@ -145,9 +145,12 @@ class CosineDistanceLoss(Regression):
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return one value per vector."""
         p, t = prediction.movedim(self.dim, -1), target.to(prediction.dtype).movedim(self.dim, -1)
-        if self.normalize:
-            p, t = normalize(p), normalize(t)
-        return 1 - (p * t).sum(-1)
+        values = rowwise(p, t, "cosine") if self.normalize else exactly(_one_minus_product, p, t, 2.0**-7, 2.0**80)
+        return values.to(prediction.dtype)
+
+
+def _one_minus_product(x: Tensor, y: Tensor) -> Tensor:
+    return 1 - (x * y).sum(-1)
 
 
 class QuantileLoss(Regression):
