@@ -91,14 +91,11 @@ def binary(c: catalogue.BinaryCrossEntropyLoss, logits: Tensor, target: Tensor) 
 
 
 def binary_focal(c: catalogue.BinaryFocalLoss, logits: Tensor, target: Tensor) -> Tensor:
-    def side(z: Tensor, y: Tensor, alpha: float) -> Tensor:
-        share, log_p = alpha * y, F.logsigmoid(z)
-        log_p = torch.where((share == 0) & log_p.isinf(), 0, log_p)
-        return -share * fading(-log_p.expm1(), c.gamma) * log_p
-
     y = target.to(logits.dtype)
-    first, second = (1.0, 1.0) if c.alpha is None else (c.alpha, 1 - c.alpha)
-    return side(logits, y, first) + side(-logits, 1 - y, second)
+    wrong = y * (-logits).sigmoid() + (1 - y) * logits.sigmoid()
+    alpha = 1.0 if c.alpha is None else y * c.alpha + (1 - y) * (1 - c.alpha)
+    log_p = times(y, F.logsigmoid(logits)) + times(1 - y, F.logsigmoid(-logits))
+    return -times(alpha * fading(wrong, c.gamma), log_p)
 
 
 def log_loss(c: catalogue.LogLoss, probabilities: Tensor, target: Tensor) -> Tensor:
