@@ -24,6 +24,13 @@ def unit(x: Tensor) -> Tensor:
     return x / torch.where(squares > 0, squares, 1).sqrt()
 
 
+def cosine_distance(x: Tensor, y: Tensor) -> Tensor:
+    """Return one minus the cosine, as half the square between unit vectors, which loses no digits near 0."""
+    u, v = torch.broadcast_tensors(unit(x), unit(y))
+    zero = (u == 0).all(-1) | (v == 0).all(-1)
+    return torch.where(zero, 1 - (u * v).sum(-1), (u - v).square().sum(-1) / 2)
+
+
 def root(squares: Tensor) -> Tensor:
     """Square root, whose slope at 0 is 0."""
     return torch.where(squares > 0, torch.where(squares > 0, squares, 1).sqrt(), 0)
@@ -32,7 +39,7 @@ def root(squares: Tensor) -> Tensor:
 def distance(x: Tensor, y: Tensor, kind: str) -> Tensor:
     """Return distances along the last dim; everything else is broadcast."""
     if kind == "cosine":
-        return 1 - (unit(x) * unit(y)).sum(-1)
+        return cosine_distance(x, y)
     squares = (x - y).square().sum(-1)
     return squares if kind == "squared_euclidean" else root(squares)
 

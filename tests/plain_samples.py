@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 
 import torch
+from plain_batches import cosine_distance
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -39,7 +40,9 @@ def log_softmax(logits: Tensor) -> Tensor:
     infinite = logits == math.inf
     one = infinite.sum(1, keepdim=True) == 1
     certain = torch.where(infinite, 0.0, -math.inf).to(logits.dtype)
-    return torch.where(one, certain, F.log_softmax(torch.where(one, 0, logits), 1))
+    z = torch.where(one, 0, logits)
+    z = z - z.detach().amax(1, keepdim=True) if logits.numel() else z
+    return torch.where(one, certain, z - z.exp().sum(1, keepdim=True).log())
 
 
 def cross_entropy(c: catalogue.CrossEntropyLoss, logits: Tensor, target: Tensor) -> Values:
@@ -79,8 +82,9 @@ def accuracy(c: catalogue.CategoricalAccuracy, logits: Tensor, target: Tensor) -
 
 def dice(c: catalogue.DiceLoss, logits: Tensor, target: Tensor) -> Tensor:
     p, y = log_softmax(logits).exp(), shares(logits, target)
-    dims = tuple(range(2, logits.ndim))
-    overlap, size = ((p * y).sum(dims), (p + y).sum(dims)) if dims else (p * y, p + y)
+    overlap, size = ((x.flatten(2) if x.ndim > 2 else x.unsqueeze(2)).sum(2) for x in (p * y, p + y))
+    if c.batch:
+        overlap, size = overlap.sum(0, keepdim=True), size.sum(0, keepdim=True)
     return 1 - (2 * overlap + c.smooth) / (size + c.smooth)
 
 
@@ -121,20 +125,14 @@ def pairwise(c: catalogue.MeanPairwiseSquaredErrorLoss, prediction: Tensor, targ
     return (d[:, :, None] - d[:, None]).square().sum((1, 2)) / max(n * (n - 1), 1)
 
 
-def unit(x: Tensor, dim: int = -1) -> Tensor:
-    """Scale vectors to length 1; a zero vector stays zero."""
-    squares = x.square().sum(dim, keepdim=True)
-    return x / torch.where(squares > 0, squares, 1).sqrt()
-
-
 def cosine(c: catalogue.CosineDistanceLoss, prediction: Tensor, target: Tensor) -> Tensor:
-    p, t = (unit(x, c.dim) if c.normalize else x for x in (prediction, target.double()))
-    return 1 - (p * t).sum(c.dim)
+    p, t = prediction.movedim(c.dim, -1), target.double().movedim(c.dim, -1)
+    return cosine_distance(p, t) if c.normalize else 1 - (p * t).sum(-1)
 
 
 def quantile(c: catalogue.QuantileLoss, prediction: Tensor, target: Tensor) -> Tensor:
     e = target - prediction
-    return torch.maximum(c.quantile * e, (c.quantile - 1) * e)
+    return c.quantile * e.relu() + (1 - c.quantile) * (-e).relu()
 
 
 def gaussian(c: catalogue.GaussianNLLLoss, prediction: Tensor, target: Tensor, variance: Tensor) -> Tensor:
@@ -162,7 +160,7 @@ def mixture(c: catalogue.DiscretizedLogisticMixtureLoss, parameters: Tensor, ima
     log_p = torch.where(inside > 1e-5, inside.clamp_min(1e-5).log(), density)
     log_p = torch.where(x > 0.999, F.logsigmoid(half - middle), log_p)
     log_p = torch.where(x < -0.999, F.logsigmoid(middle + half), log_p)
-    return -(log_p.sum(1) + F.log_softmax(parameters[:, :k], 1)).logsumexp(1).sum((1, 2))
+    return -(log_p.sum(1) + log_softmax(parameters[:, :k])).logsumexp(1).sum((1, 2))
 
 
 OF_SAMPLES: dict[type[Loss], Callable[..., Values]] = {

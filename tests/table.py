@@ -104,6 +104,7 @@ TABLE: dict[type[Loss], Row] = {
         lambda n, g: {"parameters": normal(n, g, 20, 2, 2), "image": 2 * uniform(n, g, 3, 2, 2) - 1},
         {"num_mixtures": 2},
         smooth=False,
+        excused={"offset": "shares of components are a softmax of log-likelihoods, as large as the offset"},
     ),
     catalogue.FocalLoss: Row(scored, excused=OF_CLASSES),
     catalogue.GaussianNLLLoss: Row(
@@ -151,3 +152,42 @@ def bound(loss: Loss) -> Loss:
     if isinstance(loss, catalogue.L1L2Penalty):
         loss.bind(nn.Linear(FEATURES, 2).double())
     return loss
+
+
+DISTANCE_OPTIONS = [{"distance": name} for name in ("squared_euclidean", "euclidean", "cosine")]
+VARIANTS: dict[type[Loss], list[dict[str, Any]]] = {
+    catalogue.BatchAllTripletLoss: [*DISTANCE_OPTIONS, {"average": "all"}],
+    catalogue.BatchHardTripletLoss: [*DISTANCE_OPTIONS, {"soft_margin": True}],
+    catalogue.BatchSemiHardTripletLoss: [*DISTANCE_OPTIONS, {"soft_margin": True}],
+    catalogue.BinaryCrossEntropyLoss: [{}, {"pos_weight": 3.0}],
+    catalogue.BinaryFocalLoss: [{"gamma": gamma, "alpha": None} for gamma in (0.0, 0.5, 1.0, 5.0)],
+    catalogue.CategoricalCrossEntropyLoss: [{"normalize": True}],
+    catalogue.CrossEntropyLoss: [{}],
+    catalogue.DiceLoss: [{"batch": True}, {"smooth": 1e-3}],
+    catalogue.FocalLoss: [{"gamma": gamma} for gamma in (0.0, 0.5, 1.0, 5.0)] + [{"alpha": 0.25}],
+    catalogue.HingeLoss: [{"labels": "signed"}],
+    catalogue.HuberLoss: [{"delta": 1e-3}, {"delta": 1e3}],
+    catalogue.PullAwayLoss: [{"squared": False}],
+    catalogue.QuantileLoss: [{"quantile": 0.0}, {"quantile": 0.5}],
+    catalogue.ROCAUCLoss: [{"margin": 0.2, "power": power} for power in (1, 2, 3)],
+    catalogue.SupConLoss: [{"temperature": 1.0}],
+    catalogue.TripletMarginLoss: DISTANCE_OPTIONS,
+}
+"""Other options that a loss takes: a property of numbers holds for all of them."""
+
+
+def options(loss: type[Loss]) -> list[dict[str, Any]]:
+    """Return every set of constructor's arguments to try, those of the row first."""
+    return [TABLE[loss].options, *({**_required(loss), **variant} for variant in VARIANTS.get(loss, []))]
+
+
+def large(loss: type[Loss]) -> int:
+    """Return how many samples are computed in more than one block, or by more than one thread."""
+    if loss.relational:
+        return 300
+    of_softmax = {catalogue.CrossEntropyLoss: 140_000, catalogue.FocalLoss: 140_000}
+    return {**of_softmax, catalogue.DiscretizedLogisticMixtureLoss: 2_000}.get(loss, 24_000)
+
+
+def _required(loss: type[Loss]) -> dict[str, Any]:
+    return {name: value for name, value in TABLE[loss].options.items() if name in ("num_classes", "quantile")}

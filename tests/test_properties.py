@@ -164,23 +164,6 @@ def test_copies_go_on_alike(loss_class: type[Loss]) -> None:
 
 
 @every_loss
-def test_the_layout_of_memory_does_not_matter(loss_class: type[Loss]) -> None:
-    inputs = batch(loss_class)
-    wanted = gradients(TABLE[loss_class].make(loss_class), inputs)
-
-    def channels_last(tensor: Tensor) -> Tensor:
-        return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
-
-    for layout in (channels_last, lambda t: torch.stack([t, t], -1)[..., 0], lambda t: t.expand(2, *t.shape)[0]):
-        criterion = TABLE[loss_class].make(loss_class)
-        names, moved = differentiable(inputs), change(inputs, layout)
-        leaves = [moved[name].requires_grad_() for name in names]
-        value = criterion(**moved)
-        found = torch.autograd.grad(value, leaves) if TABLE[loss_class].gradient else []
-        assert_close((value, dict(zip(names, found, strict=False))), wanted)
-
-
-@every_loss
 def test_the_formula_compiles_to_one_graph(loss_class: type[Loss]) -> None:
     inputs, criterion = batch(loss_class), TABLE[loss_class].make(loss_class, record=False).eval()
     torch._dynamo.reset()
