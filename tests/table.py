@@ -159,7 +159,7 @@ VARIANTS: dict[type[Loss], list[dict[str, Any]]] = {
     catalogue.BatchAllTripletLoss: [*DISTANCE_OPTIONS, {"average": "all"}],
     catalogue.BatchHardTripletLoss: [*DISTANCE_OPTIONS, {"soft_margin": True}],
     catalogue.BatchSemiHardTripletLoss: [*DISTANCE_OPTIONS, {"soft_margin": True}],
-    catalogue.BinaryCrossEntropyLoss: [{}, {"pos_weight": 3.0}],
+    catalogue.BinaryCrossEntropyLoss: [{"pos_weight": 3.0}, {}],
     catalogue.BinaryFocalLoss: [{"gamma": gamma, "alpha": None} for gamma in (0.0, 0.5, 1.0, 5.0)],
     catalogue.CategoricalCrossEntropyLoss: [{"normalize": True}],
     catalogue.CrossEntropyLoss: [{}],

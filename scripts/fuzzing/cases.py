@@ -1,0 +1,156 @@
+"""One case of the fuzzer: a loss of the catalogue, a `NativeLoss`, a penalty or an `Objective`, and its reference."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import plain
+import torch
+from table import TABLE
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fuzzing import drawing
+from fuzzing.chance import FLOATS, KINDS, Chance
+from lossframe import Loss, NativeLoss, Objective
+from lossframe import losses as catalogue
+from lossframe.reduction import REDUCTIONS
+
+Inputs = dict[str, Tensor]
+LOSSES = [loss for loss in TABLE if loss.reads]
+TERMS = [loss for loss in LOSSES if TABLE[loss].gradient]
+
+
+@dataclass
+class Case:
+    """How to call a criterion, what it should give in float64, and how the call is made."""
+
+    name: str
+    call: Callable[[Inputs], Tensor]
+    wanted: Callable[[Inputs], Tensor]
+    inputs: Inputs
+    refusable: set[str]
+    mode: str
+    autocast: bool
+    criterion: Any
+    reference: Any
+
+    def written(self) -> str:
+        """Describe the case in full."""
+        inputs = "\n".join(f"  {name} {x.dtype} {list(x.shape)}: {x.tolist()}" for name, x in self.inputs.items())
+        return f"{self.name}, {self.mode}{', autocast' if self.autocast else ''}\n{inputs}"
+
+
+def case(seed: int, number: int) -> Case:
+    """Draw one case."""
+    chance = Chance(seed, number)
+    make = chance.choose(*[_of_catalogue] * 16, _native, _native, _penalty, _objective, _objective)
+    drawn: Case = make(chance, chance.choose(*FLOATS))
+    drawn.mode = chance.choose("grad", "grad", "grad", "no_grad", "inference_mode")
+    drawn.autocast = chance.often(0.15)
+    return drawn
+
+
+def _of_catalogue(chance: Chance, dtype: torch.dtype) -> Case:
+    loss = chance.choose(*LOSSES)
+    given = drawing.given(loss, chance, dtype)
+    return _of_loss(chance, loss(**given.options, reduction=chance.choose(*REDUCTIONS)), given)
+
+
+def _of_loss(chance: Chance, criterion: Loss, given: drawing.Given) -> Case:
+    shape, only = _shape(criterion, given)
+    weight = drawing.weight(chance, shape, criterion.relational, only)
+    reference = copy.deepcopy(criterion)
+    of_weight = None if weight is None else torch.as_tensor(weight)
+    return Case(
+        f"{criterion} of {given.options}, weight {weight!r}",
+        lambda inputs: criterion(**inputs, weight=weight),
+        lambda inputs: plain.reduced(reference, inputs, of_weight),
+        given.inputs, given.refusable, "", False, criterion, reference,
+    )  # fmt: skip
+
+
+def _shape(criterion: Loss, given: drawing.Given) -> tuple[list[int], bool]:
+    """Return the shape of the values, one per sample at least, and whether they know weights of 0 and 1 alone."""
+    shape = list(plain.values(criterion, given.inputs).values.shape)
+    n = next(iter(given.inputs.values())).shape[:1]
+    return (shape, False) if shape and list(n) == shape[:1] else (list(n), True)
+
+
+def _first(prediction: Tensor, target: Tensor) -> Tensor:
+    return prediction
+
+
+def _product(prediction: Tensor, target: Tensor) -> Tensor:
+    return prediction * target.to(prediction.dtype)
+
+
+NATIVE: dict[str, tuple[Callable[..., Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
+    "L1Loss": (nn.L1Loss(), lambda p, t: (p - t).abs()),
+    "MSELoss": (nn.MSELoss(), lambda p, t: (p - t).square()),
+    "SmoothL1Loss": (nn.SmoothL1Loss(reduction="none"), lambda p, t: F.smooth_l1_loss(p, t, reduction="none")),
+    "first": (_first, _first),
+    "product": (_product, _product),
+}
+
+
+def _native(chance: Chance, dtype: torch.dtype) -> Case:
+    name, kind = chance.choose(*NATIVE), chance.choose(*KINDS)
+    made, formula = NATIVE[name]
+    shape = [chance.choose(1, 2, 3, 9), *chance.choose([], [3])]
+    inputs = {entry: chance.numbers(shape, dtype, kind) for entry in ("prediction", "target")}
+    criterion = NativeLoss(made, reduction=chance.choose(*REDUCTIONS))
+    weight = drawing.weight(chance, shape, criterion.relational, False)
+
+    def wanted(inputs: Inputs) -> Tensor:
+        of_weight = None if weight is None else torch.as_tensor(weight)
+        return plain.reduce(criterion, plain.wide(inputs), of_weight, lambda kept: plain.Plain(formula(*kept.values())))
+
+    refusable = {"NaN or infinity"} if kind == "special" else set()
+    call = lambda inputs: criterion(**inputs, weight=weight)  # noqa: E731
+    written = f"NativeLoss({name}), {criterion.reduction}, weight {weight!r}"
+    return Case(written, call, wanted, inputs, refusable, "", False, criterion, criterion)
+
+
+def _penalty(chance: Chance, dtype: torch.dtype) -> Case:
+    inputs = {"weight": chance.numbers([2, 3], dtype, chance.choose(*KINDS[:-1]))}
+    criterion = catalogue.L1L2Penalty(l1=chance.choose(0.0, 0.1), l2=chance.choose(0.0, 0.5))
+
+    def call(inputs: Inputs) -> Tensor:
+        model = nn.Linear(3, 2, bias=False)
+        del model.weight
+        model.weight = inputs["weight"]  # a tensor that is no parameter of its own, so that its gradient is seen
+        return criterion.penalty([model.weight])
+
+    def wanted(inputs: Inputs) -> Tensor:
+        w = inputs["weight"].double()
+        return criterion.l1 * w.abs().sum() + criterion.l2 / 2 * w.square().sum()
+
+    return Case(f"{criterion}", call, wanted, inputs, set(), "", False, None, None)
+
+
+def _objective(chance: Chance, dtype: torch.dtype) -> Case:
+    parts = []
+    for term in "ab":
+        loss = chance.choose(*TERMS)
+        given = drawing.given(loss, chance, dtype)
+        parts.append((term, loss(**given.options), given, chance.choose(0.0, 1.0, 0.5, -2.0)))
+    objective = Objective(
+        {term: loss for term, loss, _, _ in parts},
+        {term: weight for term, _, _, weight in parts},
+        {term: {name: f"{term}.{name}" for name in given.inputs} for term, _, given, _ in parts},
+    )
+    reference = copy.deepcopy(objective)
+
+    def wanted(inputs: Inputs) -> Tensor:
+        total = torch.zeros((), dtype=torch.float64)
+        for term, _, given, weight in parts:
+            own = {name: inputs[f"{term}.{name}"] for name in given.inputs}
+            total = total + (weight * plain.reduced(reference.losses[term], own) if weight else 0)
+        return total
+
+    inputs = {f"{term}.{name}": x for term, _, given, _ in parts for name, x in given.inputs.items()}
+    refusable = set().union(*(given.refusable for _, _, given, _ in parts))
+    name = f"Objective of {[(loss, given.options, weight) for _, loss, given, weight in parts]}"
+    return Case(name, objective, wanted, inputs, refusable, "", False, None, None)

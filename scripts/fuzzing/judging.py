@@ -1,0 +1,121 @@
+"""What comes of a case: a value and gradients that float64 confirms, a documented error, or a failure."""
+
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import plain
+import torch
+from torch import Tensor
+
+from fuzzing.cases import Case, Inputs
+from lossframe import InputError
+from lossframe.errors import NonFiniteError
+
+RTOL = {torch.float32: 2e-5, torch.float64: 1e-8}
+"""Of a value; a gradient may be off by ten times that."""
+NUDGES = 6
+"""How many times the inputs are moved by rounding, where a value or a gradient jumps."""
+
+
+class FailureError(Exception):
+    """What should not have come of a case."""
+
+
+def outcome(case: Case) -> str:
+    """Run a case and name its outcome, or raise a `FailureError`."""
+    names = [name for name, x in case.inputs.items() if x.is_floating_point() and "image" not in name]
+    grad = case.mode == "grad"
+    contexts = {"grad": nullcontext, "no_grad": torch.no_grad, "inference_mode": torch.inference_mode}
+    try:
+        with contexts[case.mode](), torch.autocast("cpu", torch.bfloat16, enabled=case.autocast):
+            value, slopes = evaluated(case.call, case.inputs, names if grad else [])
+    except InputError as refused:
+        if not case.refusable:
+            raise FailureError(f"refused although nothing was wrong: {refused}") from None
+        return "refused"
+    except Exception as error:
+        raise FailureError(f"{type(error).__name__}: {str(error)[:300]}") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wanted, of_wide = evaluated(case.wanted, plain.wide(case.inputs), names if grad else [])
+    nudged = _Nudged(case, names if grad else [])
+    agree("value", value, wanted, RTOL.get(value.dtype, 0), nudged, None)
+    for name, slope in slopes.items():
+        if name in of_wide and not (of_wide[name].isnan().any() and "NaN or infinity" in case.refusable):
+            rtol = 10 * max(RTOL.get(slope.dtype, 0), RTOL[torch.float32] if slope.dtype != torch.float64 else 0)
+            agree(f"gradient of {name}", slope, of_wide[name], rtol, nudged, name)
+    _check_statistics(case, value)
+    return "infinite" if value.isinf().any() else "NaN" if value.isnan().any() else "right"
+
+
+def evaluated(function: Callable[[Inputs], Tensor], inputs: Inputs, names: list[str]) -> tuple[Tensor, Inputs]:
+    """Return a value, and the gradients of its sum by the inputs that are named."""
+    inputs = {name: x.detach().clone().requires_grad_(name in names) for name, x in inputs.items()}
+    value = function(inputs)
+    if not (names and value.requires_grad):
+        return value.detach(), {}
+    found = torch.autograd.grad(value.sum(), [inputs[name] for name in names], allow_unused=True)
+    return value.detach(), {name: x for name, x in zip(names, found, strict=True) if x is not None}
+
+
+class _Nudged:
+    """References of inputs that differ by rounding: between them lies what a tie, or a kink, may give."""
+
+    def __init__(self, case: Case, names: list[str]) -> None:
+        self.case, self.names = case, names
+        self.found: list[tuple[Tensor, Inputs]] = []
+
+    def within(self, found: Tensor, name: str | None, atol: float) -> Tensor:
+        """Return where a value, or the gradient by an input, lies between the references."""
+        if not self.found:
+            g = torch.Generator().manual_seed(0)
+            for _ in range(NUDGES):
+                moved = {name: self._moved(x, g) for name, x in plain.wide(self.case.inputs).items()}
+                self.found.append(evaluated(self.case.wanted, moved, self.names))
+        every = torch.stack([value if name is None else slopes[name] for value, slopes in self.found])
+        return (found >= every.amin(0) - atol) & (found <= every.amax(0) + atol)
+
+    def _moved(self, x: Tensor, g: torch.Generator) -> Tensor:
+        if not x.is_floating_point():
+            return x
+        noise = torch.randn(x.shape, generator=g, dtype=torch.float64)
+        return x * (1 + 1e-6 * noise) + 1e-12 * noise * x.abs().nan_to_num(0, 0, 0).sum().clamp_max(1)
+
+
+def agree(what: str, found: Tensor, wanted: Tensor, rtol: float, nudged: _Nudged, name: str | None) -> None:
+    """Require numbers that round to the same, up to a tolerance."""
+    if found.shape != wanted.shape:
+        raise FailureError(f"{what}: shape {list(found.shape)}, wanted {list(wanted.shape)}")
+    info = torch.finfo(found.dtype)
+    rtol = max(rtol, 2 * info.eps)
+    too_large = wanted.abs() > info.max * (1 - rtol)
+    fits = (found.isnan() & wanted.isnan()) | (too_large & (found == wanted.sign() * torch.inf))
+    finite = wanted.isfinite() & ~too_large
+    largest = wanted[finite].abs().amax().item() if finite.any() else 0.0
+    atol = max(32 * info.smallest_normal, 0.1 * rtol * largest, 1e-2 * rtol)
+    x = found.double()
+    fits |= wanted.isfinite() & ((x - wanted).abs() <= atol + rtol * wanted.abs())
+    if not fits.all():
+        fits |= x.isfinite() & nudged.within(x, name, atol)
+    if not fits.all():
+        worst = (~fits).reshape(-1).nonzero()[0].item()
+        got, right = found.reshape(-1)[worst].item(), wanted.reshape(-1)[worst].item()
+        raise FailureError(f"{what}: {got!r} in place {worst}, wanted {right!r}")
+
+
+def _check_statistics(case: Case, value: Tensor) -> None:
+    """Require that what was remembered says what was returned: its mean, or that it is not finite."""
+    criterion = case.criterion
+    if criterion is None or criterion.reduction != "mean":
+        return
+    try:
+        mean = criterion.avg.get("loss", 0.0)
+    except NonFiniteError:
+        if value.isfinite():
+            raise FailureError("statistics are not finite, although the value is") from None
+        return
+    if not value.isfinite():
+        raise FailureError(f"statistics hide a value of {value.item()}: {mean}")
+    if abs(mean - value.item()) > 1e-5 * abs(value.item()) + 1e-30:
+        raise FailureError(f"statistics: mean {mean}, value {value.item()}")
