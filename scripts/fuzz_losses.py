@@ -39,7 +39,7 @@ def fuzz(seed: int, numbers: range, shown: bool = False) -> Counter[str]:
             outcomes[outcome(drawn)] += 1
         except FailureError as failure:
             outcomes["failed"] += 1
-            print(f"--seed {seed} --case {number}: {drawn.name}, {drawn.mode}: {failure}", flush=True)
+            print(f"--seed {seed} --case {number}: {drawn.title()}: {failure}", flush=True)
     return outcomes
 
 

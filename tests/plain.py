@@ -58,14 +58,15 @@ def reduce(criterion: Loss, inputs: Inputs, weight: Tensor | None, formula: Call
         inputs, weight = {name: t[kept] for name, t in inputs.items()}, weight[kept]
     found = formula(inputs)
     v = found.values
-    w = torch.ones_like(v) if weight is None or (kept is not None and not v.ndim) else along(weight, v)
+    whole = kept is not None and v.shape[:1] != weight.shape  # one value for the batch knows samples in and out
+    w = torch.ones_like(v) if weight is None or whole else along(weight, v)
     counts = torch.ones_like(v) if found.counts is None else found.counts.to(v.dtype).expand_as(v)
     counts = counts * (w != 0)
     weighted = torch.where(counts != 0, w, 0) * torch.where(counts != 0, v, 0)
     carried = 1.0 if found.carried is None else found.carried
     match criterion.reduction:
         case "none":
-            return weighted if kept is None or not v.ndim else at(weighted, kept)
+            return weighted if kept is None or whole else at(weighted, kept)
         case "sum":
             return weighted.sum()
         case "batch_mean":

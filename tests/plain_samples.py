@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from lossframe import Loss
 from lossframe import losses as catalogue
 
-Values = Tensor | tuple[Tensor, Tensor | None, Tensor]
+Values = Tensor | tuple[Tensor, Tensor | None, Tensor | None]
 """Values, or values, how many elementary penalties each stands for, and the weight that each carries."""
 
 
@@ -54,7 +54,7 @@ def cross_entropy(c: catalogue.CrossEntropyLoss, logits: Tensor, target: Tensor)
     w = by_class(c.class_weight, logits)
     smooth = y * (1 - c.label_smoothing) + c.label_smoothing / logits.shape[1]
     per_class = times(w * smooth, log_softmax(logits))
-    return -per_class.sum(1), counts, (w * y).sum(1)
+    return -per_class.sum(1), counts, None if c.class_weight is None else (w * y).sum(1)
 
 
 def focal(c: catalogue.FocalLoss, logits: Tensor, target: Tensor) -> Tensor:
@@ -136,7 +136,7 @@ def quantile(c: catalogue.QuantileLoss, prediction: Tensor, target: Tensor) -> T
 
 
 def gaussian(c: catalogue.GaussianNLLLoss, prediction: Tensor, target: Tensor, variance: Tensor) -> Tensor:
-    v = variance + (variance.clamp_min(c.eps) - variance).detach()  # its slope is let through
+    v = torch.where(variance < c.eps, variance - variance.detach() + c.eps, variance)  # the slope is let through
     return (v.log() + (prediction - target).square() / v) / 2
 
 

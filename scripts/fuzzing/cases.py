@@ -31,15 +31,26 @@ class Case:
     wanted: Callable[[Inputs], Tensor]
     inputs: Inputs
     refusable: set[str]
-    mode: str
-    autocast: bool
-    criterion: Any
-    reference: Any
+    weight: Any = None
+    criterion: Loss | None = None
+    mode: str = "grad"
+    autocast: bool = False
+
+    def title(self) -> str:
+        """Describe the case in a line."""
+        inputs = ", ".join(f"{name} {_short(x)}" for name, x in self.inputs.items())
+        autocast = ", autocast" if self.autocast else ""
+        return f"{self.name}, {inputs}, weight {_short(self.weight)}, {self.mode}{autocast}"
 
     def written(self) -> str:
         """Describe the case in full."""
-        inputs = "\n".join(f"  {name} {x.dtype} {list(x.shape)}: {x.tolist()}" for name, x in self.inputs.items())
-        return f"{self.name}, {self.mode}{', autocast' if self.autocast else ''}\n{inputs}"
+        return "\n".join([self.title(), *(f"{n} = {x.tolist()}" for n, x in self.inputs.items()), f"{self.weight!r}"])
+
+
+def _short(x: Any) -> str:
+    if not isinstance(x, Tensor):
+        return type(x).__name__
+    return f"{str(x.dtype).removeprefix('torch.')} {list(x.shape)}"
 
 
 def case(seed: int, number: int) -> Case:
@@ -64,18 +75,19 @@ def _of_loss(chance: Chance, criterion: Loss, given: drawing.Given) -> Case:
     reference = copy.deepcopy(criterion)
     of_weight = None if weight is None else torch.as_tensor(weight)
     return Case(
-        f"{criterion} of {given.options}, weight {weight!r}",
+        f"{criterion} of {given.options}",
         lambda inputs: criterion(**inputs, weight=weight),
         lambda inputs: plain.reduced(reference, inputs, of_weight),
-        given.inputs, given.refusable, "", False, criterion, reference,
+        given.inputs, given.refusable, weight, criterion,
     )  # fmt: skip
 
 
 def _shape(criterion: Loss, given: drawing.Given) -> tuple[list[int], bool]:
     """Return the shape of the values, one per sample at least, and whether they know weights of 0 and 1 alone."""
     shape = list(plain.values(criterion, given.inputs).values.shape)
-    n = next(iter(given.inputs.values())).shape[:1]
-    return (shape, False) if shape and list(n) == shape[:1] else (list(n), True)
+    n = list(next(iter(given.inputs.values())).shape[:1])
+    whole = shape[:1] != n or getattr(criterion, "batch", False)
+    return (n, True) if whole else (shape, False)
 
 
 def _first(prediction: Tensor, target: Tensor) -> Tensor:
@@ -109,8 +121,7 @@ def _native(chance: Chance, dtype: torch.dtype) -> Case:
 
     refusable = {"NaN or infinity"} if kind == "special" else set()
     call = lambda inputs: criterion(**inputs, weight=weight)  # noqa: E731
-    written = f"NativeLoss({name}), {criterion.reduction}, weight {weight!r}"
-    return Case(written, call, wanted, inputs, refusable, "", False, criterion, criterion)
+    return Case(f"NativeLoss({name}), {criterion.reduction}", call, wanted, inputs, refusable, weight, criterion)
 
 
 def _penalty(chance: Chance, dtype: torch.dtype) -> Case:
@@ -119,15 +130,14 @@ def _penalty(chance: Chance, dtype: torch.dtype) -> Case:
 
     def call(inputs: Inputs) -> Tensor:
         model = nn.Linear(3, 2, bias=False)
-        del model.weight
-        model.weight = inputs["weight"]  # a tensor that is no parameter of its own, so that its gradient is seen
-        return criterion.penalty([model.weight])
+        model.weight = nn.Parameter(inputs["weight"].detach())
+        return criterion(model)
 
     def wanted(inputs: Inputs) -> Tensor:
         w = inputs["weight"].double()
         return criterion.l1 * w.abs().sum() + criterion.l2 / 2 * w.square().sum()
 
-    return Case(f"{criterion}", call, wanted, inputs, set(), "", False, None, None)
+    return Case(f"{criterion}", call, wanted, inputs, set())
 
 
 def _objective(chance: Chance, dtype: torch.dtype) -> Case:
@@ -153,4 +163,4 @@ def _objective(chance: Chance, dtype: torch.dtype) -> Case:
     inputs = {f"{term}.{name}": x for term, _, given, _ in parts for name, x in given.inputs.items()}
     refusable = set().union(*(given.refusable for _, _, given, _ in parts))
     name = f"Objective of {[(loss, given.options, weight) for _, loss, given, weight in parts]}"
-    return Case(name, objective, wanted, inputs, refusable, "", False, None, None)
+    return Case(name, objective, wanted, inputs, refusable)

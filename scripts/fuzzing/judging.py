@@ -28,8 +28,8 @@ def outcome(case: Case) -> str:
     grad = case.mode == "grad"
     contexts = {"grad": nullcontext, "no_grad": torch.no_grad, "inference_mode": torch.inference_mode}
     try:
-        with contexts[case.mode](), torch.autocast("cpu", torch.bfloat16, enabled=case.autocast):
-            value, slopes = evaluated(case.call, case.inputs, names if grad else [])
+        with contexts[case.mode]():
+            value, slopes = evaluated(case.call, case.inputs, names if grad else [], case.autocast)
     except InputError as refused:
         if not case.refusable:
             raise FailureError(f"refused although nothing was wrong: {refused}") from None
@@ -49,10 +49,13 @@ def outcome(case: Case) -> str:
     return "infinite" if value.isinf().any() else "NaN" if value.isnan().any() else "right"
 
 
-def evaluated(function: Callable[[Inputs], Tensor], inputs: Inputs, names: list[str]) -> tuple[Tensor, Inputs]:
+def evaluated(
+    function: Callable[[Inputs], Tensor], inputs: Inputs, names: list[str], autocast: bool = False
+) -> tuple[Tensor, Inputs]:
     """Return a value, and the gradients of its sum by the inputs that are named."""
     inputs = {name: x.detach().clone().requires_grad_(name in names) for name, x in inputs.items()}
-    value = function(inputs)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        value = function(inputs)
     if not (names and value.requires_grad):
         return value.detach(), {}
     found = torch.autograd.grad(value.sum(), [inputs[name] for name in names], allow_unused=True)
