@@ -14,6 +14,7 @@ from plain_samples import OF_SAMPLES
 from torch import Tensor
 
 from lossframe import Loss
+from lossframe.losses.ordinal import Ordinal
 
 Inputs = dict[str, Tensor]
 
@@ -44,8 +45,7 @@ def reduced(criterion: Loss, inputs: Inputs, weight: Tensor | None = None) -> Te
 
 def own(criterion: Loss, inputs: Inputs) -> Plain:
     """Return what the criterion's own formula gives."""
-    carried = criterion.carried_weight(**inputs)
-    return Plain(criterion.loss(**inputs), criterion.counts(**inputs), None if carried is None else carried.detach())
+    return Plain(criterion.loss(**inputs), criterion.counts(**inputs), criterion.carried_weight(**inputs))
 
 
 def reduce(criterion: Loss, inputs: Inputs, weight: Tensor | None, formula: Callable[[Inputs], Plain]) -> Tensor:
@@ -58,7 +58,8 @@ def reduce(criterion: Loss, inputs: Inputs, weight: Tensor | None, formula: Call
         inputs, weight = {name: t[kept] for name, t in inputs.items()}, weight[kept]
     found = formula(inputs)
     v = found.values
-    whole = kept is not None and v.shape[:1] != weight.shape  # one value for the batch knows samples in and out
+    # one value for the batch knows samples in and out
+    whole = kept is not None and (v.shape[:1] != weight.shape or isinstance(criterion, Ordinal))
     w = torch.ones_like(v) if weight is None or whole else along(weight, v)
     counts = torch.ones_like(v) if found.counts is None else found.counts.to(v.dtype).expand_as(v)
     counts = counts * (w != 0)
@@ -70,7 +71,8 @@ def reduce(criterion: Loss, inputs: Inputs, weight: Tensor | None, formula: Call
         case "sum":
             return weighted.sum()
         case "batch_mean":
-            return weighted.sum() / max(len(v) if v.ndim else 1, 1)
+            samples = len(kept) if kept is not None and not whole else len(v) if v.ndim else 1
+            return weighted.sum() / max(samples, 1)
         case "mean":
             denominator = counts.sum()
         case _:

@@ -35,6 +35,7 @@ class Case:
     criterion: Loss | None = None
     mode: str = "grad"
     autocast: bool = False
+    of_directions: bool = False
 
     def title(self) -> str:
         """Describe the case in a line."""
@@ -60,6 +61,7 @@ def case(seed: int, number: int) -> Case:
     drawn: Case = make(chance, chance.choose(*FLOATS))
     drawn.mode = chance.choose("grad", "grad", "grad", "no_grad", "inference_mode")
     drawn.autocast = chance.often(0.15)
+    drawn.of_directions = any(word in drawn.name for word in ("osine", "NTXent", "PullAway", "SupCon"))
     return drawn
 
 
