@@ -73,7 +73,8 @@ def categorical(c: catalogue.CategoricalCrossEntropyLoss, probabilities: Tensor,
     if c.normalize:
         total = p.sum(1, keepdim=True)
         p = torch.where(total == 0, 0, p / torch.where(total == 0, 1, total))
-    return -(shares(p, target) * p.clamp(c.eps, 1 - c.eps).log()).sum(1)
+    y, log_p = shares(p, target), p.clamp(c.eps, 1 - c.eps).log()
+    return -(y * log_p if target.is_floating_point() else torch.where(y == 0, 0, log_p)).sum(1)
 
 
 def accuracy(c: catalogue.CategoricalAccuracy, logits: Tensor, target: Tensor) -> Tensor:
@@ -104,7 +105,8 @@ def binary_focal(c: catalogue.BinaryFocalLoss, logits: Tensor, target: Tensor) -
 
 def log_loss(c: catalogue.LogLoss, probabilities: Tensor, target: Tensor) -> Tensor:
     p, y = probabilities.clamp(0, 1), target.double()
-    return -y * (p + c.eps).clamp_max(1).log() - (1 - y) * (1 - p + c.eps).clamp_max(1).log()
+    v = -y * (p + c.eps).log() - (1 - y) * (1 - p + c.eps).log()
+    return v + (v.clamp_min(0) - v).detach()  # the slope is let through
 
 
 def hinge(c: catalogue.HingeLoss, logits: Tensor, target: Tensor) -> Tensor:

@@ -17,6 +17,11 @@ WITH_GRADIENT = [loss for loss, row in TABLE.items() if loss.reads and row.gradi
 every_loss = pytest.mark.parametrize("loss_class", WITH_GRADIENT, ids=lambda loss: loss.__name__)
 
 
+@pytest.fixture(autouse=True)
+def _one_thread(threads: None) -> None:
+    torch.set_num_threads(1)  # batches are small
+
+
 def leaves(inputs: Inputs, names: list[str]) -> Inputs:
     return {name: t.detach().clone().requires_grad_(name in names) for name, t in inputs.items()}
 

@@ -11,6 +11,11 @@ from lossframe.losses import CrossEntropyLoss
 INTEGERS = ("uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64")
 
 
+@pytest.fixture(autouse=True)
+def _one_thread(threads: None) -> None:
+    torch.set_num_threads(1)  # batches are small
+
+
 def labelled(loss_class: type[Loss]) -> str | None:
     """Name the input that labels samples, or is a target."""
     return next((name for name in ("labels", "target") if name in loss_class.reads), None)

@@ -11,6 +11,11 @@ from torch import Tensor
 from lossframe import Loss
 
 
+@pytest.fixture(autouse=True)
+def _one_thread(threads: None) -> None:
+    torch.set_num_threads(1)  # batches are small
+
+
 def channels_last(t: Tensor) -> Tensor:
     return t.contiguous(memory_format=torch.channels_last) if t.ndim == 4 else t
 

@@ -29,6 +29,7 @@ class Case:
     name: str
     call: Callable[[Inputs], Tensor]
     wanted: Callable[[Inputs], Tensor]
+    added: Callable[[Inputs], list[Tensor]]
     inputs: Inputs
     refusable: set[str]
     weight: Any = None
@@ -74,20 +75,24 @@ def _of_catalogue(chance: Chance, dtype: torch.dtype) -> Case:
 def _of_loss(chance: Chance, criterion: Loss, given: drawing.Given) -> Case:
     shape, only = _shape(criterion, given)
     weight = drawing.weight(chance, shape, criterion.relational, only)
-    reference = copy.deepcopy(criterion)
+    reference, unreduced = copy.deepcopy(criterion), copy.deepcopy(criterion)
+    unreduced.reduction = "none"
     of_weight = None if weight is None else torch.as_tensor(weight)
     return Case(
         f"{criterion} of {given.options}",
         lambda inputs: criterion(**inputs, weight=weight),
         lambda inputs: plain.reduced(reference, inputs, of_weight),
+        lambda inputs: [plain.reduced(unreduced, inputs, of_weight)],
         given.inputs, given.refusable, weight, criterion,
     )  # fmt: skip
 
 
 def _shape(criterion: Loss, given: drawing.Given) -> tuple[list[int], bool]:
     """Return the shape of the values, one per sample at least, and whether they know weights of 0 and 1 alone."""
-    shape = list(plain.values(criterion, given.inputs).values.shape)
     n = list(next(iter(given.inputs.values())).shape[:1])
+    if not n:
+        return [], False
+    shape = list(plain.values(criterion, given.inputs).values.shape)
     whole = shape[:1] != n or getattr(criterion, "batch", False)
     return (n, True) if whole else (shape, False)
 
@@ -119,11 +124,14 @@ def _native(chance: Chance, dtype: torch.dtype) -> Case:
 
     def wanted(inputs: Inputs) -> Tensor:
         of_weight = None if weight is None else torch.as_tensor(weight)
-        return plain.reduce(criterion, plain.wide(inputs), of_weight, lambda kept: plain.Plain(formula(*kept.values())))
+        return plain.reduce(criterion, inputs, of_weight, lambda kept: plain.Plain(formula(*kept.values())))
+
+    def added(inputs: Inputs) -> list[Tensor]:
+        return [formula(*inputs.values())]
 
     refusable = {"NaN or infinity"} if kind == "special" else set()
     call = lambda inputs: criterion(**inputs, weight=weight)  # noqa: E731
-    return Case(f"NativeLoss({name}), {criterion.reduction}", call, wanted, inputs, refusable, weight, criterion)
+    return Case(f"NativeLoss({name}), {criterion.reduction}", call, wanted, added, inputs, refusable, weight, criterion)
 
 
 def _penalty(chance: Chance, dtype: torch.dtype) -> Case:
@@ -139,7 +147,7 @@ def _penalty(chance: Chance, dtype: torch.dtype) -> Case:
         w = inputs["weight"].double()
         return criterion.l1 * w.abs().sum() + criterion.l2 / 2 * w.square().sum()
 
-    return Case(f"{criterion}", call, wanted, inputs, set())
+    return Case(f"{criterion}", call, wanted, lambda inputs: [], inputs, set())
 
 
 def _objective(chance: Chance, dtype: torch.dtype) -> Case:
@@ -155,14 +163,14 @@ def _objective(chance: Chance, dtype: torch.dtype) -> Case:
     )
     reference = copy.deepcopy(objective)
 
+    def added(inputs: Inputs) -> list[Tensor]:
+        own = {term: {name: inputs[f"{term}.{name}"] for name in given.inputs} for term, _, given, _ in parts}
+        return [weight * plain.reduced(reference.losses[term], own[term]) for term, _, _, weight in parts if weight]
+
     def wanted(inputs: Inputs) -> Tensor:
-        total = torch.zeros((), dtype=torch.float64)
-        for term, _, given, weight in parts:
-            own = {name: inputs[f"{term}.{name}"] for name in given.inputs}
-            total = total + (weight * plain.reduced(reference.losses[term], own) if weight else 0)
-        return total
+        return torch.stack([torch.zeros((), dtype=torch.float64), *added(inputs)]).sum()
 
     inputs = {f"{term}.{name}": x for term, _, given, _ in parts for name, x in given.inputs.items()}
     refusable = set().union(*(given.refusable for _, _, given, _ in parts))
     name = f"Objective of {[(loss, given.options, weight) for _, loss, given, weight in parts]}"
-    return Case(name, objective, wanted, inputs, refusable)
+    return Case(name, objective, wanted, added, inputs, refusable)
