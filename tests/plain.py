@@ -58,8 +58,8 @@ def reduce(criterion: Loss, inputs: Inputs, weight: Tensor | None, formula: Call
         inputs, weight = {name: t[kept] for name, t in inputs.items()}, weight[kept]
     found = formula(inputs)
     v = found.values
-    # one value for the batch knows samples in and out
-    whole = kept is not None and (v.shape[:1] != weight.shape or isinstance(criterion, Ordinal))
+    # one value for the batch, or for each class of it, knows samples in and out
+    whole = kept is not None and (v.shape[:1] != weight.shape or of_batch(criterion))
     w = torch.ones_like(v) if weight is None or whole else along(weight, v)
     counts = torch.ones_like(v) if found.counts is None else found.counts.to(v.dtype).expand_as(v)
     counts = counts * (w != 0)
@@ -78,6 +78,11 @@ def reduce(criterion: Loss, inputs: Inputs, weight: Tensor | None, formula: Call
         case _:
             denominator = (counts * w * carried).sum()
     return weighted.sum() / denominator if denominator != 0 else weighted.sum() * 0
+
+
+def of_batch(criterion: Loss) -> bool:
+    """Return whether a loss gives its values for the batch, also where that holds one sample, or none."""
+    return isinstance(criterion, Ordinal) or bool(getattr(criterion, "batch", False))
 
 
 def along(weight: Tensor, v: Tensor) -> Tensor:
