@@ -51,6 +51,11 @@ def pairs(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return same & ~torch.eye(len(x), dtype=torch.bool), ~same
 
 
+def nothing(x: Tensor) -> Tensor:
+    """Return a zero per row, whatever it holds."""
+    return x.nan_to_num(0, 0, 0).sum(1) * 0
+
+
 def averaged(sums: Tensor, number: Tensor) -> Tensor:
     """Scale sums of anchors so that their mean is the sum of all over the number of all."""
     return sums * len(sums) / number.sum().clamp_min(1)
@@ -70,7 +75,7 @@ def margin(c: Any, gap: Tensor) -> Tensor:
 
 def batch_hard(c: catalogue.BatchHardTripletLoss, embeddings: Tensor, labels: Tensor) -> Values:
     if len(embeddings) < 2:
-        return embeddings.sum(1), torch.zeros(len(embeddings))
+        return nothing(embeddings), torch.zeros(len(embeddings))
     positive, negative = pairs(embeddings, labels)
     d = distance(embeddings[:, None], embeddings, c.distance)
     valid = positive.any(1) & negative.any(1)
@@ -81,7 +86,7 @@ def batch_hard(c: catalogue.BatchHardTripletLoss, embeddings: Tensor, labels: Te
 def semi_hard(c: catalogue.BatchSemiHardTripletLoss, embeddings: Tensor, labels: Tensor) -> Tensor:
     positive, negative = pairs(embeddings, labels)
     d = distance(embeddings[:, None], embeddings, c.distance)
-    sums = [d.sum(1) * 0]
+    sums = [nothing(embeddings)]
     number = torch.zeros(())
     for a, p in positive.nonzero().tolist():
         others = d[a][negative[a]]
@@ -108,7 +113,7 @@ def contrast(c: Any, embeddings: Tensor, labels: Tensor | None, views: Tensor | 
     x = embeddings if views is None else torch.cat([embeddings, views])
     positive, _ = pairs(x, labels.reshape(-1) if views is None else labels.reshape(-1).repeat(2))
     if len(x) < 2:
-        return x.sum(1) * 0
+        return nothing(x)
     u = unit(x)
     s = (u[:, None] * u).sum(-1) / c.temperature
     others = s.masked_fill(torch.eye(len(x), dtype=torch.bool), -math.inf).logsumexp(1)

@@ -52,7 +52,7 @@ class Chance:
             case "mixed":
                 x = x * torch.tensor(scales, dtype=torch.float64)[self.integers(0, len(scales), shape)]
             case "denormal":
-                x = x * info.smallest_normal / 8
+                x = x * max(info.smallest_normal, 1e-38) / 8  # squares of float64's own leave the reference's range
             case "ties":
                 x = x.round()
             case "zeros":

@@ -124,7 +124,7 @@ def agree(
     info = torch.finfo(found.dtype)
     rtol = max(rtol, 2 * info.eps)
     too_large = wanted.abs() > info.max / 8  # of numbers so large a sum may overflow on the way
-    fits = (found.isnan() & wanted.isnan()) | (too_large & (found == wanted.sign() * torch.inf))
+    fits = (~found.isfinite() & wanted.isnan()) | (too_large & (found == wanted.sign() * torch.inf))
     finite = wanted.isfinite() & ~too_large
     largest = wanted[finite].abs().amax().item() if finite.any() else 0.0
     atol = max(32 * info.smallest_normal, 0.1 * rtol * largest, 1e-2 * rtol)
