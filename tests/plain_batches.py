@@ -204,6 +204,25 @@ def clipped_kappa_log(c: catalogue.ClippedKappaLogLoss, probabilities: Tensor, t
     return kappa(c, probabilities, y) + c.log_scale * log_term(c, probabilities, y).clamp_min(c.log_cutoff)
 
 
+UNRESOLVED = 1e-6
+
+
+def undecided(c: Loss, inputs: dict[str, Tensor]) -> bool:
+    """Return whether rounding decides which triplets count, or which of them is the hardest, of a triplet loss."""
+    if not hasattr(c, "margin") or not hasattr(c, "distance"):
+        return False
+    x = {name: t.detach().double() for name, t in inputs.items()}
+    if isinstance(c, catalogue.TripletMarginLoss):
+        near, far = (distance(x["anchor"], x[name], c.distance) for name in ("positive", "negative"))
+        return bool(((near - far).abs() <= 1e3 * UNRESOLVED * (near + far)).any())
+    positive, negative = pairs(x["embeddings"], inputs["labels"].long())
+    d = distance(x["embeddings"][:, None], x["embeddings"], c.distance)
+    gap, size = d[:, :, None] - d[:, None], d[:, :, None] + d[:, None]
+    close = torch.minimum(gap.abs(), (gap + c.margin).abs()) <= UNRESOLVED * size
+    others = ~torch.eye(len(d), dtype=torch.bool)
+    return bool((close & (others[:, :, None] & others[:, None] & others) & (positive.any() & negative.any())).any())
+
+
 OF_BATCHES: dict[type[Loss], Callable[..., Values]] = {
     catalogue.BatchAllTripletLoss: batch_all,
     catalogue.BatchHardTripletLoss: batch_hard,

@@ -82,7 +82,7 @@ def accuracy(c: catalogue.CategoricalAccuracy, logits: Tensor, target: Tensor) -
 
 
 def dice(c: catalogue.DiceLoss, logits: Tensor, target: Tensor) -> Tensor:
-    p, y = log_softmax(logits).exp(), shares(logits, target)
+    p, y = logits.softmax(1), shares(logits, target)
     overlap, size = ((x.flatten(2) if x.ndim > 2 else x.unsqueeze(2)).sum(2) for x in (p * y, p + y))
     if c.batch:
         overlap, size = overlap.sum(0, keepdim=True), size.sum(0, keepdim=True)
@@ -162,7 +162,7 @@ def mixture(c: catalogue.DiscretizedLogisticMixtureLoss, parameters: Tensor, ima
     log_p = torch.where(inside > 1e-5, inside.clamp_min(1e-5).log(), density)
     log_p = torch.where(x > 0.999, F.logsigmoid(half - middle), log_p)
     log_p = torch.where(x < -0.999, F.logsigmoid(middle + half), log_p)
-    return -(log_p.sum(1) + log_softmax(parameters[:, :k])).logsumexp(1).sum((1, 2))
+    return -(log_p.sum(1) + parameters[:, :k].log_softmax(1)).logsumexp(1).sum((1, 2))
 
 
 OF_SAMPLES: dict[type[Loss], Callable[..., Values]] = {

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import plain
@@ -34,6 +34,7 @@ class Case:
     refusable: set[str]
     weight: Any = None
     criterion: Loss | None = None
+    terms: list[tuple[Loss, Inputs]] = field(default_factory=list)
     mode: str = "grad"
     autocast: bool = False
     of_directions: bool = False
@@ -77,14 +78,20 @@ def _of_loss(chance: Chance, criterion: Loss, given: drawing.Given) -> Case:
     weight = drawing.weight(chance, shape, criterion.relational, only)
     reference, unreduced = copy.deepcopy(criterion), copy.deepcopy(criterion)
     unreduced.reduction = "none"
-    of_weight = None if weight is None else torch.as_tensor(weight)
+    of_weight = _tensor(weight)
     return Case(
         f"{criterion} of {given.options}",
         lambda inputs: criterion(**inputs, weight=weight),
         lambda inputs: plain.reduced(reference, inputs, of_weight),
         lambda inputs: [plain.reduced(unreduced, inputs, of_weight)],
-        given.inputs, given.refusable, weight, criterion,
+        given.inputs, given.refusable, weight, criterion, [(reference, given.inputs)],
     )  # fmt: skip
+
+
+def _tensor(weight: Any) -> Tensor | None:
+    """Return a weight as a tensor, with all digits that were given."""
+    given = isinstance(weight, Tensor) or weight is None
+    return weight if given else torch.as_tensor(weight, dtype=torch.float64)
 
 
 def _shape(criterion: Loss, given: drawing.Given) -> tuple[list[int], bool]:
@@ -123,15 +130,24 @@ def _native(chance: Chance, dtype: torch.dtype) -> Case:
     weight = drawing.weight(chance, shape, criterion.relational, False)
 
     def wanted(inputs: Inputs) -> Tensor:
-        of_weight = None if weight is None else torch.as_tensor(weight)
-        return plain.reduce(criterion, inputs, of_weight, lambda kept: plain.Plain(formula(*kept.values())))
+        return plain.reduce(criterion, inputs, _tensor(weight), lambda kept: plain.Plain(formula(*kept.values())))
 
     def added(inputs: Inputs) -> list[Tensor]:
         return [formula(*inputs.values())]
 
     refusable = {"NaN or infinity"} if kind == "special" else set()
     call = lambda inputs: criterion(**inputs, weight=weight)  # noqa: E731
-    return Case(f"NativeLoss({name}), {criterion.reduction}", call, wanted, added, inputs, refusable, weight, criterion)
+    return Case(
+        f"NativeLoss({name}), {criterion.reduction}",
+        call,
+        wanted,
+        added,
+        inputs,
+        refusable,
+        weight,
+        criterion,
+        [(criterion, {})],
+    )
 
 
 def _penalty(chance: Chance, dtype: torch.dtype) -> Case:
@@ -173,4 +189,5 @@ def _objective(chance: Chance, dtype: torch.dtype) -> Case:
     inputs = {f"{term}.{name}": x for term, _, given, _ in parts for name, x in given.inputs.items()}
     refusable = set().union(*(given.refusable for _, _, given, _ in parts))
     name = f"Objective of {[(loss, given.options, weight) for _, loss, given, weight in parts]}"
-    return Case(name, objective, wanted, added, inputs, refusable)
+    terms = [(loss, given.inputs) for _, loss, given, _ in parts]
+    return Case(name, objective, wanted, added, inputs, refusable, terms=terms)

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 
 import plain
 import torch
+from plain_batches import undecided
 from torch import Tensor
 
 from fuzzing.cases import Case, Inputs
@@ -41,16 +42,26 @@ def outcome(case: Case) -> str:
         wanted, of_wide = evaluated(case.wanted, plain.wide(case.inputs), names if grad else [])
     if value.isnan().any() and cancels(case, value.dtype):
         return "infinities that cancel"
+    if is_special(case) and value.isnan().any() and any(loss.relational for loss, _ in case.terms):
+        return "NaN"  # a sample that is not finite is everyone's partner
+    if any(undecided(loss, inputs) for loss, inputs in case.terms if inputs):
+        return _undecided(value, wanted)
     nudged = _Nudged(case, names if grad else [])
     agree("value", value, wanted, RTOL.get(value.dtype, 0), nudged, None)
-    special = "NaN or infinity" in case.refusable
-    for name, slope in slopes.items():
-        defined = name in of_wide and wanted.isfinite().all() and of_wide[name].isfinite().all()
-        if name in of_wide and (defined or not special):  # an infinite value may have any slope
-            rtol = 10 * max(RTOL.get(slope.dtype, 0), RTOL[torch.float32] if slope.dtype != torch.float64 else 0)
-            agree(f"gradient of {name}", slope, of_wide[name], rtol, nudged, name, _slack(case, name))
+    for name in compared(case, wanted, of_wide):
+        if (slope := slopes.get(name)) is None:
+            continue
+        rtol = 10 * max(RTOL.get(slope.dtype, 0), RTOL[torch.float32] if slope.dtype != torch.float64 else 0)
+        agree(f"gradient of {name}", slope, of_wide[name], rtol, nudged, name, _slack(case, name))
     _check_statistics(case, value)
     return "infinite" if value.isinf().any() else "NaN" if value.isnan().any() else "right"
+
+
+def _undecided(value: Tensor, wanted: Tensor) -> str:
+    """Require that a value is there where float64's is; which of them is right, rounding decides."""
+    if (value.isnan() & ~wanted.isnan()).any():
+        raise FailureError(f"value: NaN, wanted {wanted.tolist()} or near it")
+    return "undecided"
 
 
 def evaluated(
@@ -64,6 +75,20 @@ def evaluated(
         return value.detach(), {}
     found = torch.autograd.grad(value.sum(), [inputs[name] for name in names], allow_unused=True)
     return value.detach(), {name: x for name, x in zip(names, found, strict=True) if x is not None}
+
+
+def is_special(case: Case) -> bool:
+    """Return whether NaN or infinity is among the inputs."""
+    return "NaN or infinity" in case.refusable
+
+
+def compared(case: Case, wanted: Tensor, of_wide: Inputs) -> list[str]:
+    """Name the inputs whose gradients are known: of NaN and infinity, where value and gradient are finite."""
+    if not is_special(case):
+        return list(of_wide)
+    if not wanted.isfinite().all() or any(loss.relational for loss, _ in case.terms):
+        return []
+    return [name for name, slope in of_wide.items() if slope.isfinite().all() and "target" not in name]
 
 
 def cancels(case: Case, dtype: torch.dtype) -> bool:
