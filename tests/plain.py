@@ -65,18 +65,15 @@ def reduce(criterion: Loss, inputs: Inputs, weight: Tensor | None, formula: Call
     counts = counts * (w != 0)
     weighted = torch.where(counts != 0, w, 0) * torch.where(counts != 0, v, 0)
     carried = 1.0 if found.carried is None else found.carried
-    match criterion.reduction:
-        case "none":
-            return weighted if kept is None or whole else at(weighted, kept)
-        case "sum":
-            return weighted.sum()
-        case "batch_mean":
-            samples = len(kept) if kept is not None and not whole else len(v) if v.ndim else 1
-            return weighted.sum() / max(samples, 1)
-        case "mean":
-            denominator = counts.sum()
-        case _:
-            denominator = (counts * w * carried).sum()
+    if criterion.reduction == "none":
+        return weighted if kept is None or whole else at(weighted, kept)
+    samples = len(kept) if kept is not None and not whole else len(v) if v.ndim else 1
+    denominator = {
+        "sum": torch.ones(()),
+        "batch_mean": torch.tensor(float(max(samples, 1))),
+        "mean": counts.sum(),
+        "weighted_mean": (counts * w * (1.0 if found.carried is None else found.carried)).sum(),
+    }[criterion.reduction]
     return weighted.sum() / denominator if denominator != 0 else weighted.sum() * 0
 
 

@@ -25,12 +25,10 @@ class FailureError(Exception):
 
 def outcome(case: Case) -> str:
     """Run a case and name its outcome, or raise a `FailureError`."""
-    names = [name for name, x in case.inputs.items() if x.is_floating_point() and "image" not in name]
-    grad = case.mode == "grad"
-    contexts = {"grad": nullcontext, "no_grad": torch.no_grad, "inference_mode": torch.inference_mode}
+    floats = [name for name, x in case.inputs.items() if x.is_floating_point() and "image" not in name]
+    names = floats if case.mode == "grad" else []
     try:
-        with contexts[case.mode]():
-            value, slopes = evaluated(case.call, case.inputs, names if grad else [], case.autocast)
+        value, slopes = called(case, names)
     except InputError as refused:
         if not case.refusable:
             raise FailureError(f"refused although nothing was wrong: {refused}") from None
@@ -39,22 +37,36 @@ def outcome(case: Case) -> str:
         raise FailureError(f"{type(error).__name__}: {str(error)[:300]}") from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        wanted, of_wide = evaluated(case.wanted, plain.wide(case.inputs), names if grad else [])
+        wanted, of_wide = evaluated(case.wanted, plain.wide(case.inputs), names)
+    unclear = unknown(case, value, wanted)
+    if unclear:
+        return unclear
+    nudged = _Nudged(case, names)
+    agree("value", value, wanted, RTOL.get(value.dtype, 0), nudged, None)
+    for name in compared(case, wanted, of_wide):
+        if (slope := slopes.get(name)) is not None:
+            rtol = 10 * RTOL[torch.float64 if slope.dtype == torch.float64 else torch.float32]
+            agree(f"gradient of {name}", slope, of_wide[name], rtol, nudged, name, _slack(case, name))
+    _check_statistics(case, value)
+    return "infinite" if value.isinf().any() else "NaN" if value.isnan().any() else "right"
+
+
+def called(case: Case, names: list[str]) -> tuple[Tensor, Inputs]:
+    """Call the criterion in the case's mode."""
+    contexts = {"grad": nullcontext, "no_grad": torch.no_grad, "inference_mode": torch.inference_mode}
+    with contexts[case.mode]():
+        return evaluated(case.call, case.inputs, names, case.autocast)
+
+
+def unknown(case: Case, value: Tensor, wanted: Tensor) -> str | None:
+    """Return why nothing is known of the value of a case; None where it is known."""
     if value.isnan().any() and cancels(case, value.dtype):
         return "infinities that cancel"
     if is_special(case) and value.isnan().any() and any(loss.relational for loss, _ in case.terms):
         return "NaN"  # a sample that is not finite is everyone's partner
     if any(undecided(loss, inputs) for loss, inputs in case.terms if inputs):
         return _undecided(value, wanted)
-    nudged = _Nudged(case, names if grad else [])
-    agree("value", value, wanted, RTOL.get(value.dtype, 0), nudged, None)
-    for name in compared(case, wanted, of_wide):
-        if (slope := slopes.get(name)) is None:
-            continue
-        rtol = 10 * max(RTOL.get(slope.dtype, 0), RTOL[torch.float32] if slope.dtype != torch.float64 else 0)
-        agree(f"gradient of {name}", slope, of_wide[name], rtol, nudged, name, _slack(case, name))
-    _check_statistics(case, value)
-    return "infinite" if value.isinf().any() else "NaN" if value.isnan().any() else "right"
+    return None
 
 
 def _undecided(value: Tensor, wanted: Tensor) -> str:
@@ -146,16 +158,14 @@ def agree(
         raise FailureError(f"{what}: shape {list(found.shape)}, wanted {list(wanted.shape)}")
     if not found.numel():
         return
-    info = torch.finfo(found.dtype)
-    rtol = max(rtol, 2 * info.eps)
+    info, x = torch.finfo(found.dtype), found.double()
+    rtol, grant = max(rtol, 2 * info.eps), torch.as_tensor(slack)
     too_large = wanted.abs() > info.max / 8  # of numbers so large a sum may overflow on the way
-    fits = (~found.isfinite() & wanted.isnan()) | (too_large & (found == wanted.sign() * torch.inf))
-    fits |= torch.as_tensor(slack) > info.max / 16  # rounding alone may overflow
-    finite = wanted.isfinite() & ~too_large
-    largest = wanted[finite].abs().amax().item() if finite.any() else 0.0
+    largest = torch.where(wanted.isfinite() & ~too_large, wanted.abs(), 0).amax().item()
     atol = max(32 * info.smallest_normal, 0.1 * rtol * largest, 1e-2 * rtol)
-    x = found.double()
-    fits |= wanted.isfinite() & ((x - wanted).abs() <= atol + rtol * wanted.abs() + slack)
+    fits = (~found.isfinite() & wanted.isnan()) | (too_large & (found == wanted.sign() * torch.inf))
+    fits |= wanted.isfinite() & ((x - wanted).abs() <= atol + rtol * wanted.abs() + grant)
+    fits |= grant > info.max / 16  # rounding alone may overflow
     if not fits.all():
         fits |= x.isfinite() & nudged.within(x, name, atol)
     if not fits.all():
@@ -177,6 +187,7 @@ def _check_statistics(case: Case, value: Tensor) -> None:
         return
     if not value.isfinite():
         raise FailureError(f"statistics hide a value of {value.item()}: {mean}")
-    largest = max(part.abs().max().item() for part in case.added(plain.wide(case.inputs)) if part.numel())
+    parts = [part.abs().max().item() for part in case.added(plain.wide(case.inputs)) if part.numel()]
+    largest = max(parts, default=0.0)
     if abs(mean - value.item()) > 1e-5 * max(abs(value.item()), largest) + 1e-30:
         raise FailureError(f"statistics: mean {mean}, value {value.item()}")
