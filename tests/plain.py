@@ -64,7 +64,6 @@ def reduce(criterion: Loss, inputs: Inputs, weight: Tensor | None, formula: Call
     counts = torch.ones_like(v) if found.counts is None else found.counts.to(v.dtype).expand_as(v)
     counts = counts * (w != 0)
     weighted = torch.where(counts != 0, w, 0) * torch.where(counts != 0, v, 0)
-    carried = 1.0 if found.carried is None else found.carried
     if criterion.reduction == "none":
         return weighted if kept is None or whole else at(weighted, kept)
     samples = len(kept) if kept is not None and not whole else len(v) if v.ndim else 1
