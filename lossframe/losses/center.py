@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lossframe import checks
-from lossframe.batch import at_least_float32
+from lossframe.inputs import at_least_float32
 from lossframe.loss import Loss, LossOptions
 
 
