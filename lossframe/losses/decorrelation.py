@@ -93,7 +93,7 @@ class DeCovLoss(Loss):
 
 
 def _by_samples(rows: Tensor) -> Tensor | None:
-    """Return DeCov from an N x N matrix; None where float32 loses digits: a large offset, or little but the diagonal."""
+    """Return DeCov from an N x N matrix; None where float32 loses digits to an offset or to the diagonal."""
     centered = rows - rows.mean(0)
     gram = centered @ centered.T / len(rows)  # of the same Frobenius norm as the covariance
     variances = centered.square().mean(0)
