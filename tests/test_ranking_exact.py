@@ -113,6 +113,23 @@ def test_functional_derivatives_equal_those_of_all_pairs() -> None:
     torch.testing.assert_close(torch.func.jacrev(torch.func.jacrev(value))(scores), wanted, **close)
 
 
+@pytest.mark.parametrize("n", [9, 70, 2500])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_mapped_values_and_gradients_equal_single_ones(n: int, dtype: torch.dtype) -> None:
+    scores, target = random(n, 1, 0, dtype)
+    criterion, several = losses.ROCAUCLoss(), torch.stack([scores, 2 * scores])
+
+    def value(scores: Tensor) -> Tensor:
+        return criterion.loss(scores, target).sum()
+
+    close = {"rtol": 1e-5, "atol": 1e-5}
+    torch.testing.assert_close(torch.vmap(value)(several), torch.stack([value(x) for x in several]), **close)
+    leaf = several.clone().requires_grad_()
+    (wanted,) = torch.autograd.grad(value(leaf[0]) + value(leaf[1]), leaf)
+    torch.testing.assert_close(torch.vmap(torch.func.grad(value))(several), wanted, **close)
+    torch.testing.assert_close(torch.func.grad(value)(scores), wanted[0], **close)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Dynamo makes a Function of its own
 def test_gradient_of_the_compiled_formula_is_that_of_the_plain_one() -> None:
     scores, target = random(70, 1, 0, torch.float64)

@@ -9,11 +9,8 @@ def log_loss(p: Tensor, y: Tensor, eps: float) -> Tensor:
 
     A value below 0 becomes 0, and keeps its gradient.
     """
-    value = -y * _log_sum(p, 1 - p, eps) - (1 - y) * _log_sum(1 - p, p, eps)
-    return value + value.detach().neg().clamp_min(0)
-
-
-def _log_sum(p: Tensor, rest: Tensor, eps: float) -> Tensor:
-    r"""Return $\log(p + \epsilon)$ where `rest` is 1 - p, of which one is exact: the smaller one."""
     near = p > 0.5
-    return torch.where(near, eps - rest, 0).log1p() + torch.where(near, 1, p + eps).log()
+    small = torch.where(near, 1 - p, p)  # has all digits of p, or of 1 - p
+    of_large, of_small = torch.where(near, y, 1 - y), torch.where(near, 1 - y, y)
+    value = -of_large * (eps - small).log1p() - of_small * (small + eps).log()
+    return value + value.detach().neg().clamp_min(0)

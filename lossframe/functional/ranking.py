@@ -26,7 +26,9 @@ def pair_sums(scores: Tensor, positive: Tensor, margin: float, power: int) -> Te
     """
     if not len(scores):
         return scores
-    limits = _rounded_down(margin * positive - scores.detach().double(), scores.dtype)
+    # torch.func does not let numpy sort, which is for float32 alone
+    dtype = torch.float64 if torch._C._are_functorch_transforms_active() else scores.dtype
+    limits = _rounded_down(margin * positive - scores.detach().double(), dtype)
     keys = ordering.keys(limits, torch.arange(len(scores), device=scores.device), positive)[None]
     ordered = ordering.Ordered(keys, limits.dtype)
     (flags,), (order,) = ordered.flagged(), ordered.columns()

@@ -156,7 +156,7 @@ class CategoricalCrossEntropyLoss(Loss):
 
     def loss(self, probabilities: Tensor, target: Tensor) -> Tensor:
         """Return one value per target."""
-        if self.normalize:
+        if self.normalize and probabilities.shape[1]:
             largest = probabilities.detach().abs().amax(1, keepdim=True)
             probabilities = probabilities / torch.where(largest == 0, 1, largest)  # a sum of scores may overflow
             total = probabilities.sum(1, keepdim=True)

@@ -61,7 +61,7 @@ class Ordinal(Loss):
         r"""Return $p^k / (\sum_c p_c^k + \epsilon)$ of rows, divided by their largest entry if that is above 1."""
         p = p if self.power >= 1 else p.clamp_min(self.eps)  # a root has an infinite slope at 0
         largest = p.detach().amax(1, keepdim=True).clamp_min(1)
-        powers = (p / largest).pow(self.power)
+        powers = p / largest if self.power == 1 else (p / largest).pow(self.power)
         return powers / (powers.sum(1, keepdim=True) + self.eps * largest.pow(-self.power))
 
 
