@@ -8,6 +8,7 @@ from torch import Tensor
 from lossframe import checks
 from lossframe.functional import classes
 from lossframe.functional.binary import binary_cross_entropy, binary_focal
+from lossframe.functional.log_loss import log_loss
 from lossframe.loss import Loss, LossOptions
 
 
@@ -73,6 +74,7 @@ class BinaryCrossEntropyLoss(BinaryClassification):
 class LogLoss(Loss):
     r"""Cross-entropy of probabilities, $-y \log(p + \epsilon) - (1 - y) \log(1 - p + \epsilon)$, one value per element.
 
+    A value below 0, which $\epsilon$ makes of a perfect prediction, is 0, with the formula's gradient.
     Source: tf.contrib.losses,
     https://github.com/tensorflow/tensorflow/blob/v1.15.0/tensorflow/contrib/losses/python/losses/loss_ops.py.
 
@@ -99,8 +101,7 @@ class LogLoss(Loss):
 
     def loss(self, probabilities: Tensor, target: Tensor) -> Tensor:
         """Return one value per element."""
-        p, y = probabilities.clamp(0, 1), target.to(probabilities.dtype)
-        return -y * (p + self.eps).log() - (1 - y) * (1 - p + self.eps).log()
+        return log_loss(probabilities.clamp(0, 1), target.to(probabilities.dtype), self.eps)
 
 
 class BinaryFocalLoss(BinaryClassification):

@@ -1,5 +1,6 @@
 """Classification: classes are on dim 1; integer targets are class indices, floating ones probabilities."""
 
+import math
 from collections.abc import Sequence
 from typing import Unpack
 
@@ -7,9 +8,13 @@ import torch
 from torch import Tensor
 
 from lossframe import checks
+from lossframe.errors import InputError
 from lossframe.functional import classes
 from lossframe.functional.softmax import log_probabilities, log_probability
 from lossframe.loss import Loss, LossOptions
+
+_SUM_ROUNDING = 1e-2
+"""How far from 1 probabilities of half precision may sum to."""
 
 
 class Classification(Loss):
@@ -127,6 +132,8 @@ class CategoricalCrossEntropyLoss(Loss):
     r"""Cross-entropy of probabilities, $-\sum_c y_c \log \mathrm{clip}(p_c, \epsilon, 1 - \epsilon)$.
 
     Reads `probabilities` `[N, C, ...]` and `target`: class indices `[N, ...]` or probabilities `[N, C, ...]`.
+    Probabilities sum to 1 over the classes, or are all 0 for a sample of padding; where targets are several labels that
+    exclude no other, and so do not sum to 1, probabilities need not either.
     `normalize` first divides scores of any size by their sum over the classes; where that is 0, all are $\epsilon$.
     Source: scikit-learn's log_loss, https://scikit-learn.org/stable/modules/generated/sklearn.metrics.log_loss.html.
 
@@ -151,17 +158,35 @@ class CategoricalCrossEntropyLoss(Loss):
         checks.class_scores(target, probabilities=probabilities)
 
     def check_values(self, probabilities: Tensor, target: Tensor) -> None:
-        """Require probabilities within [0, 1] unless they are normalised, and a target that fits the classes."""
-        if not self.normalize:
-            checks.probabilities(probabilities=probabilities)
+        """Require probabilities within [0, 1] that sum to 1 unless they are normalised, and a target of the classes."""
         checks.class_target(probabilities.shape[1], None, target=target)
+        if self.normalize:
+            return
+        checks.probabilities(probabilities=probabilities)
+        several = target.is_floating_point() and _first_not_1(target) is not None  # labels that exclude no other
+        found = None if several else _first_not_1(probabilities)
+        if found is not None:
+            raise InputError(
+                f"wanted probabilities that sum to 1 over the classes (dim 1), found a sum of {found:g}; "
+                "normalize=True divides scores >= 0 by their sum, CrossEntropyLoss reads logits"
+            )
 
     def loss(self, probabilities: Tensor, target: Tensor) -> Tensor:
         """Return one value per target."""
-        if self.normalize:
+        if self.normalize and probabilities.shape[1]:
+            largest = probabilities.detach().abs().amax(1, keepdim=True)
+            probabilities = probabilities / torch.where(largest == 0, 1, largest)  # a sum of scores may overflow
             total = probabilities.sum(1, keepdim=True)
-            probabilities = torch.where(total == 0, 0, probabilities / torch.where(total == 0, 1, total))
-        return classes.expected(-probabilities.clamp(self.eps, 1 - self.eps).log(), target)
+            probabilities = probabilities / torch.where(total == 0, 1, total)
+        values = -probabilities.clamp_min(self.eps).log()
+        return classes.expected(values.clamp_min(-math.log1p(-self.eps)), target)  # 1 - eps is rounded in float32
+
+
+def _first_not_1(rows: Tensor) -> float | None:
+    """Return the first sum over the classes that is not 1, but for rounding; rows of zeros, as in padding, pass."""
+    sums = rows.detach().sum(1)
+    wrong = ((sums - 1).abs() > _SUM_ROUNDING) & (sums != 0)
+    return sums[wrong][0].item() if wrong.any() else None
 
 
 class FocalLoss(Classification):
