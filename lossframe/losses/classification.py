@@ -38,7 +38,8 @@ class CrossEntropyLoss(Classification):
     Reads `logits` `[N, C, ...]` and `target`: class indices `[N, ...]` (`[N, 1]` is squeezed where logits are
     `[N, C]`) or probabilities `[N, C, ...]`. `label_smoothing` $s$ turns $y$ into $y (1 - s) + s / C$. `class_weight`
     multiplies the values; "weighted_mean" divides by its sum, as torch does. Targets equal to `ignore_index` do not
-    count. Source: Szegedy (2016), https://arxiv.org/abs/1512.00567 (smoothing).
+    count. A logit of $-\infty$ is a probability of 0: free where nothing is expected of its class, $w_c\, y_c = 0$.
+    Source: Szegedy (2016), https://arxiv.org/abs/1512.00567 (smoothing).
 
     Coming from tf.contrib.losses `softmax_cross_entropy`: the same; classes are on dim 1.
     Coming from tf.contrib.losses `sparse_softmax_cross_entropy`: the same; classes are on dim 1.
@@ -193,7 +194,8 @@ class FocalLoss(Classification):
     r"""Softmax cross-entropy that fades for what is already right: $-\sum_c \alpha_c\, y_c (1 - p_c)^\gamma \log p_c$.
 
     $p = \mathrm{softmax}(z)$. Reads `logits` `[N, C, ...]` and `target`: class indices `[N, ...]` or probabilities
-    `[N, C, ...]`. `alpha` is a number, or one per class. Source: Lin (2017), https://arxiv.org/abs/1708.02002.
+    `[N, C, ...]`. `alpha` is a number, or one per class. A logit of $-\infty$ is a probability of 0: free where nothing
+    is expected of its class, $\alpha_c\, y_c = 0$. Source: Lin (2017), https://arxiv.org/abs/1708.02002.
 
     Coming from blog `get_focal_loss`: `n` is `gamma`; its value times C, for it averages over the C classes too.
 
