@@ -8,8 +8,8 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 
-from lossframe import batch
 from lossframe.errors import InputError, names
+from lossframe.inputs import at_least_float32
 from lossframe.loss import Loss, LossOptions
 
 _NORMALISATIONS = (
@@ -62,7 +62,7 @@ class Penalty(Loss):
             raise InputError("penalises a model's parameters; call it with the model, or bind(model) it first")
         parameters = [getattr(module, name) for module, name in self._owners]
         distinct = {id(parameter): parameter for parameter in parameters}.values()
-        return self.penalty([batch.at_least_float32(parameter) for parameter in distinct])
+        return self.penalty([at_least_float32(parameter) for parameter in distinct])
 
     def _matches(self, module: nn.Module, path: str, name: str) -> bool:
         if self.pattern is not None:
