@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from lossframe.functional import ordering
 
-_BLOCK, _FEW_BLOCK = 16, 64
+_BLOCK, _FEW_BLOCK = 16, 32
 """How many places a block of the scan has: few make many levels, many make more to do in each."""
 _FEW = 2048
 """Up to how many places fewer operations are faster than fewer numbers, on a CPU too."""
@@ -109,7 +109,7 @@ def _scan(moments: list[Tensor], steps: Tensor, power: int) -> list[Tensor]:
     places = steps.shape[-1]
     size, within = _BLOCK, _one_by_one if steps.device.type == "cpu" else _at_once
     if places <= _FEW:
-        size, within = min(places, _FEW_BLOCK), _at_once
+        size, within = _FEW_BLOCK if places > 2 * _FEW_BLOCK else places, _at_once
     blocks, kept = -(-places // size), range(power + 1) if len(moments) > 1 else [power]
     added, steps = [_blocks(x, blocks, size) for x in moments], _blocks(steps, blocks, size)
     results, ends = within(added, steps, power, kept)
