@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lossframe.losses.base import checks
+from lossframe.losses.base.inputs import at_least_float32
 from lossframe.losses.base.loss import Loss, LossOptions
 
 
@@ -37,7 +38,7 @@ class CenterLoss(Loss):
         self.num_classes = num_classes
         self.num_features = num_features
         self.alpha = alpha
-        self.register_buffer("centers", torch.zeros(num_classes, num_features))
+        self.register_buffer("centers", at_least_float32(torch.zeros(num_classes, num_features)))
 
     def check(self, features: Tensor, labels: Tensor) -> None:
         """Require `[N, num_features]` floating features and `[N]` or `[N, 1]` integer labels."""
@@ -52,13 +53,14 @@ class CenterLoss(Loss):
 
     def loss(self, features: Tensor, labels: Tensor) -> Tensor:
         """Return one value per sample."""
-        return 0.5 * (features - self.centers.to(features.dtype)[labels.reshape(-1)]).square().sum(1)
+        apart = features - self.centers.to(features.dtype)[labels.reshape(-1).long()]
+        return (0.5 * apart * apart).sum(1)
 
     @torch.no_grad()
     def update(self, features: Tensor, labels: Tensor) -> None:
         """Move the centers towards the batch."""
-        labels = labels.reshape(-1)
-        centers = self.centers.to(features.dtype)
+        dtype, labels = torch.promote_types(self.centers.dtype, features.dtype), labels.reshape(-1).long()
+        features, centers = features.to(dtype), self.centers.to(dtype)
         number = torch.zeros_like(centers[:, 0]).index_add_(0, labels, torch.ones_like(features[:, 0]))
         pull = torch.zeros_like(centers).index_add_(0, labels, centers[labels] - features)
         self.centers -= (self.alpha * pull / (1 + number)[:, None]).to(self.centers.dtype)
