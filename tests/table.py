@@ -1,6 +1,7 @@
 """One row for every loss of the catalogue: how to make it, and what to give it. Every property test runs over them."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +26,8 @@ class Row:
     gradient: bool = True  # differentiable at all
     alone: bool = False  # a sample without others costs nothing
     one_class: bool = False  # a batch of one class costs nothing
+    range: tuple[float, float] = (0, math.inf)  # of the values, both ends included
+    excused: Mapping[str, str] = field(default_factory=dict)  # a property that does not apply -> why
 
     def make(self, loss: type[Loss], **options: Any) -> Loss:
         """Build the loss in float64."""
@@ -68,40 +71,52 @@ def embedded(n: int, g: torch.Generator) -> Inputs:
 
 
 KAPPA = {"num_classes": CLASSES}
+OF_CLASSES = {"bool": "labels number classes, and two answers are no number"}
+SHARES = {"scale": "probabilities lie in [0, 1]"}
+GRADES = {**OF_CLASSES, **SHARES}
+ANY = (-math.inf, math.inf)
 TABLE: dict[type[Loss], Row] = {
-    catalogue.AuxiliaryLoss: Row(lambda n, g: {"value": normal(n, g)}),
+    catalogue.AuxiliaryLoss: Row(lambda n, g: {"value": normal(n, g)}, range=ANY),
     catalogue.BatchAllTripletLoss: Row(embedded, smooth=False, alone=True, one_class=True),
     catalogue.BatchHardTripletLoss: Row(embedded, smooth=False, alone=True, one_class=True),
     catalogue.BatchSemiHardTripletLoss: Row(embedded, smooth=False, alone=True, one_class=True),
     catalogue.BinaryCrossEntropyLoss: Row(binary, {"label_smoothing": 0.1}),
     catalogue.BinaryFocalLoss: Row(binary),
-    catalogue.CategoricalAccuracy: Row(scored, smooth=False, gradient=False),
-    catalogue.CategoricalCrossEntropyLoss: Row(probable),
+    catalogue.CategoricalAccuracy: Row(scored, smooth=False, gradient=False, range=(0, 1), excused=OF_CLASSES),
+    catalogue.CategoricalCrossEntropyLoss: Row(probable, excused=GRADES),
     catalogue.CenterLoss: Row(
         lambda n, g: {"features": normal(n, g, FEATURES), "labels": labels(n, g)},
         {"num_classes": CLASSES, "num_features": FEATURES},
     ),
-    catalogue.ClippedKappaLogLoss: Row(probable, KAPPA, per_sample=False),
+    catalogue.ClippedKappaLogLoss: Row(probable, KAPPA, per_sample=False, range=(-1, math.inf), excused=GRADES),
     catalogue.ContrastiveLoss: Row(embedded, smooth=False, alone=True),
-    catalogue.CosineDistanceLoss: Row(regression, {"normalize": True}),
-    catalogue.CrossEntropyLoss: Row(scored, {"label_smoothing": 0.1, "class_weight": [1.0, 2.0, 0.5, 0.0]}),
+    catalogue.CosineDistanceLoss: Row(regression, {"normalize": True}, range=(0, 2)),
+    catalogue.CrossEntropyLoss: Row(
+        scored, {"label_smoothing": 0.1, "class_weight": [1.0, 2.0, 0.5, 0.0]}, excused=OF_CLASSES
+    ),
     catalogue.DeCovLoss: Row(lambda n, g: {"features": normal(n, g, FEATURES)}, per_sample=False, alone=True),
     catalogue.DiceLoss: Row(
-        lambda n, g: {"logits": normal(n, g, CLASSES, 3), "target": torch.randint(0, CLASSES, (n, 3), generator=g)}
+        lambda n, g: {"logits": normal(n, g, CLASSES, 3), "target": torch.randint(0, CLASSES, (n, 3), generator=g)},
+        range=(0, 1),
+        excused=OF_CLASSES,
     ),
     catalogue.DiscretizedLogisticMixtureLoss: Row(
         lambda n, g: {"parameters": normal(n, g, 20, 2, 2), "image": 2 * uniform(n, g, 3, 2, 2) - 1},
         {"num_mixtures": 2},
         smooth=False,
+        excused={"offset": "shares of components are a softmax of log-likelihoods, as large as the offset"},
     ),
-    catalogue.FocalLoss: Row(scored),
-    catalogue.GaussianNLLLoss: Row(lambda n, g: {**regression(n, g), "variance": 0.1 + uniform(n, g, 3)}),
+    catalogue.FocalLoss: Row(scored, excused=OF_CLASSES),
+    catalogue.GaussianNLLLoss: Row(
+        lambda n, g: {**regression(n, g), "variance": 0.1 + uniform(n, g, 3)},
+        range=(math.log(1e-6) / 2 - 1e-6, math.inf),
+    ),
     catalogue.HingeLoss: Row(binary, smooth=False),
     catalogue.HuberLoss: Row(regression, smooth=False),
-    catalogue.KappaLogLoss: Row(probable, KAPPA, per_sample=False),
+    catalogue.KappaLogLoss: Row(probable, KAPPA, per_sample=False, range=(-1.25, math.inf), excused=GRADES),
     catalogue.L1L2Penalty: Row(lambda n, g: {}, {"l1": 0.1, "l2": 0.5}, per_sample=False, smooth=False),
     catalogue.L1Loss: Row(regression, smooth=False),
-    catalogue.LogLoss: Row(lambda n, g: {"probabilities": uniform(n, g, 3), "target": bits(n, g, 3)}),
+    catalogue.LogLoss: Row(lambda n, g: {"probabilities": uniform(n, g, 3), "target": bits(n, g, 3)}, excused=SHARES),
     catalogue.MSELoss: Row(regression),
     catalogue.MeanPairwiseSquaredErrorLoss: Row(regression),
     catalogue.NTXentLoss: Row(
@@ -111,7 +126,7 @@ TABLE: dict[type[Loss], Row] = {
         lambda n, g: {"distance": 2 * uniform(n, g), "target": bits(n, g)}, smooth=False
     ),
     catalogue.PullAwayLoss: Row(lambda n, g: {"embeddings": normal(n, g, FEATURES)}, alone=True),
-    catalogue.QuadraticWeightedKappaLoss: Row(probable, KAPPA, per_sample=False),
+    catalogue.QuadraticWeightedKappaLoss: Row(probable, KAPPA, per_sample=False, range=(-1, math.inf), excused=GRADES),
     catalogue.QuantileLoss: Row(regression, {"quantile": 0.9}, smooth=False),
     catalogue.ROCAUCLoss: Row(
         lambda n, g: {"scores": normal(n, g), "target": bits(n, g)},
@@ -137,3 +152,42 @@ def bound(loss: Loss) -> Loss:
     if isinstance(loss, catalogue.L1L2Penalty):
         loss.bind(nn.Linear(FEATURES, 2).double())
     return loss
+
+
+DISTANCE_OPTIONS = [{"distance": name} for name in ("squared_euclidean", "euclidean", "cosine")]
+VARIANTS: dict[type[Loss], list[dict[str, Any]]] = {
+    catalogue.BatchAllTripletLoss: [*DISTANCE_OPTIONS, {"average": "all"}],
+    catalogue.BatchHardTripletLoss: [*DISTANCE_OPTIONS, {"soft_margin": True}],
+    catalogue.BatchSemiHardTripletLoss: [*DISTANCE_OPTIONS, {"soft_margin": True}],
+    catalogue.BinaryCrossEntropyLoss: [{"pos_weight": 3.0}, {}],
+    catalogue.BinaryFocalLoss: [{"gamma": gamma, "alpha": None} for gamma in (0.0, 0.5, 1.0, 5.0)],
+    catalogue.CategoricalCrossEntropyLoss: [{"normalize": True}],
+    catalogue.CrossEntropyLoss: [{}],
+    catalogue.DiceLoss: [{"batch": True}, {"smooth": 1e-3}],
+    catalogue.FocalLoss: [{"gamma": gamma} for gamma in (0.0, 0.5, 1.0, 5.0)] + [{"alpha": 0.25}],
+    catalogue.HingeLoss: [{"labels": "signed"}],
+    catalogue.HuberLoss: [{"delta": 1e-3}, {"delta": 1e3}],
+    catalogue.PullAwayLoss: [{"squared": False}],
+    catalogue.QuantileLoss: [{"quantile": 0.0}, {"quantile": 0.5}],
+    catalogue.ROCAUCLoss: [{"margin": 0.2, "power": power} for power in (1, 2, 3)],
+    catalogue.SupConLoss: [{"temperature": 1.0}],
+    catalogue.TripletMarginLoss: DISTANCE_OPTIONS,
+}
+"""Other options that a loss takes: a property of numbers holds for all of them."""
+
+
+def options(loss: type[Loss]) -> list[dict[str, Any]]:
+    """Return every set of constructor's arguments to try, those of the row first."""
+    return [TABLE[loss].options, *({**_required(loss), **variant} for variant in VARIANTS.get(loss, []))]
+
+
+def large(loss: type[Loss]) -> int:
+    """Return how many samples are computed in more than one block, or by more than one thread."""
+    if loss.relational:
+        return 300
+    of_softmax = {catalogue.CrossEntropyLoss: 140_000, catalogue.FocalLoss: 140_000}
+    return {**of_softmax, catalogue.DiscretizedLogisticMixtureLoss: 2_000}.get(loss, 24_000)
+
+
+def _required(loss: type[Loss]) -> dict[str, Any]:
+    return {name: value for name, value in TABLE[loss].options.items() if name in ("num_classes", "quantile")}

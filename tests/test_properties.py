@@ -15,7 +15,6 @@ from torch import Tensor
 from lossframe import Loss, drain
 from lossframe import losses as catalogue
 from lossframe.losses.base.reduction import REDUCTIONS
-from lossframe.losses.regression import Regression
 
 LOSSES = [loss for loss in TABLE if loss.reads]  # penalties read a model instead
 N = 9
@@ -81,37 +80,6 @@ def test_the_order_of_samples_does_not_matter(loss_class: type[Loss]) -> None:
     assert_close(gradients(row.make(loss_class), moved), (value, change(of_inputs, lambda t: t[order])))
     before, after = (row.make(loss_class, reduction="none")(**x) for x in (inputs, moved))
     assert_close((after, {}), (before[order] if before.ndim else before, {}))
-
-
-@every_loss
-@pytest.mark.parametrize("reduction", ["mean", "sum", "weighted_mean"])
-def test_weight_0_leaves_a_sample_out(loss_class: type[Loss], reduction: str) -> None:
-    row, inputs, weight = TABLE[loss_class], batch(loss_class), weights(loss_class)
-    kept = weight != 0
-    criterion, other = (row.make(loss_class, reduction=reduction) for _ in range(2))
-    value, of_inputs = gradients(criterion, inputs, weight=weight)
-    wanted = gradients(other, change(inputs, lambda t: t[kept]), weight=weight[kept])
-    assert_close((value, change(of_inputs, lambda t: t[kept])), wanted)
-    assert all((gradient[~kept] == 0).all() for gradient in of_inputs.values())
-    torch.testing.assert_close(criterion.state_dict(), other.state_dict(), rtol=1e-12, atol=1e-12)
-
-
-@every_loss
-def test_what_a_weight_of_0_leaves_out_reaches_no_gradient(loss_class: type[Loss]) -> None:
-    row, inputs, weight = TABLE[loss_class], batch(loss_class), weights(loss_class)
-    if not row.gradient or "probabilities" in inputs:
-        return  # without a gradient, or refused at once
-    spoilt = dict(inputs)
-    for name in differentiable(inputs):
-        spoilt[name] = inputs[name].clone()
-        spoilt[name][weight == 0] = torch.nan
-    if issubclass(loss_class, Regression):
-        spoilt["target"] = inputs["target"].clone()
-        spoilt["target"][weight == 0] = torch.nan
-    wanted = gradients(row.make(loss_class), inputs, weight=weight)
-    if loss_class is catalogue.GaussianNLLLoss:
-        spoilt["variance"] = inputs["variance"]  # refused at once
-    assert_close(gradients(row.make(loss_class), spoilt, weight=weight), wanted)
 
 
 @every_loss
@@ -197,23 +165,6 @@ def test_copies_go_on_alike(loss_class: type[Loss]) -> None:
         assert torch.equal(other(**inputs), original(**inputs))
         assert other.avg == original.avg
         torch.testing.assert_close(other.state_dict(), original.state_dict(), rtol=0, atol=0)
-
-
-@every_loss
-def test_the_layout_of_memory_does_not_matter(loss_class: type[Loss]) -> None:
-    inputs = batch(loss_class)
-    wanted = gradients(TABLE[loss_class].make(loss_class), inputs)
-
-    def channels_last(tensor: Tensor) -> Tensor:
-        return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
-
-    for layout in (channels_last, lambda t: torch.stack([t, t], -1)[..., 0], lambda t: t.expand(2, *t.shape)[0]):
-        criterion = TABLE[loss_class].make(loss_class)
-        names, moved = differentiable(inputs), change(inputs, layout)
-        leaves = [moved[name].requires_grad_() for name in names]
-        value = criterion(**moved)
-        found = torch.autograd.grad(value, leaves) if TABLE[loss_class].gradient else []
-        assert_close((value, dict(zip(names, found, strict=False))), wanted)
 
 
 @every_loss

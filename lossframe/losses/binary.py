@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Unpack
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from lossframe.losses.algorithms import class_targets
 from lossframe.losses.algorithms.binary import binary_cross_entropy, binary_focal
+from lossframe.losses.algorithms.log_loss import log_loss
 from lossframe.losses.base import checks
 from lossframe.losses.base.loss import Loss
 from lossframe.losses.base.options import LossOptions
@@ -68,15 +68,14 @@ class BinaryCrossEntropyLoss(BinaryClassification):
         y = target
         if self.label_smoothing:
             y = y.to(logits.dtype) * (1 - self.label_smoothing) + self.label_smoothing / 2
-        if self.pos_weight is None:
-            return binary_cross_entropy(logits, y)
-        weight = class_targets.along(self.pos_weight, logits)
-        return F.binary_cross_entropy_with_logits(logits, y.to(logits.dtype), pos_weight=weight, reduction="none")
+        weight = None if self.pos_weight is None else class_targets.along(self.pos_weight, logits)
+        return binary_cross_entropy(logits, y, weight)
 
 
 class LogLoss(Loss):
     r"""Cross-entropy of probabilities, $-y \log(p + \epsilon) - (1 - y) \log(1 - p + \epsilon)$, one value per element.
 
+    A value below 0, which $\epsilon$ makes of a perfect prediction, is 0, with the formula's gradient.
     Source: tf.contrib.losses,
     https://github.com/tensorflow/tensorflow/blob/v1.15.0/tensorflow/contrib/losses/python/losses/loss_ops.py.
 
@@ -103,8 +102,7 @@ class LogLoss(Loss):
 
     def loss(self, probabilities: Tensor, target: Tensor) -> Tensor:
         """Return one value per element."""
-        p, y = probabilities.clamp(0, 1), target.to(probabilities.dtype)
-        return -y * (p + self.eps).log() - (1 - y) * (1 - p + self.eps).log()
+        return log_loss(probabilities.clamp(0, 1), target.to(probabilities.dtype), self.eps)
 
 
 class BinaryFocalLoss(BinaryClassification):

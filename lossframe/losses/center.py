@@ -53,13 +53,14 @@ class CenterLoss(Loss):
 
     def loss(self, features: Tensor, labels: Tensor) -> Tensor:
         """Return one value per sample."""
-        return 0.5 * (features - self.centers.to(features.dtype)[labels.reshape(-1)]).square().sum(1)
+        apart = features - self.centers.to(features.dtype)[labels.reshape(-1)]
+        return (0.5 * apart * apart).sum(1)
 
     @torch.no_grad()
     def update(self, features: Tensor, labels: Tensor) -> None:
         """Move the centers towards the batch."""
-        labels = labels.reshape(-1)
-        centers = self.centers.to(features.dtype)
+        dtype, labels = torch.promote_types(self.centers.dtype, features.dtype), labels.reshape(-1)
+        features, centers = features.to(dtype), self.centers.to(dtype)
         number = torch.zeros_like(centers[:, 0]).index_add_(0, labels, torch.ones_like(features[:, 0]))
         pull = torch.zeros_like(centers).index_add_(0, labels, centers[labels] - features)
         self.centers -= (self.alpha * pull / (1 + number)[:, None]).to(self.centers.dtype)

@@ -1,17 +1,21 @@
 """Classification: classes are on dim 1; integer targets are class indices, floating ones probabilities."""
 
+import math
 from collections.abc import Sequence
 from typing import Unpack
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from lossframe.errors import InputError
 from lossframe.losses.algorithms import class_targets
-from lossframe.losses.algorithms.softmax import log_probability
+from lossframe.losses.algorithms.softmax import log_probabilities, log_probability
 from lossframe.losses.base import checks
 from lossframe.losses.base.loss import Loss
 from lossframe.losses.base.options import LossOptions
+
+_SUM_ROUNDING = 1e-2
+"""How far from 1 probabilities of half precision may sum to."""
 
 
 class Classification(Loss):
@@ -35,7 +39,8 @@ class CrossEntropyLoss(Classification):
     Reads `logits` `[N, C, ...]` and `target`: class indices `[N, ...]` (`[N, 1]` is squeezed where logits are
     `[N, C]`) or probabilities `[N, C, ...]`. `label_smoothing` $s$ turns $y$ into $y (1 - s) + s / C$. `class_weight`
     multiplies the values; "weighted_mean" divides by its sum, as torch does. Targets equal to `ignore_index` do not
-    count. Source: Szegedy (2016), https://arxiv.org/abs/1512.00567 (smoothing).
+    count. A logit of $-\infty$ is a probability of 0: free where nothing is expected of its class, $w_c\, y_c = 0$.
+    Source: Szegedy (2016), https://arxiv.org/abs/1512.00567 (smoothing).
 
     Coming from tf.contrib.losses `softmax_cross_entropy`: the same; classes are on dim 1.
     Coming from tf.contrib.losses `sparse_softmax_cross_entropy`: the same; classes are on dim 1.
@@ -77,25 +82,37 @@ class CrossEntropyLoss(Classification):
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return one value per target."""
         weight = None if self.class_weight is None else self.class_weight.to(logits.dtype).expand(logits.shape[1])
-        if not target.is_floating_point() and not self.label_smoothing:
-            return self._of_indices(logits, class_targets.indices(logits, target), weight)
-        return F.cross_entropy(
-            logits,
-            target.to(logits.dtype) if target.is_floating_point() else class_targets.indices(logits, target),
-            weight=weight,
-            ignore_index=self.ignore_index,
-            label_smoothing=self.label_smoothing,
-            reduction="none",
-        )
-
-    def _of_indices(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        if target.is_floating_point():
+            return self._of_probabilities(logits, target.to(logits.dtype), weight)
+        target = class_targets.indices(logits, target)
         ignored = class_targets.ignored(target, self.ignore_index)
         if ignored is not None:
             target = target.masked_fill(ignored, 0)
-        values = -log_probability(logits, target)
-        if weight is not None:
-            values = weight[target] * values
+        values = (self._smoothed if self.label_smoothing else self._of_indices)(logits, target, weight)
         return values if ignored is None else values.masked_fill(ignored, 0)
+
+    def _of_indices(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        values = -log_probability(logits, target)
+        return values if weight is None else class_targets.weighed(weight[target], values)
+
+    def _of_probabilities(self, logits: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
+        if self.label_smoothing:
+            y = y * (1 - self.label_smoothing) + self.label_smoothing / logits.shape[1]
+        if weight is not None:
+            y = y * class_targets.along(weight, logits)
+        return -(y * log_probabilities(logits, y)).sum(1)
+
+    def _smoothed(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        """Return the same as for probabilities, in fewer steps."""
+        if weight is None:
+            log_p = log_probabilities(logits, logits.new_ones(()))
+            everyone, of_target = log_p.sum(1), class_targets.expected(log_p, target)
+        else:
+            along = class_targets.along(weight, logits)
+            log_p = log_probabilities(logits, along)
+            everyone, of_target = (along * log_p).sum(1), weight[target] * class_targets.expected(log_p, target)
+        values = -self.label_smoothing / logits.shape[1] * everyone
+        return values if self.label_smoothing == 1 else values - (1 - self.label_smoothing) * of_target
 
     def counts(self, logits: Tensor, target: Tensor) -> Tensor | None:
         """Count the targets that are not ignored."""
@@ -117,6 +134,8 @@ class CategoricalCrossEntropyLoss(Loss):
     r"""Cross-entropy of probabilities, $-\sum_c y_c \log \mathrm{clip}(p_c, \epsilon, 1 - \epsilon)$.
 
     Reads `probabilities` `[N, C, ...]` and `target`: class indices `[N, ...]` or probabilities `[N, C, ...]`.
+    Probabilities sum to 1 over the classes, or are all 0 for a sample of padding; where targets are several labels that
+    exclude no other, and so do not sum to 1, probabilities need not either.
     `normalize` first divides scores of any size by their sum over the classes; where that is 0, all are $\epsilon$.
     Source: scikit-learn's log_loss, https://scikit-learn.org/stable/modules/generated/sklearn.metrics.log_loss.html.
 
@@ -141,24 +160,43 @@ class CategoricalCrossEntropyLoss(Loss):
         checks.class_scores(target, probabilities=probabilities)
 
     def check_values(self, probabilities: Tensor, target: Tensor) -> None:
-        """Require probabilities within [0, 1] unless they are normalised, and a target that fits the classes."""
-        if not self.normalize:
-            checks.probabilities(probabilities=probabilities)
+        """Require probabilities within [0, 1] that sum to 1 unless they are normalised, and a target of the classes."""
         checks.class_target(probabilities.shape[1], None, target=target)
+        if self.normalize:
+            return
+        checks.probabilities(probabilities=probabilities)
+        several = target.is_floating_point() and _first_not_1(target) is not None  # labels that exclude no other
+        found = None if several else _first_not_1(probabilities)
+        if found is not None:
+            raise InputError(
+                f"wanted probabilities that sum to 1 over the classes (dim 1), found a sum of {found:g}; "
+                "normalize=True divides scores >= 0 by their sum, CrossEntropyLoss reads logits"
+            )
 
     def loss(self, probabilities: Tensor, target: Tensor) -> Tensor:
         """Return one value per target."""
-        if self.normalize:
+        if self.normalize and probabilities.shape[1]:
+            largest = probabilities.detach().abs().amax(1, keepdim=True)
+            probabilities = probabilities / torch.where(largest == 0, 1, largest)  # a sum of scores may overflow
             total = probabilities.sum(1, keepdim=True)
-            probabilities = torch.where(total == 0, 0, probabilities / torch.where(total == 0, 1, total))
-        return class_targets.expected(-probabilities.clamp(self.eps, 1 - self.eps).log(), target)
+            probabilities = probabilities / torch.where(total == 0, 1, total)
+        values = -probabilities.clamp_min(self.eps).log()
+        return class_targets.expected(values.clamp_min(-math.log1p(-self.eps)), target)  # 1 - eps is rounded in float32
+
+
+def _first_not_1(rows: Tensor) -> float | None:
+    """Return the first sum over the classes that is not 1, but for rounding; rows of zeros, as in padding, pass."""
+    sums = rows.detach().sum(1)
+    wrong = ((sums - 1).abs() > _SUM_ROUNDING) & (sums != 0)
+    return sums[wrong][0].item() if wrong.any() else None
 
 
 class FocalLoss(Classification):
     r"""Softmax cross-entropy that fades for what is already right: $-\sum_c \alpha_c\, y_c (1 - p_c)^\gamma \log p_c$.
 
     $p = \mathrm{softmax}(z)$. Reads `logits` `[N, C, ...]` and `target`: class indices `[N, ...]` or probabilities
-    `[N, C, ...]`. `alpha` is a number, or one per class. Source: Lin (2017), https://arxiv.org/abs/1708.02002.
+    `[N, C, ...]`. `alpha` is a number, or one per class. A logit of $-\infty$ is a probability of 0: free where nothing
+    is expected of its class, $\alpha_c\, y_c = 0$. Source: Lin (2017), https://arxiv.org/abs/1708.02002.
 
     Coming from blog `get_focal_loss`: `n` is `gamma`; its value times C, for it averages over the C classes too.
 
@@ -186,16 +224,19 @@ class FocalLoss(Classification):
         if not target.is_floating_point():
             indices = class_targets.indices(logits, target)
             values = self._of(log_probability(logits, indices))
-            return (
-                values if self.alpha is None else self.alpha.to(values.dtype).expand(logits.shape[1])[indices] * values
-            )
-        values = self._of(F.log_softmax(logits, 1))
-        return class_targets.expected(
-            values if self.alpha is None else class_targets.along(self.alpha, values) * values, target
-        )
+            return values if self.alpha is None else class_targets.weighed(self._alpha_of(logits)[indices], values)
+        y = target.to(logits.dtype)
+        if self.alpha is not None:
+            y = y * class_targets.along(self._alpha_of(logits), logits)
+        return (y * self._of(log_probabilities(logits, y))).sum(1)
+
+    def _alpha_of(self, logits: Tensor) -> Tensor:
+        """Return the alpha of each class."""
+        assert self.alpha is not None
+        return self.alpha.to(logits.dtype).expand(logits.shape[1])
 
     def _of(self, log_p: Tensor) -> Tensor:
-        return -class_targets.fading(-log_p.expm1(), self.gamma) * log_p
+        return -class_targets.fading(log_p, self.gamma) * log_p
 
 
 class CategoricalAccuracy(Classification):

@@ -8,8 +8,9 @@ from torch import Tensor
 from lossframe.errors import InputError
 from lossframe.losses.algorithms.anchorwise import anchorwise
 from lossframe.losses.algorithms.contrast import softmax_sums
-from lossframe.losses.algorithms.distances import normalize, prepared
+from lossframe.losses.algorithms.distances import prepared
 from lossframe.losses.algorithms.label_groups import Partners
+from lossframe.losses.algorithms.rows import directions
 from lossframe.losses.base import checks
 from lossframe.losses.base.loss import Loss
 from lossframe.losses.base.options import LossOptions
@@ -37,12 +38,12 @@ class ContrastiveLoss(MetricLearning):
         samples, pairwise = prepared(embeddings, "euclidean")
 
         def of_anchors(anchors: Tensor, everyone: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
-            distances = pairwise(anchors, everyone)
+            distances = pairwise(anchors, everyone, rows)
             gap = torch.where(labels[rows, None] == labels, distances, self.margin - distances).relu()
             sums = torch.linalg.vecdot(gap, gap) / 2
             return sums, torch.full_like(sums.detach(), len(labels) - 1)
 
-        return anchorwise(of_anchors, samples)[0]
+        return anchorwise(of_anchors, samples)[0].to(embeddings.dtype)
 
 
 class PairContrastiveLoss(Loss):
@@ -73,8 +74,9 @@ class PairContrastiveLoss(Loss):
 
     def loss(self, distance: Tensor, target: Tensor) -> Tensor:
         """Return one value per pair."""
-        same = target.to(distance.dtype)
-        return 0.5 * (same * distance.square() + (1 - same) * (self.margin - distance).relu().square())
+        same, gap = target.to(distance.dtype), (self.margin - distance).relu()
+        # the weights come before the squares, which may overflow
+        return (0.5 * same * distance) * distance + (0.5 * (1 - same) * gap) * gap
 
 
 class SoftmaxContrast(MetricLearning):
@@ -92,6 +94,7 @@ class SoftmaxContrast(MetricLearning):
         """Require `[N, D]` floating embeddings, and views of that shape, integer labels `[N]` or `[N, 1]`, or both."""
         if labels is None and views is None:
             raise InputError("wanted 'labels' or 'views' beside 'embeddings', found neither")
+        checks.dimensions("[N, D]", 2, 2, embeddings=embeddings)
         super().check(embeddings, torch.arange(len(embeddings)) if labels is None else labels)
         if views is not None:
             checks.floating(views=views)
@@ -109,7 +112,7 @@ class SoftmaxContrast(MetricLearning):
             sums, number = softmax_sums((anchors / self.temperature) @ everyone.T, partners, rows)
             return (sums, number) if over_pairs else (sums / number.clamp_min(1), number > 0)
 
-        values, _ = anchorwise(of_anchors, normalize(samples))
+        values = anchorwise(of_anchors, directions(samples))[0].to(embeddings.dtype)
         return values if views is None else values.reshape(2, -1).mean(0)
 
 

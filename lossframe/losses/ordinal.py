@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lossframe.losses.algorithms import class_targets
+from lossframe.losses.algorithms.log_loss import log_loss
 from lossframe.losses.base import checks
 from lossframe.losses.base.loss import Loss
 from lossframe.losses.base.options import LossOptions
@@ -44,21 +45,27 @@ class Ordinal(Loss):
 
     def check_values(self, probabilities: Tensor, target: Tensor) -> None:
         """Require probabilities >= 0, and a target that fits the classes."""
-        checks.within(0, float("inf"), probabilities=probabilities)
+        checks.within(0, torch.finfo(probabilities.dtype).max, probabilities=probabilities)
         checks.class_target(self.num_classes, None, target=target)
 
     def kappa(self, probabilities: Tensor, labels: Tensor) -> Tensor:
         """Return minus kappa: -1 with a zero gradient where all is of one grade, and right; none for no samples."""
         if not len(labels):
             return probabilities.sum(1)
-        # a root has an infinite slope at 0
-        given = (probabilities if self.power >= 1 else probabilities.clamp_min(self.eps)).pow(self.power)
-        given = given / (given.sum(1, keepdim=True) + self.eps)
+        given, labels = self._normalized(probabilities.double()), labels.double()
         grades = torch.arange(self.num_classes, dtype=given.dtype, device=given.device)
         penalties = (grades[:, None] - grades).square() / (self.num_classes - 1) ** 2
         observed = (given @ penalties * labels).sum()
         chance = (given.sum(0) @ penalties * labels.sum(0)).sum() / len(labels)
-        return torch.where(chance > 0, observed / torch.where(chance > 0, chance, 1), observed * 0) - 1
+        kappa = torch.where(chance > 0, observed / torch.where(chance > 0, chance, 1), observed * 0) - 1
+        return kappa.to(probabilities.dtype)
+
+    def _normalized(self, p: Tensor) -> Tensor:
+        r"""Return $p^k / (\sum_c p_c^k + \epsilon)$ of rows, divided by their largest entry if that is above 1."""
+        p = p if self.power >= 1 else p.clamp_min(self.eps)  # a root has an infinite slope at 0
+        largest = p.detach().amax(1, keepdim=True).clamp_min(1)
+        powers = p / largest if self.power == 1 else (p / largest).pow(self.power)
+        return powers / (powers.sum(1, keepdim=True) + self.eps * largest.pow(-self.power))
 
 
 class QuadraticWeightedKappaLoss(Ordinal):
@@ -112,8 +119,7 @@ class OrdinalWithLog(Ordinal):
         """Return the mean over the samples ("categorical"), or over the elements ("binary")."""
         if self.log_term == "categorical":
             return -(labels * p.clamp(_CLIP_EPS, 1 - _CLIP_EPS).log()).sum(1).mean()
-        p = p.clamp(0, 1)
-        return (-labels * (p + _LOG_EPS).log() - (1 - labels) * (1 - p + _LOG_EPS).log()).mean()
+        return log_loss(p.clamp(0, 1), labels, _LOG_EPS).mean()
 
 
 class KappaLogLoss(OrdinalWithLog):

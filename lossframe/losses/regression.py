@@ -3,10 +3,11 @@
 import math
 from typing import Unpack
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossframe.losses.algorithms.distances import normalize
+from lossframe.losses.algorithms.rows import exactly, rowwise
 from lossframe.losses.base import checks
 from lossframe.losses.base.loss import Loss
 from lossframe.losses.base.options import LossOptions
@@ -113,8 +114,9 @@ class MeanPairwiseSquaredErrorLoss(Regression):
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return one value per sample."""
         elements = math.prod(prediction.shape[1:])
-        d = (prediction - target.to(prediction.dtype)).reshape(len(prediction), elements)
-        return 2 / max(elements - 1, 1) * (d - d.mean(1, keepdim=True)).square().sum(1)
+        d = (prediction.double() - target.double()).reshape(len(prediction), elements)  # an offset takes no digits
+        squares = (d - d.mean(1, keepdim=True)).square().sum(1)
+        return (2 / max(elements - 1, 1) * squares).to(prediction.dtype)
 
 
 class CosineDistanceLoss(Regression):
@@ -146,9 +148,12 @@ class CosineDistanceLoss(Regression):
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return one value per vector."""
         p, t = prediction.movedim(self.dim, -1), target.to(prediction.dtype).movedim(self.dim, -1)
-        if self.normalize:
-            p, t = normalize(p), normalize(t)
-        return 1 - (p * t).sum(-1)
+        values = rowwise(p, t, "cosine") if self.normalize else exactly(_one_minus_product, p, t, 2.0**-7, 2.0**80)
+        return values.to(prediction.dtype)
+
+
+def _one_minus_product(x: Tensor, y: Tensor) -> Tensor:
+    return 1 - (x * y).sum(-1)
 
 
 class QuantileLoss(Regression):
@@ -174,7 +179,8 @@ class QuantileLoss(Regression):
 class GaussianNLLLoss(Loss):
     r"""Negative log-likelihood of a Gaussian, without its constant: $\frac12 (\log v + (p - t)^2 / v)$.
 
-    Reads `prediction` $p$, `target` $t$ and `variance` $v$, all of one shape; a variance below `eps` counts as `eps`.
+    Reads `prediction` $p$, `target` $t$ and `variance` $v$, all of one shape; a variance below `eps` counts as `eps`,
+    and has the gradient of `eps`.
     Source: Nix & Weigend (1994), https://doi.org/10.1109/ICNN.1994.374138.
 
     >>> import torch
@@ -199,5 +205,6 @@ class GaussianNLLLoss(Loss):
 
     def loss(self, prediction: Tensor, target: Tensor, variance: Tensor) -> Tensor:
         """Return one value per element."""
-        variance = variance.clamp_min(self.eps)
-        return (variance.log() + (prediction - target.to(prediction.dtype)).square() / variance) / 2
+        missing = torch.where(variance < self.eps, self.eps - variance, 0)
+        variance, error = variance + missing.detach(), prediction - target.to(prediction.dtype)
+        return (variance.log() + error * (error / variance)) / 2  # the error's square may overflow

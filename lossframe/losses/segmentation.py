@@ -46,7 +46,7 @@ class DiceLoss(Classification):
             overlap = nothing.scatter_add(1, index, p.gather(1, index.unsqueeze(1)).squeeze(1))
             share = nothing.scatter_add(1, index, torch.ones_like(index, dtype=p.dtype))
         overlap, size = self._total(overlap), self._total(p.sum(2) + share)
-        return 1 - (2 * overlap + self.smooth) / (size + self.smooth)
+        return (size - 2 * overlap).clamp_min(0) / (size + self.smooth)
 
     def _pixels(self, x: Tensor) -> Tensor:
         return x.reshape(*x.shape[:2], math.prod(x.shape[2:]))

@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from lossframe.losses.algorithms import triplets
 from lossframe.losses.algorithms.anchorwise import anchorwise
-from lossframe.losses.algorithms.distances import Distance, check_distance, prepared, rowwise
+from lossframe.losses.algorithms.distances import check_distance, prepared
 from lossframe.losses.algorithms.label_groups import Partners
+from lossframe.losses.algorithms.rows import Distance, rowwise
 from lossframe.losses.base import checks
 from lossframe.losses.base.loss import Loss
 from lossframe.losses.base.options import LossOptions
@@ -53,7 +54,7 @@ class TripletMarginLoss(Loss):
     def loss(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         """Return one value per row."""
         gap = rowwise(anchor, positive, self.distance) - rowwise(anchor, negative, self.distance)
-        return (gap + self.margin).relu()
+        return (gap + self.margin).relu().to(anchor.dtype)
 
 
 class BatchAllTripletLoss(MetricLearning):
@@ -87,14 +88,14 @@ class BatchAllTripletLoss(MetricLearning):
         samples, pairwise = prepared(embeddings, self.distance)
 
         def of_anchors(anchors: Tensor, everyone: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
-            distances = pairwise(anchors, everyone)
+            distances = pairwise(anchors, everyone, rows)
             sums, active = triplets.hinges(distances, partners, rows, self.margin)
             averaged = active if self.average == "nonzero" else partners.triplets[rows]
             return sums, torch.stack([averaged, active], 1)
 
         values, numbers = anchorwise(of_anchors, samples)
         self.log("active_triplets", divide(numbers[:, 1].sum(), partners.triplets.sum()))
-        return values
+        return values.to(embeddings.dtype)
 
 
 class BatchHardTripletLoss(MetricLearning):
@@ -128,7 +129,7 @@ class BatchHardTripletLoss(MetricLearning):
         gap = rowwise(embeddings, embeddings[positive], self.distance) - rowwise(
             embeddings, embeddings[negative], self.distance
         )
-        return F.softplus(gap) if self.soft_margin else (gap + self.margin).relu()
+        return (F.softplus(gap) if self.soft_margin else (gap + self.margin).relu()).to(embeddings.dtype)
 
     def counts(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Count the anchors that have both a positive and a negative."""
@@ -166,9 +167,9 @@ class BatchSemiHardTripletLoss(MetricLearning):
         samples, pairwise = prepared(embeddings, self.distance)
 
         def of_anchors(anchors: Tensor, everyone: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
-            distances = pairwise(anchors, everyone)
+            distances = pairwise(anchors, everyone, rows)
             gap, valid = triplets.semi_hard(distances, partners, rows)
             values = F.softplus(gap) if self.soft_margin else (gap + self.margin).relu()
             return torch.where(valid, values, 0).sum(1), valid.sum(1)
 
-        return anchorwise(of_anchors, samples)[0]
+        return anchorwise(of_anchors, samples)[0].to(embeddings.dtype)

@@ -1,7 +1,8 @@
 """Losses over all pairs of a batch, in O(N) memory: some anchors at a time, against everyone.
 
 The gradient is computed along with the values, block by block, for the sum of all values. Where the reduction turns
-out to want just that, backward is a multiplication; where it weighs the anchors, the blocks are computed again.
+out to want just that, backward is a multiplication; where it weighs the anchors, the blocks are computed again. A
+gradient that is to be differentiated again keeps all pairs in memory.
 Ranks that hold the same batch share its anchors out, and add up what they found; on a CPU so do a rank's threads.
 """
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from lossframe import distributed
 from lossframe.chunks import split
 from lossframe.losses.algorithms import threads
+from lossframe.losses.algorithms.tracing import is_batch, is_traced
 
 OfAnchors = Callable[[Tensor, Tensor, slice], tuple[Tensor, Tensor]]
 """Embeddings of some anchors `[B, D]`, of everyone `[N, D]`, and which rows the anchors are -> sums `[B]`, numbers."""
@@ -41,15 +43,17 @@ def anchorwise(of_anchors: OfAnchors, embeddings: Tensor) -> tuple[Tensor, Tenso
     """Return one value per anchor, scaled so that their mean is the sum of all sums over that of all numbers.
 
     `of_anchors` gives the sums `[B]` of some anchors, and without gradient the numbers `[B]` of what was summed, or
-    `[B, k]`, of which the first column counts. Also returned: the numbers of all anchors. No gradient of the gradient
-    where the batch takes more than one block.
+    `[B, k]`, of which the first column counts. Also returned: the numbers of all anchors.
     """
-    everyone = slice(0, len(embeddings))
-    if torch.compiler.is_compiling() or (len(blocks(embeddings, everyone)) == 1 and not distributed.sharing()):
-        sums, numbers = of_anchors(embeddings, embeddings, everyone)
+    if is_traced(embeddings) or not len(embeddings) or _is_one_block(embeddings):
+        sums, numbers = of_anchors(embeddings, embeddings, slice(0, len(embeddings)))
         return (sums * _scale(numbers)).to(sums.dtype), numbers
     values, numbers = _Anchorwise.apply(embeddings, of_anchors)
     return values, numbers
+
+
+def _is_one_block(embeddings: Tensor) -> bool:
+    return len(blocks(embeddings, slice(0, len(embeddings)))) == 1 and not distributed.sharing()
 
 
 class _Anchorwise(torch.autograd.Function):
@@ -62,12 +66,24 @@ class _Anchorwise(torch.autograd.Function):
         return (sums * scale).to(sums.dtype), numbers
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None]:
         embeddings, gradient, scale = ctx.saved_tensors
+        if torch.is_grad_enabled() or is_batch(grad):
+            return _plain_gradient(ctx.of_anchors, embeddings, grad * scale), None
         if grad.stride() == (0,):  # one number for all anchors, as the gradient of a sum is
             return gradient * (grad[0] * scale).to(gradient.dtype), None
         return _evaluate(ctx.of_anchors, embeddings, True, grad * scale)[2], None
+
+
+def _plain_gradient(of_anchors: OfAnchors, embeddings: Tensor, weight: Tensor) -> Tensor:
+    """Return the gradient of the weighted sums, which can be differentiated again, or a batch of them for a batch."""
+    gradient, again = torch.zeros_like(embeddings), torch.is_grad_enabled()
+    for rows in blocks(embeddings, slice(0, len(embeddings))):
+        with torch.enable_grad():
+            sums, _ = of_anchors(embeddings[rows], embeddings, rows)
+        upstream = weight[rows].to(sums.dtype)
+        gradient = gradient + torch.autograd.grad(sums, embeddings, upstream, create_graph=again)[0]
+    return gradient
 
 
 def _evaluate(

@@ -1,13 +1,20 @@
-"""Losses of one logit per yes or no, with their slopes in closed form; targets are from 0 to 1."""
+"""Losses of one logit per yes or no, with their slopes in closed form; targets are from 0 to 1.
 
+An infinite logit costs nothing if it agrees with its target, and else an infinity, with the slope that it has as a
+limit. Which targets are 0 or 1 each, for which this comes by itself, and which logits are infinite is looked up on a
+CPU alone; elsewhere an infinite logit may give NaN, as it does in torch.
+"""
+
+import math
 from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossframe.losses.algorithms.class_targets import TINY, fading
+from lossframe.losses.algorithms.class_targets import CERTAIN, lowest, weighed
 from lossframe.losses.algorithms.rowwise import rowwise
+from lossframe.losses.algorithms.tracing import is_readable
 
 _PER_THREAD = 1 << 16
 """How many logits each thread works on at a time: few enough for all that is computed of them to stay in its cache."""
@@ -15,11 +22,15 @@ _LINEAR = 40.0
 """From here on ln(1 + exp(x)) is x in float64."""
 
 
-def binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    r"""Return $-y \log \sigma(z) - (1 - y) \log(1 - \sigma(z))$, one value per element."""
-    flat, of_target = logits.reshape(-1), target.reshape(-1)
-    values = rowwise(_cross_entropy, _cross_entropy_and_slopes, flat, of_target, flat.shape, _PER_THREAD)
-    return values.reshape(logits.shape)
+def binary_cross_entropy(logits: Tensor, target: Tensor, pos_weight: Tensor | None = None) -> Tensor:
+    r"""Return $-w\, y \log \sigma(z) - (1 - y) \log(1 - \sigma(z))$, one value per element; $w$ broadcasts."""
+    values, slopes = (partial(f, pos_weight=pos_weight) for f in (_cross_entropy, _cross_entropy_and_slopes))
+    if pos_weight is not None and pos_weight.requires_grad:
+        return values(logits, target)
+    rows, of_target = logits, target
+    if pos_weight is None or not pos_weight.ndim:
+        rows, of_target = logits.reshape(-1), target.reshape(-1)
+    return rowwise(values, slopes, rows, of_target, rows.shape, _PER_THREAD).reshape(logits.shape)
 
 
 def binary_focal(logits: Tensor, target: Tensor, gamma: float, alpha: float | None) -> Tensor:
@@ -29,21 +40,56 @@ def binary_focal(logits: Tensor, target: Tensor, gamma: float, alpha: float | No
     return rowwise(values, slopes, flat, of_target, flat.shape, _PER_THREAD).reshape(logits.shape)
 
 
-def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    return F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="none")
-
-
-def _cross_entropy_and_slopes(logits: Tensor, target: Tensor, slopes: Tensor) -> Tensor:
+def _cross_entropy(logits: Tensor, target: Tensor, pos_weight: Tensor | None = None) -> Tensor:
     y = target.to(logits.dtype)
-    torch.sigmoid(logits, out=slopes).sub_(y)
-    return _cross_entropy(logits, y)
+    if not _are_certain(y):
+        return _cross_entropy_of_soft(logits, y, pos_weight)
+    values = F.softplus(_opposed(logits, y), threshold=_LINEAR)
+    return values if pos_weight is None else weighed(_weight_of(y, pos_weight), values)
+
+
+def _cross_entropy_of_soft(logits: Tensor, y: Tensor, pos_weight: Tensor | None = None) -> Tensor:
+    values = F.binary_cross_entropy_with_logits(logits, y, pos_weight=pos_weight, reduction="none")
+    if is_readable(values) and math.isnan(float(values.detach().sum())):
+        with torch.no_grad():  # its slopes are right, and do not depend on its values
+            cost = torch.where(logits > 0, 1 - y, y if pos_weight is None else pos_weight * y)
+            values.copy_(torch.where(logits.isinf(), torch.where(cost > 0, torch.inf, 0), values))
+    return values
+
+
+def _cross_entropy_and_slopes(
+    logits: Tensor, target: Tensor, slopes: Tensor, pos_weight: Tensor | None = None
+) -> Tensor:
+    r"""Return the values; the slopes are $(1 - y)\, \sigma(z) - w\, y\, \sigma(-z)$.
+
+    Without $w$ these are $\sigma(z) - y$; of targets that are 0 or 1 nothing is subtracted, and so no digit lost.
+    """
+    y = target.to(logits.dtype)
+    if not _are_certain(y, slopes):
+        torch.sigmoid(logits, out=slopes)
+        if pos_weight is not None:
+            slopes.mul_(_weight_of(y, pos_weight))
+        slopes.sub_(y if pos_weight is None else pos_weight * y)
+        return _cross_entropy_of_soft(logits, y, pos_weight)
+    sign = torch.rsub(y, 1, alpha=2)
+    values = F.softplus(torch.mul(logits, sign, out=slopes), threshold=_LINEAR)
+    slopes.sigmoid_().mul_(sign)
+    if pos_weight is None:
+        return values
+    weight = _weight_of(y, pos_weight)
+    slopes.mul_(weight)
+    return weighed(weight, values)
 
 
 def _focal(logits: Tensor, target: Tensor, gamma: float, alpha: float | None) -> Tensor:
-    y = target.to(logits.dtype)
-    wrong = torch.lerp(logits.sigmoid(), (-logits).sigmoid(), y)
-    values = fading(wrong, gamma) * _cross_entropy(logits, y)
-    return values if alpha is None else _alpha_of(y, alpha) * values
+    y, inner = target.to(logits.dtype), logits.clamp(-CERTAIN, CERTAIN)
+    if _are_certain(y):
+        values = F.softplus(_opposed(logits, y), threshold=_LINEAR)
+        faded = (-gamma * F.softplus(-_opposed(inner, y), threshold=_LINEAR)).exp()
+    else:
+        values = _cross_entropy_of_soft(logits, y)
+        faded = torch.lerp(inner.sigmoid(), (-inner).sigmoid(), y).clamp_min(lowest(y.dtype)).pow(gamma)
+    return faded * values if alpha is None else _times(_alpha_of(y, alpha), faded * values, alpha)
 
 
 def _focal_and_slopes(logits: Tensor, target: Tensor, slopes: Tensor, gamma: float, alpha: float | None) -> Tensor:
@@ -52,25 +98,37 @@ def _focal_and_slopes(logits: Tensor, target: Tensor, slopes: Tensor, gamma: flo
     $s = \sigma(z)$, $w$ is what is wrong, $s + y (1 - 2 s)$, and $L$ the cross-entropy.
     """
     y = target.to(logits.dtype)
-    if _are_certain(y):
+    if _are_certain(y, slopes):
         return _focal_of_certain(logits, y, slopes, gamma, alpha)
     yes, no = logits.sigmoid(), (-logits).sigmoid_()
-    wrong, values = torch.lerp(yes, no, y).clamp_min_(TINY), _cross_entropy(logits, y)
+    wrong, values = torch.lerp(yes, no, y).clamp_min_(lowest(y.dtype)), _cross_entropy_of_soft(logits, y)
     turn = torch.rsub(y, gamma, alpha=2 * gamma)
-    torch.mul(no, yes, out=slopes).mul_(turn).mul_(values).addcmul_(wrong, yes.sub_(y))
+    torch.mul(no, yes, out=slopes).mul_(turn).mul_(values.clamp_max(CERTAIN)).addcmul_(wrong, yes.sub_(y))
     scale = wrong if gamma == 2 else wrong.pow(gamma - 1)
     if alpha is not None:
         scale = _alpha_of(y, alpha).mul_(scale)
     slopes.mul_(scale)
-    return values.mul_(wrong).mul_(scale)
+    return _times(scale, values.mul_(wrong), alpha)
 
 
-def _are_certain(y: Tensor) -> bool:
-    """Return whether targets are known to be 0 or 1 each; on a GPU it is not worth waiting for."""
-    if y.device.type != "cpu":
+def _are_certain(y: Tensor, memory: Tensor | None = None) -> bool:
+    """Return whether targets are known to be 0 or 1 each; on a GPU it is not worth waiting for.
+
+    To look takes some memory of the same shape. Soft targets are soon found out: most have a soft one in front.
+    """
+    if y.requires_grad or not y.numel() or not is_readable(y) or float(y[(0,) * y.ndim]) not in (0, 1):
         return False
-    between = y.square().sub_(y)
-    return float(between.dot(between)) == 0
+    return float(torch.addcmul(y, y, y, value=-1, out=memory).sum()) == 0
+
+
+def _weight_of(y: Tensor, pos_weight: Tensor) -> Tensor:
+    """Return the weight of each target, exact where it is 0 or 1."""
+    return torch.rsub(y, 1).addcmul_(y, pos_weight)
+
+
+def _opposed(logits: Tensor, y: Tensor) -> Tensor:
+    """Return the logits, with the opposite sign where the target is 1."""
+    return logits * torch.rsub(y, 1, alpha=2)
 
 
 def _focal_of_certain(logits: Tensor, y: Tensor, slopes: Tensor, gamma: float, alpha: float | None) -> Tensor:
@@ -80,13 +138,19 @@ def _focal_of_certain(logits: Tensor, y: Tensor, slopes: Tensor, gamma: float, a
     """
     sign = torch.rsub(y, 1, alpha=2)
     opposed = torch.mul(logits, sign, out=slopes)
-    wrong, values = opposed.sigmoid().clamp_min_(TINY), F.softplus(opposed, threshold=_LINEAR)
-    torch.addcmul(values, wrong, values, value=-1, out=slopes).mul_(gamma).add_(wrong)
+    wrong, values = opposed.sigmoid(), F.softplus(opposed, threshold=_LINEAR)
+    finite = values.clamp_max(CERTAIN)  # beyond, 1 - w is 0
+    torch.addcmul(finite, wrong, finite, value=-1, out=slopes).mul_(gamma).add_(wrong)
     scale = wrong.square_() if gamma == 2 else wrong.pow_(gamma)
     if alpha is not None:
         scale.mul_(_alpha_of(y, alpha))
     slopes.mul_(sign).mul_(scale)
-    return values.mul_(scale)
+    return _times(scale, values, alpha)
+
+
+def _times(scale: Tensor, values: Tensor, alpha: float | None) -> Tensor:
+    """Multiply values in place; where an alpha of 0 leaves out, that of an infinite value too."""
+    return weighed(scale, values) if alpha in (0, 1) else values.mul_(scale)
 
 
 def _alpha_of(y: Tensor, alpha: float) -> Tensor:

@@ -1,10 +1,14 @@
 """Targets and parameters that belong to the classes on dim 1."""
 
+import math
+
 import torch
 from torch import Tensor
 
-TINY = 1e-15
-"""What counts as the lowest probability of being wrong, so that every power of it has a finite slope."""
+from lossframe.losses.algorithms.tracing import is_readable
+
+CERTAIN = 1e3
+"""Beyond this logit, or logarithm of a probability, exp() is 0 in every dtype, and so is the slope of a power of it."""
 
 
 def indices(scores: Tensor, target: Tensor) -> Tensor:
@@ -14,7 +18,7 @@ def indices(scores: Tensor, target: Tensor) -> Tensor:
 
 def ignored(target: Tensor, index: int) -> Tensor | None:
     """Return which indices stand for nothing; `None` if there are none, which is looked up on a CPU alone."""
-    if target.device.type == "cpu" and target.numel() and not torch.compiler.is_compiling():
+    if target.numel() and is_readable(target):
         lowest, highest = target.aminmax()
         if index < lowest or index > highest:
             return None
@@ -41,6 +45,23 @@ def along(numbers: Tensor, like: Tensor) -> Tensor:
     return numbers.reshape(-1, *[1] * (like.ndim - 2)) if numbers.ndim else numbers
 
 
-def fading(wrong: Tensor, gamma: float) -> Tensor:
-    r"""Return $(1 - p)^\gamma$ of $1 - p$, with a finite slope at 0 for every $\gamma \ge 0$."""
-    return wrong.clamp_min(TINY).pow(gamma)
+def fading(log_p: Tensor, gamma: float) -> Tensor:
+    r"""Return $(1 - p)^\gamma$ of $\log p$, with finite first and second slopes for every $\gamma \ge 0$."""
+    return log_p.clamp(-CERTAIN, -lowest(log_p.dtype)).expm1().neg().pow(gamma)
+
+
+def lowest(dtype: torch.dtype) -> float:
+    r"""Return what counts as the lowest probability of being wrong: its power -2 is finite."""
+    return math.sqrt(torch.finfo(dtype).tiny)
+
+
+def weighed(weight: Tensor, values: Tensor) -> Tensor:
+    """Return weight times values, 0 where the weight is 0 and the value infinite: a weight of 0 leaves out."""
+    return weight * without_absent(values, weight)
+
+
+def without_absent(values: Tensor, weight: Tensor) -> Tensor:
+    """Return the values, with 0 for each infinite one whose weight is 0, so that neither product nor slope is NaN."""
+    if is_readable(values) and math.isfinite(float(values.detach().sum())):
+        return values
+    return values.masked_fill((weight == 0) & values.isinf(), 0)

@@ -30,7 +30,10 @@ def negative_log_likelihood(parameters: Tensor, image: Tensor, num_mixtures: int
 
 def _values(parameters: Tensor, image: Tensor, k: int) -> Tensor:
     bins = _bins(_by_colour(parameters, image, k), image.to(parameters.dtype).unsqueeze(2))
-    return -(bins.log_p.sum(1) + F.log_softmax(parameters[:, :k], 1)).logsumexp(1).sum((1, 2))
+    log_p = bins.log_p.sum(1) + F.log_softmax(parameters[:, :k], 1)
+    # the slopes of logsumexp sum to 1 where its values are small alone: ln 2 is lost in 1e20
+    top = log_p.detach().amax(1, keepdim=True).clamp_min(torch.finfo(log_p.dtype).min)
+    return -(top.squeeze(1) + (log_p - top).logsumexp(1)).sum((1, 2))
 
 
 def _values_and_slopes(parameters: Tensor, image: Tensor, slopes: Tensor, k: int) -> Tensor:

@@ -1,65 +1,167 @@
 """Sums over all pairs of a positive and a negative, in O(N log N) time."""
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from lossframe.losses.algorithms import sorting
+
+_BLOCK, _FEW_BLOCK = 16, 32
+"""How many places a block of the scan has: few make many levels, many make more to do in each."""
+_FEW = 2048
+"""Up to how many places fewer operations are faster than fewer numbers, on a CPU too."""
+_LARGEST = 2.0**1021
+"""Infinite scores count as this, so that their differences are numbers."""
 
 
 def pair_sums(scores: Tensor, positive: Tensor, margin: float, power: int) -> Tensor:
     r"""Return $\sum_j \max(0, m - (s_i - s_j))^k$ over the negatives $j$ for each positive `[M]`; others get 0.
 
-    In one ascending order of the positives' $-s_i + m$ and the negatives' $-s_j$, the negatives that violate the margin
-    of a positive are those before it. Summed in float64, and centred first: powers of a common offset would cancel.
+    In one ascending order of the positives' $m - s_i$ and the negatives' $-s_j$, the negatives that violate the margin
+    of a positive are those before it. Summed in float64.
     """
-    center = scores.detach().double().sum() / max(len(scores), 1)
-    limits = (center - scores.detach().double()).add_(margin * positive).to(scores.dtype)
+    if not len(scores):
+        return scores
+    # torch.func does not let numpy sort, which is for float32 alone
+    dtype = torch.float64 if torch._C._are_functorch_transforms_active() else scores.dtype
+    limits = _rounded_down(margin * positive - scores.detach().double(), dtype)
     keys = sorting.keys(limits, torch.arange(len(scores), device=scores.device), positive)[None]
     ordered = sorting.Ordered(keys, limits.dtype)
     (flags,), (order,) = ordered.flagged(), ordered.columns()
-    lowness = center - scores.gather(0, order).double()  # single precision moves half the bytes about
-    sums_before = _sums_before if torch.compiler.is_compiling() else _SumsBefore.apply
-    sums = sums_before(lowness, flags, margin, power).to(scores.dtype)
-    return torch.zeros_like(scores).scatter(0, order, sums)
+    places = -scores.gather(0, order).double()  # single precision moves half the bytes about
+    steps = _steps(places.detach(), flags, margin)
+    sums = torch.where(flags, sums_before((~flags).double(), places, steps, power), 0)
+    sums = torch.where(sums.isnan(), torch.inf, sums)  # 0 times the infinity of an overflow
+    spoilt = torch.where(scores.detach().isnan().any(), torch.nan, 0.0)
+    return torch.zeros_like(scores).scatter(0, order, sums.to(scores.dtype)) + spoilt
 
 
-def _sums_before(x: Tensor, positive: Tensor, margin: float, power: int) -> Tensor:
-    r"""Return $\sum_{j < i} (x_i + m - x_j)^k$ over the negatives $j$ before a positive $i$; 0 for negatives."""
-    return _polynomials((~positive).double(), x, x + margin, power) * positive
+def _rounded_down(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return float64 numbers as the next lower ones of a dtype: they are above the same numbers of that dtype."""
+    rounded = x.to(dtype)
+    return torch.where(rounded > x, rounded.nextafter(torch.full_like(rounded, -torch.inf)), rounded)
+
+
+def _steps(places: Tensor, positive: Tensor, margin: float) -> Tensor:
+    """Return how far each place is from the one before: 0 where no negative is before, or no positive behind."""
+    distances = places.clamp(-_LARGEST, _LARGEST).diff() + margin * positive.double().diff()
+    index = torch.arange(len(places), device=places.device)
+    first = torch.where(positive, len(places), index).amin()
+    last = torch.where(positive, index, -1).amax()
+    matters = (index[1:] > first) & (index[1:] <= last)
+    return F.pad(torch.where(matters, distances, 0).clamp_min(0), (1, 0))
+
+
+def sums_before(weights: Tensor, places: Tensor, steps: Tensor, power: int) -> Tensor:
+    r"""Return $\sum_{j \le i} w_j (x_i - x_j)^k$ of ascending places $x$; `steps` are the exact distances between."""
+    if torch.compiler.is_compiling() and not places.requires_grad:  # Dynamo would warn
+        return _scan([weights], steps, power)[-1]
+    return cast(Tensor, _SumsBefore.apply(weights, places, steps, power))
+
+
+def sums_behind(weights: Tensor, places: Tensor, steps: Tensor, power: int) -> Tensor:
+    r"""Return $\sum_{j \ge i} w_j (x_j - x_i)^k$."""
+    backwards = steps.roll(-1, -1).flip(-1)
+    return sums_before(weights.flip(-1), -places.flip(-1), backwards, power).flip(-1)
 
 
 class _SumsBefore(torch.autograd.Function):
-    """`_sums_before`, with a gradient in fewer steps, and a gradient of that."""
+    """`sums_before`: its gradient is made of such sums again, so that it has gradients of every order."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, positive: Tensor, margin: float, power: int) -> Tensor:
-        ctx.save_for_backward(x, positive)
-        ctx.margin, ctx.power = margin, power
-        return _sums_before(x, positive, margin, power)
+    def forward(weights: Tensor, places: Tensor, steps: Tensor, power: int) -> Tensor:
+        return _scan([weights], steps, power)[-1]
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        x, positive = ctx.saved_tensors
-        reach, k = x + ctx.margin, ctx.power
-        weight = grad * positive
-        of_positives = weight * _polynomials((~positive).double(), x, reach, k - 1)
-        of_negatives = _polynomials(weight, -reach, -x, k - 1, behind=True) * ~positive
-        return k * (of_positives - of_negatives), None, None, None
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, int], output: Tensor) -> None:
+        *tensors, ctx.power = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        weights, places, steps = ctx.saved_tensors
+        of_weights, of_places, k = None, None, ctx.power
+        if ctx.needs_input_grad[0]:
+            of_weights = sums_behind(grad, places, steps, k)
+        if ctx.needs_input_grad[1] and k:
+            before = grad * sums_before(weights, places, steps, k - 1)
+            of_places = k * (before - weights * sums_behind(grad, places, steps, k - 1))
+        return of_weights, of_places, None, None
+
+    @staticmethod
+    def vmap(info: Any, dims: tuple[Any, ...], *inputs: Any) -> tuple[Tensor, int]:
+        weights, places, steps = (
+            x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
+            for x, dim in zip(inputs[:3], dims, strict=False)
+        )
+        return sums_before(weights, places, steps, inputs[3]), 0
 
 
-def _polynomials(weight: Tensor, x: Tensor, y: Tensor, power: int, behind: bool = False) -> Tensor:
-    r"""Return $\sum_j w_j (y_i - x_j)^k$ over the places $j$ up to each, or from it on.
+def _scan(moments: list[Tensor], steps: Tensor, power: int) -> list[Tensor]:
+    r"""Return the moments at all places, made of what each place adds to them: only the last if one is given, or all.
 
-    As $\sum_q \binom{k}{q} y_i^{k - q} \sum_j w_j (-x_j)^q$, by Horner's rule.
+    Moments are the coefficients $\sum_j w_j \binom{k}{q} (x_i - x_j)^q$ of a polynomial. Nothing is ever subtracted.
     """
-    result, factor = torch.zeros_like(y), -x
+    places = steps.shape[-1]
+    size, within = _BLOCK, _one_by_one if steps.device.type == "cpu" else _at_once
+    if places <= _FEW:
+        size, within = _FEW_BLOCK if places > 2 * _FEW_BLOCK else places, _at_once
+    blocks, kept = -(-places // size), range(power + 1) if len(moments) > 1 else [power]
+    added, steps = [_blocks(x, blocks, size) for x in moments], _blocks(steps, blocks, size)
+    results, ends = within(added, steps, power, kept)
+    if blocks > 1:
+        reach = steps.cumsum(0)
+        carried = [F.pad(x.narrow(-1, 0, blocks - 1), (1, 0)) for x in _scan(ends, reach[-1], power)]
+        results = [x + _shifted(carried, reach, power, q) for x, q in zip(results, kept, strict=True)]
+    return [x.movedim(0, -1).reshape(*x.shape[1:-1], blocks * size).narrow(-1, 0, places) for x in results]
+
+
+def _blocks(x: Tensor, blocks: int, size: int) -> Tensor:
+    """Cut places into blocks `[size, ..., blocks]`."""
+    padded = F.pad(x, (0, blocks * size - x.shape[-1]))
+    return padded.reshape(*x.shape[:-1], blocks, size).movedim(-1, 0).contiguous()
+
+
+def _one_by_one(
+    added: list[Tensor], steps: Tensor, power: int, kept: Sequence[int]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the moments within blocks, and those at their ends: place after place, of all blocks at once."""
+    moments = [torch.zeros_like(added[0][0]) for _ in range(power + 1)]
+    results = [torch.empty_like(added[0]) for _ in kept]
+    for place, step in enumerate(steps):
+        for last in range(power, 0, -1):  # a Taylor shift by Horner's rule
+            for q in range(1, last + 1):
+                moments[q].addcmul_(step, moments[q - 1])
+        for q, new in enumerate(added):
+            moments[q] += new[place]
+        for result, q in zip(results, kept, strict=True):
+            result[place] = moments[q]
+    return results, moments
+
+
+def _at_once(added: list[Tensor], steps: Tensor, power: int, kept: Sequence[int]) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the same by a matrix product for each block: in few steps, and more memory."""
+    new = torch.stack([x.movedim(0, -1) for x in added], -2)  # [..., blocks, orders, size]
+    raised = steps.new_ones(len(steps), len(steps)).triu()
+    apart = (steps.movedim(0, -1).unsqueeze(-2) * raised.triu(1)).cumsum(-1)
+    products = []
+    for _ in range(power + 1):
+        products.append((new @ raised).movedim(-1, 0))
+        raised = raised * apart
+    moments = []
     for q in range(power + 1):
-        sums = weight.cumsum(0)
-        if behind:
-            sums = sums[-1:] - sums
-        result = (result * y).add_(sums, alpha=math.comb(power, q))
-        weight = weight * factor
+        terms = [products[q - r].select(-1, r) * math.comb(power - r, q - r) for r in range(min(q + 1, len(added)))]
+        moments.append(sum(terms[1:], terms[0]))
+    return [moments[q] for q in kept], [x[-1] for x in moments]
+
+
+def _shifted(moments: list[Tensor], step: Tensor, power: int, q: int) -> Tensor:
+    """Return the moment of order q that all have after a step."""
+    result = torch.zeros_like(moments[0])
+    for r in range(q + 1):
+        result = (result * step).add_(moments[r], alpha=math.comb(power - r, q - r))
     return result

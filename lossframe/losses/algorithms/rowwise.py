@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lossframe.chunks import blocks, split
 from lossframe.losses.algorithms import threads
+from lossframe.losses.algorithms.tracing import is_batch, is_traced
 
 Formula = Callable[[Tensor, Tensor], Tensor]
 """Rows of scores `[n, ...]` and of a target -> values `[n, ...]`, each of its row alone: operations for autograd."""
@@ -26,9 +27,10 @@ def rowwise(
 ) -> Tensor:
     """Return `formula(scores, target)`, of a shape `[N, ...]`; each thread works on `per_thread` scores at a time.
 
-    `with_gradient` must agree with the formula.
+    `with_gradient` must agree with the formula. A first backward reads neither scores nor target, so that both may
+    have changed since; a second one, and one that is to be differentiated, does.
     """
-    if torch.compiler.is_compiling() or target.requires_grad or len(blocks(scores, per_thread)) == 1:
+    if is_traced(scores) or target.requires_grad or len(blocks(scores, per_thread)) == 1:
         return formula(scores, target)
     values: Tensor = _Rowwise.apply(formula, with_gradient, scores, target, shape, per_thread)
     return values
@@ -56,14 +58,20 @@ class _Rowwise(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[None, None, Tensor, None, None, None]:
-        scores, target = ctx.saved_tensors
         if torch.is_grad_enabled():  # for the gradient of the gradient
+            scores, target = ctx.saved_tensors
             values = ctx.formula(scores, target)
             return None, None, torch.autograd.grad(values, scores, grad, create_graph=True)[0], None, None, None
-        gradient, ctx.gradient = ctx.gradient, None  # handed out once; a second time it is computed again
+        gradient = ctx.gradient
         if gradient is None:
-            gradient = _evaluate(ctx.with_gradient, scores, target, torch.empty_like(grad), ctx.per_thread)
-        return None, None, gradient.mul_(_along(grad, scores)), None, None, None
+            scores, target = ctx.saved_tensors
+            gradient = _evaluate(ctx.with_gradient, scores, target, scores.new_empty(grad.shape), ctx.per_thread)
+        upstream = _along(grad, gradient)
+        if is_batch(grad):
+            ctx.gradient = gradient
+            return None, None, gradient * upstream, None, None, None
+        ctx.gradient = None  # handed out once; a second time it is computed again
+        return None, None, gradient.mul_(upstream), None, None, None
 
 
 def _along(values: Tensor, scores: Tensor) -> Tensor:

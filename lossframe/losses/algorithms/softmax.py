@@ -1,11 +1,20 @@
-"""The softmax at a target's class, in the memory of its gradient, which is computed along with it."""
+"""The softmax at a target's class, in the memory of its gradient, which is computed along with it.
+
+A class at -inf has probability 0. A class at +inf has probability 1 if it is the only one, as a limit; to look for it
+is cheap only on a CPU, and elsewhere the values of such a row are NaN.
+"""
+
+import math
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from lossframe.chunks import blocks
+from lossframe.losses.algorithms.class_targets import without_absent
 from lossframe.losses.algorithms.rowwise import rowwise
+from lossframe.losses.algorithms.tracing import is_readable
 
 _PER_THREAD = 1 << 19
 """How many scores each thread works on at a time: few enough to reuse memory, many enough to seldom wait."""
@@ -22,12 +31,28 @@ def log_probability(scores: Tensor, target: Tensor) -> Tensor:
     return rowwise(_log_probability, _log_probability_and_gradient, scores, target, target.shape, _PER_THREAD)
 
 
+def log_probabilities(scores: Tensor, weight: Tensor) -> Tensor:
+    r"""Return $\log \mathrm{softmax}(z)$ over dim 1, to be multiplied by weights: 0 for $-\infty$ where these are 0."""
+    values = F.log_softmax(scores, 1)
+    if is_readable(values):
+        total = float(values.detach().sum())
+        if math.isfinite(total):
+            return values
+        if math.isnan(total):
+            values = F.log_softmax(_finite_at_top(scores, 1), 1)
+    return without_absent(values, weight)
+
+
 def _log_probability(scores: Tensor, target: Tensor) -> Tensor:
     if torch.compiler.is_compiling():  # it makes two passes of this, and the gradient of nll_loss is not scattered
         shifted = scores - scores.detach().amax(1, keepdim=True)
         return -F.nll_loss(shifted, target, reduction="none") - shifted.exp().sum(1).log()
     values = F.log_softmax(scores.t().contiguous(), 0).t() if _are_short(scores) else F.log_softmax(scores, 1)
-    return values.gather(1, target.unsqueeze(1)).squeeze(1)
+    taken = values.gather(1, target.unsqueeze(1)).squeeze(1)
+    if is_readable(taken) and math.isnan(float(taken.detach().sum())):
+        values = F.log_softmax(_finite_at_top(scores, 1), 1)
+        taken = values.gather(1, target.unsqueeze(1)).squeeze(1)
+    return taken
 
 
 def _log_probability_and_gradient(scores: Tensor, target: Tensor, gradient: Tensor) -> Tensor:
@@ -53,12 +78,35 @@ def _taken_from(p: Tensor, scores: Tensor, target: Tensor, dim: int) -> Tensor:
     index = target.unsqueeze(dim)
     values = p.gather(dim, index)
     info = torch.finfo(p.dtype)
-    if p.device.type == "cpu" and float(values.amin()) > info.tiny / info.eps:
+    lowest = float(values.amin()) if p.device.type == "cpu" else 0.0
+    if lowest > info.tiny / info.eps:
         values.log_()
     else:  # it is too small, or not worth waiting for
+        if math.isnan(lowest):
+            scores = _finite_at_top(scores, dim)
+            p.copy_(torch.softmax(scores, dim))
         values = F.log_softmax(scores, dim).gather(dim, index)
     p.neg_().scatter_add_(dim, index, torch.ones_like(index, dtype=p.dtype))
     return values.squeeze(dim)
+
+
+def _finite_at_top(scores: Tensor, dim: int) -> Tensor:
+    """Return scores of the same softmax: where one class alone is at +inf, it is at 0, and the others are at -inf."""
+    return cast(Tensor, _FiniteAtTop.apply(scores, dim))
+
+
+class _FiniteAtTop(torch.autograd.Function):
+    """Moves classes at +inf; gradients pass, for that of the softmax is right once its probabilities are."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, dim: int) -> Tensor:
+        top = scores == torch.inf
+        alone = top.sum(dim, keepdim=True) == 1
+        return torch.where(alone, torch.where(top, 0, -torch.inf), scores)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
 
 
 def _are_short(scores: Tensor) -> bool:

@@ -4,7 +4,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import torch
@@ -24,10 +24,11 @@ def each(work: Callable[[A], B], parts: Sequence[A]) -> list[B]:
     if len(parts) == 1:
         return [quietly(parts[0])]
     number = torch.get_num_threads()
-    pool = _pool(os.getpid(), number)
-    torch.set_num_threads(1)  # for MKL, whose number is the process', not a thread's
     try:
+        pool = _pool(os.getpid(), number)
+        torch.set_num_threads(1)  # for MKL, whose number is the process', not a thread's
         tasks = [pool.submit(quietly, part) for part in parts]
+        wait(tasks)  # all of them, also where one fails: what they work on is not theirs after this
         return [task.result() for task in tasks]
     finally:
         torch.set_num_threads(number)

@@ -62,7 +62,7 @@ def hardest(embeddings: Tensor, pairwise: Pairwise, partners: Partners) -> list[
     chosen = torch.empty(2, own.stop - own.start, dtype=torch.long, device=embeddings.device)
     for rows in blocks(embeddings, own):
         columns, positive = partners.of(rows)
-        distances = pairwise(embeddings[rows], embeddings)
+        distances = pairwise(embeddings[rows], embeddings, rows)
         farthest = torch.where(positive, distances.gather(1, columns), -torch.inf).argmax(1, keepdim=True)
         # into place: a small tensor kept from each block would break up the memory that the next one reuses
         place = slice(rows.start - own.start, rows.stop - own.start)

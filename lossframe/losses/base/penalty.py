@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lossframe.errors import InputError, names
+from lossframe.losses.base.inputs import at_least_float32
 from lossframe.losses.base.loss import Loss
 from lossframe.losses.base.options import LossOptions
 
@@ -35,7 +36,7 @@ class Penalty(Loss):
 
     @abstractmethod
     def penalty(self, parameters: Sequence[Tensor]) -> Tensor:
-        """Return the penalty of these parameters, as a scalar."""
+        """Return the penalty of these parameters, which are in float32 or better, as a scalar."""
 
     def bind(self, model: nn.Module) -> None:
         """Penalise the matching parameters of this model from now on."""
@@ -61,7 +62,8 @@ class Penalty(Loss):
         if not self._owners:
             raise InputError("penalises a model's parameters; call it with the model, or bind(model) it first")
         parameters = [getattr(module, name) for module, name in self._owners]
-        return self.penalty(list({id(parameter): parameter for parameter in parameters}.values()))
+        distinct = {id(parameter): parameter for parameter in parameters}.values()
+        return self.penalty([at_least_float32(parameter) for parameter in distinct])
 
     def _matches(self, module: nn.Module, path: str, name: str) -> bool:
         if self.pattern is not None:

@@ -1,0 +1,120 @@
+"""Computes lengths, directions and distances of rows, one by one, whatever their scale.
+
+On a CPU, results that a float32 cannot give with enough digits or range are computed again in float64. Where no value
+may be read (on a GPU, in `torch.compile` and `torch.func`), distances are computed in float64, directions as they are.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Distance = Literal["squared_euclidean", "euclidean", "cosine"]
+Formula = Callable[[Tensor, Tensor], Tensor]
+_PARALLEL = 2.0**-6
+"""Rows whose cosine is this near to 1 lost too many digits of their distance, or of its gradient, to float32."""
+_PROBES = 8
+"""How many rows are compared with all others, and the inverse of the share of parallel ones that is worth float64."""
+
+
+def normalize(x: Tensor) -> Tensor:
+    """Scale rows to length 1; a zero row stays zero, with a finite gradient."""
+    scaled, _ = _scaled(x)
+    squares = scaled.square().sum(-1, keepdim=True)
+    return scaled / torch.where(squares > 0, squares, 1).sqrt()
+
+
+def directions(x: Tensor) -> Tensor:
+    """Scale rows `[N, D]` to length 1, in float64 where a float32 would not tell many of them apart.
+
+    The error of a cosine is then below $2^{-22}$, and that of its gradient a few times $2^{-21}$ of the largest one.
+    Where no value may be read, float32 rows stay float32.
+    """
+    unit = normalize(x)
+    if x.dtype == torch.float64 or not x.numel() or not readable(x):
+        return unit
+    rows = unit.detach()
+    parallel = (rows[:: len(rows) // _PROBES + 1] @ rows.T).abs() > 1 - _PARALLEL
+    return normalize(x.double()) if parallel.double().mean().item() > 1 / _PROBES else unit
+
+
+def root(x: Tensor) -> Tensor:
+    """Square root whose gradient at 0 is 0."""
+    return torch.where(x > 0, x, 1).sqrt() * (x > 0)
+
+
+def length(x: Tensor) -> Tensor:
+    """Return the Euclidean lengths of rows; the gradient of length 0 is 0."""
+    scaled, scale = _scaled(x)
+    return (scale * root(scaled.square().sum(-1, keepdim=True))).squeeze(-1)
+
+
+def rowwise(x: Tensor, y: Tensor, distance: Distance) -> Tensor:
+    """Return the distance of each row `[..., D]` of `x` to that row of `y`, in their dtype or in float64."""
+    formula, low, high = _ROWWISE[distance]
+    return exactly(formula, x, y, low, high)
+
+
+def exactly(formula: Formula, x: Tensor, y: Tensor, low: float, high: float) -> Tensor:
+    """Return a number for each row, of float64 rows where that of float32 ones is not within `low` to `high`.
+
+    Magnitudes beyond are known to lack digits or range. Where no value may be read, all rows become float64 rows.
+    """
+    if x.dtype != torch.float32 or not readable(x):
+        return formula(x.double(), y.double())
+    found = formula(x, y)
+    magnitude = found.detach().abs()
+    beyond = ~((magnitude >= low) & (magnitude <= high))
+    if not beyond.any():
+        return found
+    return found.double().index_put((beyond,), formula(x[beyond].double(), y[beyond].double()))
+
+
+def _angular(x: Tensor, y: Tensor) -> Tensor:
+    """Return one minus the cosine of rows, 1 for a zero row; in float64 within [0, 2] and exact near both ends."""
+    u, v = normalize(x), normalize(y)
+    if u.dtype == torch.float32:
+        return 1 - (u * v).sum(-1)
+    # 1 - u v is |u - v|^2 / 2, and 2 - |u + v|^2 / 2: the smaller square does not cancel
+    side = torch.where((u.detach() * v.detach()).sum(-1) < 0, -1.0, 1.0).to(u.dtype)
+    squares = (u - side[..., None] * v).square().sum(-1) / 2
+    empty = ((~u.detach().any(-1)).to(u.dtype) + (~v.detach().any(-1)).to(u.dtype)) / 2
+    return 1 - side + side * squares + empty
+
+
+def _squared(x: Tensor, y: Tensor) -> Tensor:
+    return (x - y).square().sum(-1)
+
+
+def _root_of_squared(x: Tensor, y: Tensor) -> Tensor:
+    return length(x - y) if x.dtype == torch.float64 else root(_squared(x, y))
+
+
+LARGE = 2.0**40
+"""Float32 numbers beyond this, or all below its inverse, have squares whose sums may leave float32's range."""
+_ROWWISE: dict[Distance, tuple[Formula, float, float]] = {
+    "squared_euclidean": (_squared, 0, LARGE**2),
+    "euclidean": (_root_of_squared, 1 / LARGE, LARGE),
+    "cosine": (_angular, _PARALLEL, 2 - _PARALLEL),
+}
+"""Formulae of rows, and the bounds between which float32 has digits and range enough."""
+
+
+def _scaled(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Divide rows by their largest magnitude, so that squares neither overflow nor vanish; also return it."""
+    if not x.shape[-1]:
+        return x, x.new_ones(*x.shape[:-1], 1)
+    largest = x.detach().abs().amax(-1, keepdim=True)
+    scale = torch.where((largest > 0) & (largest < torch.inf), largest, 1)
+    return x / scale, scale
+
+
+def readable(x: Tensor) -> bool:
+    """Return whether reading values is possible, and waits for no device."""
+    return x.device.type == "cpu" and not transformed()
+
+
+def transformed() -> bool:
+    """Return whether `torch.compile` or `torch.func` is at work."""
+    return torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None
