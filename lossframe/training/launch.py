@@ -18,7 +18,7 @@ _RENDEZVOUS = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "NODE_RANK", "LOCAL_R
 
 
 def launched_elsewhere() -> bool:
-    """Return whether torchrun or SLURM has started this process as one of several ranks."""
+    """Return whether torchrun or SLURM started this process as one of several ranks."""
     return "LOCAL_RANK" in os.environ or _in_slurm()
 
 
