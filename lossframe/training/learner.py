@@ -27,8 +27,9 @@ class Learner(pl.LightningModule):
     """Trains `model` on `objective`, and evaluates the objective and metrics on the validation and test splits.
 
     `model` maps a batch (name -> tensor) to further entries; batch and entries together are the frame that the
-    objective and the metrics read. `optimizer` makes an optimiser for an iterable of parameters, `scheduler` a learning-rate
-    scheduler for an optimiser, stepped once an epoch. Results of `metrics` are logged as `val/NAME` and `test/NAME`.
+    objective and the metrics read. `optimizer` makes an optimiser for an iterable of parameters, `scheduler` a
+    learning-rate scheduler for an optimiser, stepped once an epoch. Results of `metrics` are logged as `val/NAME` and
+    `test/NAME`.
     """
 
     def __init__(
