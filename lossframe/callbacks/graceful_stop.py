@@ -58,7 +58,7 @@ class GracefulStop(pl.Callback):
         if self._requested is None:
             return
         trainer.save_checkpoint(self.checkpoint)
-        print(f"\nStopped. To go on: python train.py ckpt={self.checkpoint}", flush=True)
+        print(f"\nStopped. To resume: lossframe train ckpt={self.checkpoint}", flush=True)
         raise KeyboardInterrupt if self._requested == signal.SIGINT else SystemExit(128 + self._requested)
 
     def _request(self, number: int, frame: FrameType | None) -> None:
