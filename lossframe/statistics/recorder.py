@@ -35,7 +35,12 @@ class Recorder(nn.Module):
             setattr(self, option, bool(options.get(option, False)))
 
     def accumulate(self, name: str, values: Tensor, mask: Tensor | None = None, replicated: bool = False) -> None:
-        """Record values under a name. `replicated` values are equal on all ranks, and are counted once."""
+        """Record values under a name. `replicated` values are equal on all ranks, and are counted once.
+
+        Nothing is recorded while autograd runs backward: gradient checkpointing repeats the forward pass there.
+        """
+        if torch._C._current_graph_task_id() != -1:
+            return
         accumulator = self.accumulators.get(name)
         if accumulator is None:
             accumulator = self.accumulators[name] = Accumulator(self.counts_values(name))
