@@ -16,11 +16,12 @@ _WAITING_STEPS = 64
 class Step:
     """Optimiser step with the parameters that had a gradient; `norms` `[P]` holds one norm each after folding."""
 
-    __slots__ = ("norms", "parameters", "waiting")
+    __slots__ = ("norms", "parameters", "scaled", "waiting")
 
-    def __init__(self, parameters: Sequence[nn.Parameter], waiting: Sequence[Tensor]) -> None:
+    def __init__(self, parameters: Sequence[nn.Parameter], waiting: Sequence[Tensor], scaled: bool) -> None:
         self.parameters = parameters
         self.waiting = waiting
+        self.scaled = scaled
         self.norms = torch.empty(0)
 
 
@@ -31,8 +32,11 @@ class GradientNorms:
         self.recorder = Recorder({})
         self._steps: list[Step] = []
 
-    def note(self, parameters: Iterable[nn.Parameter]) -> Step | None:
-        """Compute the norms of one step's gradients; None without any. Must be called on every rank."""
+    def note(self, parameters: Iterable[nn.Parameter], scaled: bool = False) -> Step | None:
+        """Compute the norms of one step's gradients; None without any. Must be called on every rank.
+
+        A gradient scaler overflows on purpose: the norm of a `scaled` step is recorded only where it is finite.
+        """
         noted, gradients = [], []
         for parameter in parameters:
             gradient = parameter.grad
@@ -41,7 +45,7 @@ class GradientNorms:
                 gradients.append(gradient if type(gradient) is Tensor else _local(gradient))
         if not noted:
             return None
-        step = Step(noted, torch._foreach_norm(gradients))
+        step = Step(noted, torch._foreach_norm(gradients), scaled)
         self._steps.append(step)
         if len(self._steps) >= _WAITING_STEPS:
             self.fold()
@@ -56,7 +60,9 @@ class GradientNorms:
         for steps in alike.values():
             norms = torch.stack([norm for step in steps for norm in step.waiting]).float().view(len(steps), -1)
             norms = _of_all_ranks(norms, steps[0].parameters)
-            self.recorder.accumulate("norm", torch.linalg.vector_norm(norms, dim=1), replicated=True)
+            norm = torch.linalg.vector_norm(norms, dim=1)
+            counted = norm.isfinite() if steps[0].scaled else None
+            self.recorder.accumulate("norm", norm, counted, replicated=True)
             for step, row in zip(steps, norms.unbind(), strict=True):
                 step.norms, step.waiting = row, ()
 

@@ -135,10 +135,9 @@ class LossMonitor(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
         """Compute gradient norms, and skip the optimiser's step if the policy `nonfinite` says so."""
-        if getattr(trainer.precision_plugin, "scaler", None) is not None:
-            return  # a gradient scaler overflows on purpose, and skips those steps itself
+        scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
         parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
-        if self.guard.skips(parameters):
+        if self.guard.skips(parameters, scaled):
             optimizer.zero_grad(set_to_none=True)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

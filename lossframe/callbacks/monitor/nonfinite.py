@@ -80,8 +80,8 @@ class Guard:
         self._steps: list[Step] = []
 
     def source(self) -> dict[str, Source]:
-        """Return the recorder of gradient norms as a source, by name; nothing with the policy "off"."""
-        return {} if self.policy == "off" else {GRADIENT: Source(self._gradients.recorder, lambda name: tags.NORM)}
+        """Return the recorder of gradient norms as a source, by name."""
+        return {GRADIENT: Source(self._gradients.recorder, lambda name: tags.NORM)}
 
     def watch(self, module: nn.Module, losses: Mapping[str, Loss]) -> None:
         """Make a module's losses keep their values by sample, and name its parameters in messages."""
@@ -90,11 +90,15 @@ class Guard:
         keep_samples(self._losses)
         self._samples = [loss.samples for loss in self._losses.values() if loss.samples is not None]
 
-    def skips(self, parameters: Iterable[nn.Parameter]) -> bool:
-        """Compute the norms of a step's gradients, and return whether to skip the step, equally on all ranks."""
-        if self.policy == "off":
+    def skips(self, parameters: Iterable[nn.Parameter], scaled: bool = False) -> bool:
+        """Compute the norms of a step's gradients, and return whether to skip the step, equally on all ranks.
+
+        A `scaled` step is never skipped here: the gradient scaler skips those that overflow.
+        """
+        step = self._gradients.note(parameters, scaled)
+        if scaled or self.policy == "off":
             return False
-        if (step := self._gradients.note(parameters)) is not None:
+        if step is not None:
             self._steps.append(step)
         if self.policy != "skip":
             return False
