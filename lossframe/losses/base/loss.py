@@ -18,7 +18,7 @@ from lossframe.losses.base.per_sample import PerSample
 from lossframe.losses.base.state import WideState
 from lossframe.statistics.recorder import Recorder
 
-_CAREFUL_CALLS = 3
+CAREFUL_CALLS = 3
 """How many calls on a GPU also check values, for which the host waits."""
 
 
@@ -221,4 +221,4 @@ class Loss(WideState, Recorder, ABC):
         if self.debug or batch.on_cpu:
             return True
         self._calls += 1
-        return self._calls <= _CAREFUL_CALLS
+        return self._calls <= CAREFUL_CALLS

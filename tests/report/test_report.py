@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from chromium import CHROMIUM, OFFLINE, needs_chromium
 from curves import read
 from playwright.sync_api import sync_playwright
 from synthetic import CONFIG, write_run
 from tensorboard.plugins.histogram.summary_v2 import histogram_pb
-from test_browser import CHROMIUM, OFFLINE
 from torch.utils.tensorboard import SummaryWriter
 
 from lossframe.__main__ import main
@@ -242,7 +242,7 @@ def test_other_commands_do_not_load_the_report() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="needs a chromium on the PATH (Debian: apt-get install chromium)")
+@needs_chromium
 def test_the_report_of_a_sweep_opens_without_a_network(
     tmp_path: Path, command: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:

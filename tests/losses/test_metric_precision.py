@@ -2,11 +2,16 @@
 
 import pytest
 import torch
-from test_metric_learning import (
-    MINERS,
+from plain_pairs import (
+    DISTANCES,
+    FORMULAE,
     all_triplets,
     between,
     contrast,
+    double,
+    evaluate,
+    every_distance,
+    every_miner,
     mean,
     pairs,
     softmax_contrast,
@@ -18,17 +23,12 @@ from lossframe.losses.algorithms import anchorwise
 from lossframe.losses.algorithms.distances import prepared
 from lossframe.losses.algorithms.rows import Distance
 
-DISTANCES: list[Distance] = ["squared_euclidean", "euclidean", "cosine"]
-FORMULAE = dict(MINERS)
-every_distance = pytest.mark.parametrize("distance", DISTANCES)
-every_miner = pytest.mark.parametrize("miner", FORMULAE, ids=lambda miner: miner.__name__)
-
 
 @pytest.fixture(params=["one block", "many blocks"])
 def _blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "many blocks":
-        monkeypatch.setattr(anchorwise, "_BLOCK", 2 * 6 * 8)
-        monkeypatch.setattr(anchorwise, "_SHARE", 1)
+        monkeypatch.setattr(anchorwise, "BLOCK_BYTES", 2 * 6 * 8)
+        monkeypatch.setattr(anchorwise, "ANCHORS_PER_THREAD", 1)
 
 
 def groups(s: float, features: int = 1, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -41,12 +41,6 @@ def groups(s: float, features: int = 1, seed: int = 0) -> tuple[Tensor, Tensor]:
     return x + 0.3 * torch.randn(6, features, generator=g), y
 
 
-def evaluate(criterion: Loss, x: Tensor, *labels: Tensor) -> tuple[Tensor, Tensor]:
-    x = x.clone().requires_grad_()
-    value = criterion(x, *labels)
-    return value.detach(), torch.autograd.grad(value, x)[0]
-
-
 def assert_right(
     criterion: Loss, wanted: Tensor, exact: Tensor, x: Tensor, *labels: Tensor, rtol: float = 1e-5
 ) -> None:
@@ -57,10 +51,6 @@ def assert_right(
     (of_wanted,) = torch.autograd.grad(wanted, exact, retain_graph=True)
     limit = of_wanted.abs().max().item()
     torch.testing.assert_close(gradient.double(), of_wanted, rtol=rtol, atol=rtol * limit)
-
-
-def double(x: Tensor) -> Tensor:
-    return x.double().requires_grad_()
 
 
 def distances(exact: Tensor, distance: str) -> Tensor:

@@ -3,55 +3,22 @@
 import copy
 import io
 import pickle
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from table import TABLE, Inputs, differentiable
+from batches import N, assert_close, batch, change, every_loss, gradients, weights
+from table import TABLE, differentiable
 from torch import Tensor
 
 from lossframe import Loss, drain
 from lossframe import losses as catalogue
 from lossframe.losses.base.reduction import REDUCTIONS
 
-LOSSES = [loss for loss in TABLE if loss.reads]  # penalties read a model instead
-N = 9
-every_loss = pytest.mark.parametrize("loss_class", LOSSES, ids=lambda loss_class: loss_class.__name__)
-
 
 def test_every_loss_has_a_row() -> None:
     missing = sorted(set(catalogue.__all__) - {loss.__name__ for loss in TABLE})
     assert not missing, f"tests/table.py has no row for {missing}"
-
-
-def batch(loss_class: type[Loss], n: int = N, seed: int = 0) -> Inputs:
-    return TABLE[loss_class].inputs(n, torch.Generator().manual_seed(seed))
-
-
-def change(inputs: Inputs, function: Callable[[Tensor], Tensor]) -> Inputs:
-    return {name: function(tensor) for name, tensor in inputs.items()}
-
-
-def weights(loss_class: type[Loss], n: int = N) -> Tensor:
-    """Give weights, some of them 0, of the kind that the loss takes."""
-    weight = torch.tensor([1.0, 0.0, 2.0, 0.5, 1.0, 0.0, 1.0, 3.0, 1.0], dtype=torch.float64)[:n]
-    return weight if TABLE[loss_class].per_sample else (weight != 0).double()
-
-
-def gradients(criterion: Loss, inputs: Inputs, **options: Any) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the value, and its gradient by every input that has one."""
-    names = differentiable(inputs)
-    inputs = {name: t.detach().clone().requires_grad_(name in names) for name, t in inputs.items()}
-    value = criterion(**inputs, **options)
-    if not TABLE[type(criterion)].gradient:
-        return value, {}
-    return value, dict(zip(names, torch.autograd.grad(value.sum(), [inputs[n] for n in names]), strict=True))
-
-
-def assert_close(found: tuple[Tensor, dict[str, Tensor]], wanted: tuple[Tensor, dict[str, Tensor]]) -> None:
-    torch.testing.assert_close(found, wanted, rtol=1e-11, atol=1e-12)
 
 
 @every_loss
@@ -177,9 +144,9 @@ def test_the_formula_compiles_to_one_graph(loss_class: type[Loss]) -> None:
 
 @every_loss
 def test_a_step_never_waits_for_the_device(loss_class: type[Loss], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)  # it does not know the device
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)  # autocast does not know the device "meta"
+    monkeypatch.setattr("lossframe.losses.base.loss.CAREFUL_CALLS", 0)  # the first calls check ranges, and wait
     criterion = TABLE[loss_class].make(loss_class).to("meta")  # a device without values: reading one is an error
-    criterion._calls = 3  # ranges are checked at the first calls, which does wait
     inputs = change(batch(loss_class), lambda t: t.to("meta"))
     assert gradients(criterion, inputs)[0].device.type == "meta"
     if not loss_class.relational:

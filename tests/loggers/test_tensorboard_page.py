@@ -1,12 +1,11 @@
-"""What people see: a run of train.py in a real `tensorboard`, looked at with a real chromium.
+"""Trains a run, serves it with a real `tensorboard`, and reads its tabs with a real chromium.
 
-`LOSSFRAME_PICTURES=FOLDER python -m pytest tests/test_browser.py` keeps the screenshots, one a tab; `docs` renews the
-README's.
+`LOSSFRAME_PICTURES=FOLDER python -m pytest tests/loggers/test_tensorboard_page.py` keeps the screenshots, one a tab;
+`docs` renews the README's.
 """
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -16,16 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from chromium import CHROMIUM, OFFLINE, needs_chromium
 from conftest import ROOT
 from playwright.sync_api import Browser, Error, Page, sync_playwright
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-OFFLINE = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-           "--disable-sync", "--no-first-run", "--disable-quic"]  # fmt: skip
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs a chromium on the PATH (Debian: apt-get install chromium)"),
-]
+pytestmark = [pytest.mark.slow, needs_chromium]
 
 HEIGHTS = "paths => paths.map(path => path.getBBox().height)"
 # tab -> where it is, and what can be read there

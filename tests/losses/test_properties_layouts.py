@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from batches import assert_close, batch, change, every_loss, weights
 from table import TABLE, Inputs, differentiable
-from test_properties import assert_close, batch, change, every_loss, weights
 from torch import Tensor
 
 from lossframe import Loss

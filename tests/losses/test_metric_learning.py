@@ -1,10 +1,8 @@
 """Metric learning against plain loops over pairs and triplets: in one block and in many, with ties, in both forms."""
 
-from collections.abc import Callable, Iterator
-from itertools import chain, product
-
 import pytest
 import torch
+from plain_pairs import DISTANCES, MINERS, Formula, all_triplets, between, contrast, mean, pairs, softmax_contrast
 from torch import Tensor
 
 from lossframe import InputError, Loss, losses
@@ -13,15 +11,14 @@ from lossframe.losses.algorithms.distances import centered, prepared
 from lossframe.losses.algorithms.threads import each
 
 N, D = 24, 4
-DISTANCES = ["squared_euclidean", "euclidean", "cosine"]
 
 
 @pytest.fixture(params=["one block", "many blocks"], autouse=True)
 def _blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     if request.param == "many blocks":
-        monkeypatch.setattr(anchorwise, "_BLOCK", 5 * N * 8)
-        monkeypatch.setattr(anchorwise, "_SHARE", 1)
+        monkeypatch.setattr(anchorwise, "BLOCK_BYTES", 5 * N * 8)
+        monkeypatch.setattr(anchorwise, "ANCHORS_PER_THREAD", 1)
 
 
 @pytest.mark.parametrize("n", [1, 7, 100, 1000, 1024, 4096, 100_000])
@@ -32,63 +29,6 @@ def test_blocks_hold_every_anchor_once_and_all_but_the_last_equally_many(n: int,
     sizes = [rows.stop - rows.start for rows in split]
     assert len(set(sizes[:-1])) <= 1
     assert sizes[-1] <= sizes[0]
-
-
-def between(x: Tensor, distance: str) -> Tensor:
-    """Return all distances, by differences."""
-    if distance == "cosine":
-        x = x / x.norm(dim=1, keepdim=True)
-        return 1 - (x[:, None] * x).sum(-1)
-    squares = (x[:, None] - x).square().sum(-1)
-    return squares if distance == "squared_euclidean" else torch.where(squares > 0, squares, 1).sqrt() * (squares > 0)
-
-
-def pairs(y: list[int], same: bool) -> Iterator[tuple[int, int]]:
-    return ((i, j) for i, j in product(range(len(y)), repeat=2) if i != j and (y[i] == y[j]) == same)
-
-
-def mean(values: list[Tensor]) -> Tensor:
-    return torch.stack(values).mean() if values else torch.zeros((), dtype=torch.float64)
-
-
-def all_triplets(d: Tensor, y: list[int], margin: float, average: str = "nonzero") -> Tensor:
-    hinges = [(d[a, p] - d[a, n] + margin).relu() for a, p in pairs(y, True) for n in range(len(y)) if y[n] != y[a]]
-    return mean([h for h in hinges if h > 0] if average == "nonzero" else hinges)
-
-
-def hardest_triplets(d: Tensor, y: list[int], margin: float) -> Tensor:
-    values = []
-    for a in range(len(y)):
-        near = [d[a, p] for p in range(len(y)) if p != a and y[p] == y[a]]
-        far = [d[a, n] for n in range(len(y)) if y[n] != y[a]]
-        if near and far:
-            values.append((max(near) - min(far) + margin).relu())
-    return mean(values)
-
-
-def semi_hard_triplets(d: Tensor, y: list[int], margin: float) -> Tensor:
-    values = []
-    for a, p in pairs(y, True):
-        far = [d[a, n] for n in range(len(y)) if y[n] != y[a]]
-        farther = [x for x in far if x > d[a, p]]
-        if far:
-            values.append((d[a, p] - (min(farther) if farther else max(far)) + margin).relu())
-    return mean(values)
-
-
-def contrast(d: Tensor, y: list[int], margin: float) -> Tensor:
-    same, others = pairs(y, True), pairs(y, False)
-    values = [d[i, j] ** 2 / 2 for i, j in same] + [(margin - d[i, j]).relu() ** 2 / 2 for i, j in others]
-    return mean(values)
-
-
-def softmax_contrast(x: Tensor, y: list[int], temperature: float, over_pairs: bool) -> Tensor:
-    s = (1 - between(x, "cosine")) / temperature
-    terms: dict[int, list[Tensor]] = {}
-    for i, j in pairs(y, True):
-        everyone = torch.stack([s[i, k] for k in range(len(y)) if k != i])
-        terms.setdefault(i, []).append(everyone.logsumexp(0) - s[i, j])
-    return mean([*chain(*terms.values())] if over_pairs else [mean(of_anchor) for of_anchor in terms.values()])
 
 
 def sample(classes: int, integers: bool = False) -> tuple[Tensor, Tensor]:
@@ -104,14 +44,6 @@ def assert_equal(found: Tensor, wanted: Tensor, x: Tensor) -> None:
     torch.testing.assert_close(
         *(torch.autograd.grad(v, x, retain_graph=True)[0] for v in (found, wanted)), rtol=1e-11, atol=1e-11
     )
-
-
-Formula = Callable[[Tensor, list[int], float], Tensor]
-MINERS: list[tuple[type[Loss], Formula]] = [
-    (losses.BatchAllTripletLoss, all_triplets),
-    (losses.BatchHardTripletLoss, hardest_triplets),
-    (losses.BatchSemiHardTripletLoss, semi_hard_triplets),
-]
 
 
 @pytest.mark.parametrize("classes", [1, 4, 20])
@@ -245,9 +177,9 @@ def test_far_clusters_keep_their_precision() -> None:
     assert torch.equal(centered(integers), centered(integers).round())
 
 
-@pytest.mark.parametrize("few", [distances._FEW, 0])
+@pytest.mark.parametrize("few", [distances.FEW_NEAR_PAIRS, 0])
 def test_euclidean_distances_have_the_gradients_of_exact_ones(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distances, "_FEW", few)
+    monkeypatch.setattr(distances, "FEW_NEAR_PAIRS", few)
     near = 5 + torch.tensor([0.0, 2.0**-14, 2.0**-10, 2.0**-4])[:, None] * torch.eye(D)[0]
     x = torch.cat([torch.randn(N, D), torch.zeros(2, D), near]).requires_grad_()
     exact = x.detach().double().requires_grad_()

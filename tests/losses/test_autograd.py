@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 import torch
+from batches import N, batch
 from table import TABLE, differentiable
-from test_properties import N, batch
 from torch import Tensor
 from torch.autograd import forward_ad
 
@@ -31,10 +31,10 @@ def _size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, threa
     torch.set_num_threads(2)
     if request.param != "small":
         monkeypatch.setattr(rowwise, "blocks", lambda tensor, _: chunks.blocks(tensor, 2))
-        monkeypatch.setattr("lossframe.losses.algorithms.anchorwise._BLOCK", 2 * N * 8)
-        monkeypatch.setattr("lossframe.losses.algorithms.anchorwise._COLUMN", 16)
-        monkeypatch.setattr(rowwise, "_BLOCKS", 1e-9)
-        monkeypatch.setattr("lossframe.losses.algorithms.anchorwise._SHARE", 0.1)
+        monkeypatch.setattr("lossframe.losses.algorithms.anchorwise.BLOCK_BYTES", 2 * N * 8)
+        monkeypatch.setattr("lossframe.losses.algorithms.anchorwise.COLUMN_BYTES", 16)
+        monkeypatch.setattr(rowwise, "BLOCKS_PER_THREAD", 1e-9)
+        monkeypatch.setattr("lossframe.losses.algorithms.anchorwise.ANCHORS_PER_THREAD", 0.1)
 
 
 class Door:

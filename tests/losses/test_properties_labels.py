@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from batches import N, batch, gradients
 from table import TABLE, Inputs
-from test_properties import N, batch, gradients
 
 from lossframe import InputError, Loss
 from lossframe.losses import CrossEntropyLoss

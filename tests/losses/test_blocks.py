@@ -21,14 +21,16 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch, threads: None, request: pytes
     """Make every batch a large one: blocks of about 50 scores, three threads that have their own rows or share all."""
     torch.manual_seed(0)
     torch.set_num_threads(3)
-    monkeypatch.setattr("lossframe.losses.algorithms.rowwise._BLOCKS", request.param)
+    monkeypatch.setattr("lossframe.losses.algorithms.rowwise.BLOCKS_PER_THREAD", request.param)
 
     def small(tensor: Tensor, per_thread: int) -> list[slice]:
         return blocks(tensor, max(1, 50 // torch.get_num_threads()))
 
     monkeypatch.setattr("lossframe.losses.algorithms.rowwise.blocks", small)
     monkeypatch.setattr(softmax, "blocks", small)
-    monkeypatch.setattr(softmax, "_PER_THREAD", 20 if request.param == 3 else 1 << 19)  # parts of images, or whole ones
+    monkeypatch.setattr(
+        softmax, "SCORES_PER_THREAD", 20 if request.param == 3 else 1 << 19
+    )  # parts of images, or whole ones
 
 
 def evaluate(formula: Formula, scores: Tensor, target: Tensor) -> list[Tensor]:

@@ -12,7 +12,7 @@ from PIL import Image
 from lossframe.data import ImageFolder, shuffled
 from lossframe.errors import InputError
 
-CONF = str(Path(__file__).parents[1] / "conf")
+CONF = str(Path(__file__).parents[2] / "conf")
 
 
 def write_images(root: Path, counts: dict[str, int]) -> Path:

@@ -5,8 +5,8 @@ from typing import Any
 import plain
 import pytest
 import torch
+from batches import batch
 from table import TABLE, Inputs, differentiable, large, options
-from test_properties import batch
 from torch import Tensor
 
 from lossframe import Loss

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from pool import Pool
 
 from lossframe import Moments, drain
 from lossframe.statistics.histogram import RELATIVE_ERROR
 from lossframe.statistics.recorder import Recorder
-from tests.pool import Pool
 
 SHAPES = {
     "normal": lambda generator, n: generator.normal(2.0, 1.0, n),

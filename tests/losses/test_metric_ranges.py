@@ -4,8 +4,7 @@ import math
 
 import pytest
 import torch
-from test_metric_learning import softmax_contrast
-from test_metric_precision import double, evaluate, every_distance
+from plain_pairs import double, evaluate, every_distance, softmax_contrast
 
 from lossframe import InputError, Loss, losses
 from lossframe.losses.algorithms.rows import Distance, length, normalize, rowwise

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from test_infinite_logits import INF, _size, at, both, evaluate
+from infinities import INF, at, both, evaluate, sizes
 
 from lossframe import losses
 
-__all__ = ["_size"]  # small and large batches
+__all__ = ["sizes"]  # small and large batches
 
 BINARY = {
     "cross-entropy": losses.BinaryCrossEntropyLoss,

@@ -17,7 +17,7 @@ def _size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     if request.param == "large":
         for module in (rowwise, softmax):
             monkeypatch.setattr(module, "blocks", lambda tensor, _: chunks.blocks(tensor, 1))
-        monkeypatch.setattr(softmax, "_PER_THREAD", 2)
+        monkeypatch.setattr(softmax, "SCORES_PER_THREAD", 2)
 
 
 def assert_same(criterion: Loss, wanted: Tensor, logits: Tensor, target: Tensor) -> None:

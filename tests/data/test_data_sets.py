@@ -22,7 +22,7 @@ from lossframe.data import (
 )
 from lossframe.errors import InputError
 
-CONF = str(Path(__file__).parents[1] / "conf")
+CONF = str(Path(__file__).parents[2] / "conf")
 
 
 FLOAT, INT = torch.float32, torch.int64

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from batches import batch, change, every_loss, gradients
 from table import TABLE, Inputs, differentiable
-from test_properties import batch, change, every_loss, gradients
 from torch import Tensor
 
 from lossframe import Loss

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from pool import Pool
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from lossframe import InputError, LossMonitor, NonFiniteError, Objective
 from lossframe.losses import BatchAllTripletLoss, DeCovLoss, MSELoss
-from tests.pool import Pool
 
 BATCHES, SIZE, BAD_BATCH, BAD_ROW = 10, 6, 5, 2
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 from alike import SIZES, batches
+from batches import assert_close, batch, change, every_loss, gradients, weights
 from table import TABLE, Inputs, large, options
-from test_properties import assert_close, batch, change, every_loss, gradients, weights
 from torch import Tensor
 
 from lossframe import Loss, drain

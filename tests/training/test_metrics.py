@@ -18,7 +18,7 @@ from lossframe.data import Digits
 from lossframe.errors import InputError
 from lossframe.training.metrics import RetrievalMetrics
 
-CONF = str(Path(__file__).parents[1] / "conf")
+CONF = str(Path(__file__).parents[2] / "conf")
 Samples = tuple[Tensor, Tensor, Tensor]
 
 
