@@ -20,7 +20,7 @@ from lossframe.callbacks.monitor.discovery import forget_samples
 from lossframe.data import Digits
 from lossframe.losses import BatchAllTripletLoss, MSELoss
 from lossframe.losses.base.per_sample import PerSample
-from train import run
+from lossframe.training.run import run
 
 Configure = Callable[..., DictConfig]
 Command = Callable[..., subprocess.CompletedProcess[str]]

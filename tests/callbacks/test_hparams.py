@@ -21,7 +21,7 @@ from tensorboard.plugins.hparams.list_session_groups import Handler
 
 from lossframe import Learner
 from lossframe.training.metrics import RetrievalMetrics
-from train import run
+from lossframe.training.run import run
 
 Configure = Callable[..., DictConfig]
 

@@ -24,7 +24,7 @@ from lossframe.callbacks.images.sampling import Samples
 from lossframe.callbacks.images.thumbnails import pixels, thumbnails
 from lossframe.callbacks.images.tiles import FRAME, RIGHT, WRONG
 from lossframe.losses import CrossEntropyLoss
-from train import run
+from lossframe.training.run import run
 
 Configure = Callable[..., DictConfig]
 ALL = "callbacks=[default,embeddings,retrieval,confusion]"

@@ -45,7 +45,7 @@ os._exit(0)  # now and then threads that Fabric leaves abort a process at its en
 
 
 @pytest.mark.slow
-def test_the_loop_of_the_readme_does_not_depend_on_the_number_of_ranks(tmp_path: Path) -> None:
+def test_readme_loop_gives_equal_weights_on_one_and_two_ranks(tmp_path: Path) -> None:
     script = tmp_path / "loop.py"
     backward = "fabric.backward(loss) if kind == 'fabric' else loss.backward()"
     script.write_text(SCRIPT.replace("LOOP", block("loop").replace("loss.backward()", backward)))

@@ -1,4 +1,4 @@
-"""Every loss is fed by the default data and model, or by an experiment that the error names."""
+"""Every loss trains on the default data and model, or the error names an experiment that provides what it reads."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -13,7 +13,7 @@ from lossframe.data import BreastCancer, Diabetes, DigitHalves, Digits, Mnist5k
 from lossframe.losses import MSELoss
 from lossframe.models import ConvEmbedder
 from lossframe.training import preflight
-from train import run
+from lossframe.training.run import run
 
 Configure = Callable[..., DictConfig]
 BRIEF = [f"trainer.limit_{stage}_batches=2" for stage in ("train", "val", "test")]
@@ -29,7 +29,7 @@ def objective(config: DictConfig) -> Objective:
 
 
 def outcome(configure: Configure, name: str) -> str:
-    """Say what becomes of a loss: fed by the default choices, by an experiment, or by nothing here."""
+    """Return which choices provide what a loss reads: the default ones, an experiment's, or none."""
     reads = objective(configure(f"loss={name}")).reads
     return "default" if reads <= GIVEN else "experiment" if preflight.experiments(reads) else "nothing"
 
@@ -45,7 +45,7 @@ def test_every_outcome_occurs(configure: Configure) -> None:
 
 @pytest.mark.filterwarnings("ignore:no loss trains 'trunk.0.0.bias'")  # but its penalty, of l1_l2_penalty
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_loss_trains_or_says_how(configure: Configure, name: str) -> None:
+def test_loss_trains_or_names_the_experiment_that_feeds_it(configure: Configure, name: str) -> None:
     config = configure(f"loss={name}", *STEP)
     found = outcome(configure, name)
     if name == "categorical_accuracy":
@@ -66,35 +66,35 @@ def test_a_loss_trains_or_says_how(configure: Configure, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_an_experiment_trains_and_is_written_up(configure: Configure, name: str) -> None:
+def test_experiment_trains_and_has_a_readme_with_results(configure: Configure, name: str) -> None:
     assert run(configure(f"experiment={name}", *STEP)) is not None
     text = (ROOT / "experiments" / name / "README.md").read_text()
     assert f"experiment={name}" in text
     assert "| --- |" in text.replace("|---|", "| --- |"), "wanted a table of results"
 
 
-def test_a_metric_that_is_not_fed_names_those_that_are(configure: Configure) -> None:
+def test_metric_that_is_not_fed_names_metrics_that_are(configure: Configure) -> None:
     with pytest.raises(InputError, match=r"metric 'retrieval' reads 'embeddings', .* choose metrics=binary or"):
         run(configure("data=breast_cancer", "model=mlp", "loss=binary_cross_entropy", *STEP))
 
 
-def test_what_no_loss_trains_is_named(configure: Configure) -> None:
+def test_parameters_that_no_loss_trains_are_named_in_a_warning(configure: Configure) -> None:
     config = configure("loss=triplet", "metrics=[retrieval,classification]", *STEP)
     with pytest.warns(UserWarning, match=r"no loss trains 'classify.weight', 'classify.bias' of the model: add a loss"):
         run(config)
 
 
-def test_what_does_not_say_what_it_gives_is_not_held_back() -> None:
+def test_data_or_model_without_provides_is_not_checked() -> None:
     mse = Objective({"mse": MSELoss()})
-    preflight.check(mse, {}, SimpleNamespace(), ConvEmbedder)
-    preflight.check(mse, {}, Digits, SimpleNamespace())
-    preflight.check(mse, {}, SimpleNamespace(provides={"target"}), SimpleNamespace(provides={"prediction"}))
+    preflight.check_entries(mse, {}, SimpleNamespace(), ConvEmbedder)
+    preflight.check_entries(mse, {}, Digits, SimpleNamespace())
+    preflight.check_entries(mse, {}, SimpleNamespace(provides={"target"}), SimpleNamespace(provides={"prediction"}))
     with pytest.raises(InputError, match="MSELoss reads 'prediction', which SimpleNamespace and SimpleNamespace"):
-        preflight.check(mse, {}, SimpleNamespace(provides={"target"}), SimpleNamespace(provides={"image"}))
+        preflight.check_entries(mse, {}, SimpleNamespace(provides={"target"}), SimpleNamespace(provides={"image"}))
 
 
 @pytest.mark.parametrize("kind", [BreastCancer, Diabetes, DigitHalves, Digits, Mnist5k])
-def test_data_give_what_they_promise(kind: type) -> None:
+def test_data_module_gives_the_entries_that_it_provides(kind: type) -> None:
     data = kind()
     data.setup()
     assert next(iter(data.train_dataloader())).keys() == kind.provides
