@@ -1,10 +1,13 @@
 """Metric learning row by row: ranges, scales from 1e-40 to 1e38, zero vectors, labels of any dtype, odd shapes."""
 
 import math
+from itertools import product
+from typing import Any
 
 import pytest
 import torch
 from plain_pairs import double, evaluate, every_distance, softmax_contrast
+from torch import Tensor
 
 from lossframe import InputError, Loss, losses
 from lossframe.losses.algorithms.rows import Distance, length, normalize, rowwise
@@ -147,21 +150,44 @@ ODD: dict[type[Loss], float] = {
 """What three zero vectors of one class cost, also those without entries."""
 
 
-@pytest.mark.parametrize("shape", [(), (0,), (3,), (3, 0), (0, 4), (0, 0), (3, 4, 1), (3, 4)])
-@pytest.mark.parametrize("loss_class", ODD, ids=lambda loss_class: loss_class.__name__)
-def test_an_odd_shape_is_an_error_or_the_right_value(loss_class: type[Loss], shape: tuple[int, ...]) -> None:
+SHAPES = [(), (0,), (3,), (3, 0), (0, 4), (0, 0), (3, 4, 1), (3, 4)]
+
+
+def fits(loss_class: type[Loss], shape: tuple[int, ...]) -> bool:
+    """Return whether a loss takes inputs of this shape."""
+    least, most = FEATURES[loss_class.reads[0]]
+    return least <= len(shape) <= most and (loss_class is not losses.CenterLoss or shape[1] == 4)
+
+
+def of_shape(loss_class: type[Loss], shape: tuple[int, ...]) -> tuple[Loss, Tensor, dict[str, Tensor]]:
+    """Return a loss, the zeros that it reads, and all its inputs."""
     x, y = torch.zeros(shape, requires_grad=True), torch.zeros(shape[:1], dtype=torch.long)
-    center = loss_class is losses.CenterLoss
-    criterion = losses.CenterLoss(2, 4) if center else loss_class()
+    criterion = losses.CenterLoss(2, 4) if loss_class is losses.CenterLoss else loss_class()
     needed = [name for name in criterion.reads if name not in criterion.optional or name == "labels"]
     inputs = {name: y if name == "labels" else x for name in needed}
     if loss_class is losses.PairContrastiveLoss:
         inputs["target"] = torch.ones(shape)
-    least, most = FEATURES[needed[0]]
-    if not least <= len(shape) <= most or (center and shape[1] != 4):
-        with pytest.raises(InputError, match=f"^{loss_class.__name__}: wanted"):
-            criterion(**inputs)
-        return
+    return criterion, x, inputs
+
+
+def cases(fitting: bool) -> list[Any]:
+    return [
+        pytest.param(loss_class, shape, id=f"{loss_class.__name__}-{shape}")
+        for loss_class, shape in product(ODD, SHAPES)
+        if fits(loss_class, shape) == fitting
+    ]
+
+
+@pytest.mark.parametrize(("loss_class", "shape"), cases(fitting=False))
+def test_shape_that_does_not_fit_is_an_input_error(loss_class: type[Loss], shape: tuple[int, ...]) -> None:
+    criterion, _, inputs = of_shape(loss_class, shape)
+    with pytest.raises(InputError, match=f"^{loss_class.__name__}: wanted"):
+        criterion(**inputs)
+
+
+@pytest.mark.parametrize(("loss_class", "shape"), cases(fitting=True))
+def test_odd_shape_that_fits_has_the_right_value(loss_class: type[Loss], shape: tuple[int, ...]) -> None:
+    criterion, x, inputs = of_shape(loss_class, shape)
     value = criterion(**inputs)
     (gradient,) = torch.autograd.grad(value, x)
     values = math.prod(shape[:-1]) if loss_class is losses.CosineDistanceLoss else math.prod(shape[:1])

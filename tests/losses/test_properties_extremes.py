@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from batches import batch, change, every_loss, gradients
+from batches import LOSSES, batch, change, every_loss, gradients
 from table import TABLE, Inputs, differentiable
 from torch import Tensor
 
@@ -49,10 +49,11 @@ def test_one_class(loss_class: type[Loss], n: int) -> None:
     (assert_zero if TABLE[loss_class].one_class else assert_finite)(value, of_inputs)
 
 
-@every_loss
-def test_every_sample_of_its_own_class(loss_class: type[Loss]) -> None:
-    if "labels" not in loss_class.reads or "features" in loss_class.reads:
-        return
+LABELLED = [loss for loss in LOSSES if {"embeddings", "labels"} <= set(loss.reads)]
+
+
+@pytest.mark.parametrize("loss_class", LABELLED, ids=lambda loss_class: loss_class.__name__)
+def test_batch_of_as_many_classes_as_samples_is_finite(loss_class: type[Loss]) -> None:
     inputs = {"embeddings": batch(loss_class)["embeddings"], "labels": torch.arange(9)}
     assert_finite(*gradients(TABLE[loss_class].make(loss_class), inputs))
 

@@ -25,14 +25,17 @@ def expected(values: np.ndarray) -> dict[str, float]:
     return {"count": len(values), "mean": values.mean(), "std": values.std(), "min": values.min(), "max": values.max()}
 
 
-@given(chunks)
-def test_any_split_gives_what_one_pass_gives(split: list[list[float]]) -> None:
+@pytest.mark.parametrize("number", [1, 3])
+def test_chunks_without_values_have_the_moments_of_nothing(number: int) -> None:
+    states = torch.stack([moments(torch.zeros(0, dtype=torch.float64))] * number)
+    assert Moments(*merge(states).tolist()) == Moments()
+
+
+@given(chunks.filter(any))
+def test_moments_of_any_chunks_equal_those_of_all_values(split: list[list[float]]) -> None:
     states = torch.stack([moments(torch.tensor(chunk, dtype=torch.float64)) for chunk in split])
     values = np.array([value for chunk in split for value in chunk])
     merged = Moments(*merge(states).tolist())
-    if not len(values):
-        assert merged == Moments()
-        return
     scale = np.abs(values).max() + 1e-300
     assert merged.count == len(values)
     assert merged.mean == pytest.approx(values.mean(), rel=1e-9, abs=1e-9 * scale)
