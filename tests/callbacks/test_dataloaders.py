@@ -10,6 +10,7 @@ import torch
 from curves import read
 from pool import Pool
 from torch.utils.data import DataLoader
+from trainers import tiny_trainer
 
 from lossframe import LossMonitor, NonFiniteError
 from lossframe.callbacks.monitor.collector import Collector
@@ -45,12 +46,7 @@ def fitted(
             return torch.optim.SGD(self.parameters(), lr=0.0)
 
     best = pl.callbacks.ModelCheckpoint(monitor=watched) if len(batches) > 1 else None
-    logger = pl.loggers.TensorBoardLogger(str(folder), name="", version="")
-    trainer = pl.Trainer(
-        accelerator="cpu", max_epochs=2, logger=logger, callbacks=[LossMonitor(), *filter(None, [best])],
-        enable_progress_bar=False, enable_model_summary=False, default_root_dir=str(folder), log_every_n_steps=1,
-        **options,
-    )  # fmt: skip
+    trainer = tiny_trainer(folder, [LossMonitor(), *filter(None, [best])], pl, max_epochs=2, **options)
     module = Squares()
     trainer.fit(module, loaders(BATCHES)[0], loaders(batches))
     return trainer, module

@@ -12,6 +12,7 @@ import torch
 from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader
+from trainers import tiny_trainer
 
 from lossframe import LossMonitor
 from lossframe.callbacks.images import HardSamples
@@ -137,11 +138,8 @@ def test_someone_elses_module_without_images_gets_a_text(tmp_path: Path) -> None
     inputs, labels = torch.randn(20, 2), torch.zeros(20)
     labels[13] = 100.0
     data = [{"inputs": inputs[k], "labels": labels[k], "words": f"word {k}"} for k in range(20)]
-    logger = pl.loggers.TensorBoardLogger(tmp_path, name="", version="")
-    trainer = pl.Trainer(
-        max_epochs=1, accelerator="cpu", logger=logger, enable_progress_bar=False, enable_checkpointing=False,
-        callbacks=[LossMonitor(), HardSamples(k=3, text="words")], enable_model_summary=False, log_every_n_steps=1,
-    )  # fmt: skip
+    callbacks = [LossMonitor(), HardSamples(k=3, text="words")]
+    trainer = tiny_trainer(tmp_path, callbacks, enable_checkpointing=False)
     trainer.fit(Module(), DataLoader(data, batch_size=8))
     hardest = rows(tmp_path / "hard" / "train_mse.csv")
     assert (hardest[0]["id"], hardest[0]["text"], hardest[0]["target"]) == ("1:5", "word 13", "100.0")

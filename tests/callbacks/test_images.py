@@ -15,6 +15,7 @@ from pool import Pool
 from sklearn.metrics import confusion_matrix
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
+from trainers import tiny_trainer
 
 from lossframe import InputError, LossMonitor
 from lossframe.callbacks.base import Companion
@@ -25,6 +26,7 @@ from lossframe.callbacks.images.thumbnails import pixels, thumbnails
 from lossframe.callbacks.images.tiles import FRAME, RIGHT, WRONG
 from lossframe.losses import CrossEntropyLoss
 from lossframe.training.run import run
+from lossframe.training.user_errors import explain
 
 Configure = Callable[..., DictConfig]
 ALL = "callbacks=[default,embeddings,retrieval,confusion]"
@@ -238,7 +240,7 @@ def test_what_is_wrong_is_said_before_training(
     monkeypatch.setattr("lossframe.Learner.training_step", lambda *_: pytest.fail("it trained"))
     with pytest.raises(Exception) as caught:  # noqa: PT011 - what is tested is the line that the user sees
         run(configure(*arguments))
-    line = importlib.import_module("train").explain(caught.value)
+    line = explain(caught.value)
     assert line is not None
     assert wanted in line
     assert found in line
@@ -273,11 +275,7 @@ def classifier(pl: Any, returned: Callable[[dict[str, Tensor]], Any]) -> Any:
 def fit(pl: Any, module: Any, folder: Path, *callbacks: Companion, **options: Any) -> Any:
     data = torch.utils.data.TensorDataset(torch.randn(20, 1, 4, 4), torch.arange(20) % 3)
     loader = torch.utils.data.DataLoader(data, batch_size=8)
-    trainer = pl.Trainer(
-        accelerator="cpu", max_epochs=2, logger=pl.loggers.TensorBoardLogger(str(folder), name="", version=""),
-        callbacks=[LossMonitor(), *callbacks], enable_progress_bar=False, enable_model_summary=False,
-        default_root_dir=str(folder), log_every_n_steps=1, **options,
-    )  # fmt: skip
+    trainer = tiny_trainer(folder, [LossMonitor(), *callbacks], pl, max_epochs=2, **options)
     trainer.fit(module, loader, loader)
     return trainer
 

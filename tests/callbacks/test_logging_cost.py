@@ -13,6 +13,7 @@ from curves import read
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
+from trainers import tiny_trainer
 
 from lossframe import LossMonitor
 from lossframe.callbacks.images import HardSamples
@@ -91,14 +92,6 @@ def batches(number: int) -> DataLoader[Any]:
     return DataLoader(made, batch_size=None)  # type: ignore[arg-type]
 
 
-def trainer(folder: Path, callbacks: list[pl.Callback], epochs: int = 1, **options: Any) -> pl.Trainer:
-    logger = pl.loggers.TensorBoardLogger(folder, name="", version="")
-    return pl.Trainer(
-        max_epochs=epochs, accelerator="cpu", callbacks=callbacks, logger=logger, enable_progress_bar=False,
-        enable_model_summary=False, log_every_n_steps=5, default_root_dir=folder, **options,
-    )  # fmt: skip
-
-
 def waits_of(folder: Path, monkeypatch: pytest.MonkeyPatch, record: bool, callbacks: list[pl.Callback]) -> list[int]:
     """Return what was waited for from the start of each batch to the start of the next."""
     seen: list[int] = []
@@ -108,8 +101,10 @@ def waits_of(folder: Path, monkeypatch: pytest.MonkeyPatch, record: bool, callba
             seen.append(waits.count)
 
     with counted(monkeypatch) as waits:
-        run = trainer(folder, [Watch(), *callbacks], enable_checkpointing=False, limit_val_batches=0)
-        run.fit(Module(record), batches(20), batches(1))
+        trainer = tiny_trainer(
+            folder, [Watch(), *callbacks], log_every_n_steps=5, enable_checkpointing=False, limit_val_batches=0
+        )
+        trainer.fit(Module(record), batches(20), batches(1))
     return [after - before for before, after in pairwise(seen)]
 
 
@@ -130,9 +125,8 @@ def test_a_drain_is_one_transfer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         original(transfer, records)
 
     monkeypatch.setattr(HostCopy, "__init__", counting)
-    trainer(tmp_path, [LossMonitor(log_every=10)], enable_checkpointing=False, limit_val_batches=0).fit(
-        Module(True), batches(20), batches(1)
-    )
+    trainer = tiny_trainer(tmp_path, [LossMonitor(log_every=10)], enable_checkpointing=False, limit_val_batches=0)
+    trainer.fit(Module(True), batches(20), batches(1))
     assert made == [5, 5, 5]  # at 10, 20 and the end of the epoch: three losses, active_triplets and the gradient
 
 
@@ -151,7 +145,8 @@ def late(transfer: HostCopy, records: Any, original: Any = HostCopy.__init__) ->
 def test_what_arrives_late_is_written_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fit(folder: Path) -> None:
         checkpoint = pl.callbacks.ModelCheckpoint(folder / "checkpoints", every_n_train_steps=5)  # drains in between
-        trainer(folder, [LossMonitor(log_every=4), checkpoint], 2).fit(Module(True), batches(11), batches(3))
+        trainer = tiny_trainer(folder, [LossMonitor(log_every=4), checkpoint], max_epochs=2)
+        trainer.fit(Module(True), batches(11), batches(3))
 
     fit(tmp_path / "at once")
     monkeypatch.setattr(HostCopy, "__init__", late)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from curves import read
 from torch.utils.data import DataLoader, TensorDataset
+from trainers import tiny_trainer
 
 from lossframe import InputError, LossMonitor, NonFiniteError, Objective, configs, losses
 from lossframe.callbacks.monitor.batch_size import batch_size
@@ -51,11 +52,7 @@ def fit(
 ) -> Any:
     inputs = torch.randn(len(target), 4, generator=torch.Generator().manual_seed(0))
     loader = DataLoader(TensorDataset(inputs, target), batch_size=8)
-    logger = pl.loggers.TensorBoardLogger(str(folder), name="", version="")
-    trainer = pl.Trainer(
-        accelerator="cpu", max_epochs=2, logger=logger, callbacks=[monitor, *more], enable_progress_bar=False,
-        enable_model_summary=False, default_root_dir=str(folder), log_every_n_steps=1, **options,
-    )  # fmt: skip
+    trainer = tiny_trainer(folder, [monitor, *more], pl, max_epochs=2, **options)
     trainer.fit(module, loader, loader)
     return trainer
 
@@ -137,10 +134,7 @@ def test_a_validation_alone_starts_from_nothing(tmp_path: Path) -> None:
     module = classifier(pl, criterion=CrossEntropyLoss())
     batch = [torch.zeros(4, 4), torch.zeros(4, dtype=torch.long)]
     module.criterion(torch.full((1, 3), 50.0) * torch.eye(3)[:1], torch.tensor([1]))  # of 50, and left over
-    trainer = pl.Trainer(
-        accelerator="cpu", logger=False, callbacks=[LossMonitor()], enable_progress_bar=False,
-        enable_model_summary=False, enable_checkpointing=False, default_root_dir=str(tmp_path),
-    )  # fmt: skip
+    trainer = tiny_trainer(tmp_path, [LossMonitor()], pl, logger=False, enable_checkpointing=False)
     trainer.validate(module, DataLoader([batch], batch_size=None), verbose=False)
     alone = CrossEntropyLoss()(module.layer(batch[0]), batch[1]).item()
     assert trainer.callback_metrics["val/loss/cross_entropy"].item() == pytest.approx(alone)
@@ -188,10 +182,7 @@ def test_a_batch_without_a_tensor_of_samples_trains(kind: str, tmp_path: Path) -
 
     module.training_step = tokenised
     monitor = LossMonitor(log_every=1) if kind == "texts" else LossMonitor(batch_size=lambda batch: batch.shape[1])
-    trainer = pl.Trainer(
-        accelerator="cpu", max_epochs=1, logger=False, callbacks=[monitor], enable_progress_bar=False,
-        enable_model_summary=False, enable_checkpointing=False, default_root_dir=str(tmp_path),
-    )  # fmt: skip
+    trainer = tiny_trainer(tmp_path, [monitor], pl, logger=False, enable_checkpointing=False)
     loader = DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
     trainer.fit(module, loader, loader)
     assert monitor.samples_seen == 12

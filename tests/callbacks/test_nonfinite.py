@@ -12,6 +12,7 @@ from pool import Pool
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+from trainers import tiny_trainer
 
 from lossframe import InputError, LossMonitor, NonFiniteError, Objective
 from lossframe.losses import BatchAllTripletLoss, DeCovLoss, MSELoss
@@ -75,11 +76,9 @@ def train(rank: int, ranks: int, kind: str, policy: str, spoil: str, folder: str
     torch.manual_seed(0)
     module = Regression(objective(kind), spoil=spoil == "gradient")
     monitor = LossMonitor(log_every=4, nonfinite=policy)
-    trainer = pl.Trainer(
-        max_epochs=1, accelerator="cpu", devices=ranks, strategy="ddp" if ranks > 1 else "auto", logger=False,
-        plugins=[Joined(rank, ranks)] if ranks > 1 else None, callbacks=[monitor], default_root_dir=folder,
-        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-        use_distributed_sampler=False,
+    trainer = tiny_trainer(
+        Path(folder), [monitor], devices=ranks, strategy="ddp" if ranks > 1 else "auto", logger=False,
+        plugins=[Joined(rank, ranks)] if ranks > 1 else None, enable_checkpointing=False, use_distributed_sampler=False,
     )  # fmt: skip
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -126,11 +125,7 @@ def test_a_loss_with_one_value_a_batch_names_the_samples_whose_inputs_are_not_fi
 def test_skipping_is_as_if_the_batch_had_not_been_there(tmp_path: Path) -> None:
     def fit(data: list[dict[str, Tensor]]) -> Any:
         module = Regression(objective("mse"), spoil=False)
-        trainer = pl.Trainer(
-            max_epochs=1, accelerator="cpu", logger=False, callbacks=[LossMonitor(nonfinite="skip")],
-            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-            default_root_dir=tmp_path,
-        )  # fmt: skip
+        trainer = tiny_trainer(tmp_path, [LossMonitor(nonfinite="skip")], logger=False, enable_checkpointing=False)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             trainer.fit(module, DataLoader(data, batch_size=None))

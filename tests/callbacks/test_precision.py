@@ -7,6 +7,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from curves import read
+from trainers import tiny_trainer
 
 from lossframe import LossMonitor
 from lossframe.losses import MSELoss
@@ -44,11 +45,9 @@ class Regression(pl.LightningModule):
 def test_counts_and_moments_are_exact_for_thousands_of_steps(tmp_path: Path, precision: str) -> None:
     inputs = torch.randn(3 * STEPS, 4, generator=torch.Generator().manual_seed(0))
     data = torch.utils.data.TensorDataset(inputs, 100 + inputs[:, :1])
-    module, logger = Regression(), pl.loggers.TensorBoardLogger(str(tmp_path), name="", version="")
-    trainer = pl.Trainer(
-        accelerator="cpu", max_epochs=1, precision=precision, logger=logger, callbacks=[LossMonitor(log_every=STEPS)],  # type: ignore[arg-type]
-        enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
-    )  # fmt: skip
+    module = Regression()
+    monitor = LossMonitor(log_every=STEPS)
+    trainer = tiny_trainer(tmp_path, [monitor], precision=precision, enable_checkpointing=False)
     trainer.fit(module, torch.utils.data.DataLoader(data, batch_size=3))
     values = np.concatenate(module.seen)
     assert len(values) == 3 * STEPS

@@ -6,6 +6,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from trainers import tiny_trainer
 
 from lossframe.data import BatchLoader, Digits, ShardedBatchSampler, ShuffledBatchSampler, shuffled
 
@@ -51,9 +52,8 @@ class KeepEverything(pl.Callback):
 
 def fit(path: Path, resume: Path | None = None, **options: int) -> Recorder:
     recorder = Recorder()
-    trainer = pl.Trainer(
-        max_epochs=3, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
-        callbacks=[KeepEverything(path)], enable_checkpointing=False, num_sanity_val_steps=0,
+    trainer = tiny_trainer(
+        path, [KeepEverything(path)], max_epochs=3, logger=False, enable_checkpointing=False, num_sanity_val_steps=0,
         use_distributed_sampler=False, **options,
     )  # fmt: skip
     trainer.fit(recorder, datamodule=Digits(batch_size=240, sampler=shuffled), ckpt_path=resume)
