@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from infinities import INF, at, both, evaluate, sizes
+from torch import Tensor
 
 from lossframe import losses
 
@@ -65,34 +66,39 @@ KINDS = ("indices", "soft", "ignored", "weighed")
 SHAPES = [(3, 4), (3, 4, 2), (3, 4, 3, 2), (2000, 4)]
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize(("name", "kind"), [(n, k) for n in SOFTMAX for k in KINDS if (n, k) != ("focal", "ignored")])
-def test_infinite_logits_are_the_limit_of_finite_ones_in_any_shape(
-    name: str, shape: tuple[int, ...], kind: str
-) -> None:
-    dtype = torch.float32
+def with_infinities(shape: tuple[int, ...], kind: str) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Return float32 logits of which some are infinite, class indices, and the options of a kind of target."""
     generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(shape, generator=generator, dtype=dtype)
+    logits = torch.randn(shape, generator=generator)
     target = torch.randint(0, 3, (shape[0], *shape[2:]), generator=generator)
     logits[:, 3] = -INF
     logits.view(-1)[:1] = INF  # of one sample and place, where the target is this class or none that counts
     first = (0,) * target.ndim
     target[first] = 0
-    options: dict[str, Any] = {}
     if kind == "ignored":
-        target[(-1, *first[1:])], options = 1, {"ignore_index": 1}
+        target[(-1, *first[1:])] = 1
+        return logits, target, {"ignore_index": 1}
     if kind == "weighed":
-        options = {"class_weight": [1.0, 2.0, 0.5, 0.0]}
         target[(-1, *first[1:])] = 3
-    wanted_target = target
+        return logits, target, {"class_weight": [1.0, 2.0, 0.5, 0.0]}
+    return logits, target, {}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("name", "kind"), [(n, k) for n in SOFTMAX for k in KINDS if (n, k) != ("focal", "ignored")])
+def test_infinite_logits_are_the_limit_of_finite_ones_in_any_shape(
+    name: str, shape: tuple[int, ...], kind: str
+) -> None:
+    logits, indices, options = with_infinities(shape, kind)
+    target = indices
     if kind == "soft":
-        target = torch.nn.functional.one_hot(target, 4).movedim(-1, 1).to(dtype)
+        target = torch.nn.functional.one_hot(indices, 4).movedim(-1, 1).float()
         target[-1, :3] = 1 / 3
     large = logits.double().clamp(-1e4, 1e4)
-    wanted = evaluate(SOFTMAX[name](**options), large, target.double() if kind == "soft" else wanted_target)
+    wanted = evaluate(SOFTMAX[name](**options), large, target.double() if kind == "soft" else indices)
     for scores in (logits, logits.movedim(1, -1).contiguous().movedim(-1, 1)):
         found = evaluate(SOFTMAX[name](**options), scores, target)
-        torch.testing.assert_close(found, tuple(t.to(dtype) for t in wanted))
+        torch.testing.assert_close(found, tuple(t.float() for t in wanted))
 
 
 @both

@@ -4,7 +4,6 @@ import copy
 import html
 import json
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,20 +12,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from chromium import CHROMIUM, OFFLINE, needs_chromium
 from curves import read
-from playwright.sync_api import sync_playwright
 from synthetic import CONFIG, write_run
-from tensorboard.plugins.histogram.summary_v2 import histogram_pb
 from torch.utils.tensorboard import SummaryWriter
 
 from lossframe.__main__ import main
 from lossframe.report.comparison import comparison
 from lossframe.report.config import differences
 from lossframe.report.document import Table
-from lossframe.report.events import Curve, read_stage
+from lossframe.report.events import read_stage
 from lossframe.report.runs import find_runs, read_run
-from lossframe.report.scales import BUCKETS, banded, extent, strip, thin
+from lossframe.report.scales import extent, strip
 
 STAGES = ("train", "val", "test")
 
@@ -151,48 +147,8 @@ def test_a_bare_run_of_another_project_is_enough(tmp_path: Path, capsys: pytest.
     assert "Logged by others" in output.read_text()
 
 
-def test_a_resumed_run_is_read_as_tensorboard_does(tmp_path: Path) -> None:
-    with SummaryWriter(str(tmp_path), filename_suffix=".0") as writer:
-        for step in (10, 20, 30):
-            writer.add_scalar("loss/a", float(step), step)
-    with SummaryWriter(str(tmp_path), purge_step=20, filename_suffix=".1") as writer:
-        writer.add_scalar("loss/a", 5.0, 25)
-    assert read_stage(tmp_path).scalars["loss/a"].values.tolist() == [10.0, 5.0]
-
-
 def test_a_whole_run_has_nothing_to_be_said(sweep: Path) -> None:
     assert [note for folder in find_runs([sweep]) for note in read_run(folder, "").notes] == []
-
-
-def test_both_formats_of_event_files_are_read(tmp_path: Path) -> None:
-    values = np.random.default_rng(0).normal(size=500)
-    with SummaryWriter(str(tmp_path)) as writer:
-        writer.add_scalar("old", 1.5, 1)
-        writer.add_scalar("new", 1.5, 1, new_style=True)
-        writer.add_histogram("values/old", values, 1)
-        writer._get_file_writer().add_summary(histogram_pb("values/new", values), 1)
-    stage = read_stage(tmp_path)
-    assert stage.scalars["old"].last == stage.scalars["new"].last == 1.5
-    for (one,) in stage.histograms.values():
-        assert one.counts.sum() == 500
-        assert one.left[one.counts > 0].min() == pytest.approx(values.min())
-        assert one.right[one.counts > 0].max() == pytest.approx(values.max())
-        below = one.counts[one.right <= 0].sum()
-        assert below == pytest.approx((values <= 0).sum(), abs=60)
-
-
-def test_thinning_keeps_extremes_and_means() -> None:
-    values = np.random.default_rng(0).normal(size=100_001)
-    values[77_777] = 1e6
-    curve = Curve(np.arange(100_001.0), values)
-    thinned = thin(curve)
-    assert len(thinned.steps) == BUCKETS
-    assert thinned.high.max() == 1e6
-    assert thinned.low.min() == values.min()
-    assert thinned.mean[0] == pytest.approx(values[: int(100_001 / BUCKETS)].mean())
-    bands = banded({"mean": curve, "min": Curve(curve.steps, values - 1), "max": Curve(curve.steps, values + 1)})
-    assert bands.outer[1].max() == 1e6 + 1
-    assert bands.outer[0].min() == values.min() - 1
 
 
 def test_a_strip_has_all_values_of_each_column(sweep: Path) -> None:
@@ -239,39 +195,3 @@ def test_other_commands_do_not_load_the_report() -> None:
     code = "import sys; from lossframe.__main__ import main; main(['losses']); print('lossframe.report' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert result.stdout.splitlines()[-1] == "False"
-
-
-@pytest.mark.slow
-@needs_chromium
-def test_the_report_of_a_sweep_opens_without_a_network(
-    tmp_path: Path, command: Callable[..., subprocess.CompletedProcess[str]]
-) -> None:
-    losses = ("triplet", "contrastive", "cross_entropy", "supcon")
-    sweep = tmp_path / "sweep"
-    result = command("-m", f"loss={','.join(losses)}", "trainer.max_epochs=2", f"hydra.sweep.dir={sweep}")
-    assert result.returncode == 0, result.stderr
-    assert main(["report", str(sweep)]) == 0
-    moved = Path(shutil.move(sweep / "report.html", tmp_path / "alone.html"))
-    asked, problems = [], []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OFFLINE)
-        page = browser.new_page()
-        page.context.set_offline(True)
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("pageerror", lambda error: problems.append(error.message))
-        page.on("console", lambda message: problems.append(message.text))
-        page.goto(moved.as_uri())
-        assert page.locator("h2").all_inner_texts() == ["Comparison", *(f"Run {i}_{n}" for i, n in enumerate(losses))]
-        assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
-        rows = [row.locator("td") for row in page.locator("table").first.locator("tbody tr").all()]
-        heads = page.locator("table").first.locator("th").all_inner_texts()
-        for number, (name, row) in enumerate(zip(losses, rows, strict=True)):
-            run = sweep / f"{number}_{name}"
-            tested = json.loads((run / "metrics.json").read_text())["test/precision_at_1"]
-            assert row.nth(heads.index("losses")).inner_text() == name
-            assert row.nth(heads.index("test precision_at_1")).inner_text() == f"{tested:.4g}"
-            assert read(run / "test")["precision_at_1"][-1][1] == pytest.approx(tested)
-            assert page.get_by_alt_text(f"loss/{name} over samples seen: train, val, test").is_visible()
-        browser.close()
-    assert not problems
-    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
