@@ -1,4 +1,4 @@
-"""The browser that looks at pages in tests."""
+"""Finds the Chromium that opens pages in tests, and skips those tests without one."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""Validation and test of several dataloaders: each has curves of its own, also where a rank has no batch of one."""
+"""Validation and test of several dataloaders: `LossMonitor` logs one curve per dataloader, on any number of ranks."""
 
 import importlib
 from collections.abc import Iterator
@@ -57,7 +57,7 @@ def loaders(batches: list[Any]) -> list[Any]:
 
 
 @pytest.mark.parametrize("package", ["pytorch_lightning", "lightning.pytorch"])
-def test_each_dataloader_has_curves_of_its_own(package: str, tmp_path: Path) -> None:
+def test_each_of_several_dataloaders_has_its_own_curves(package: str, tmp_path: Path) -> None:
     trainer, module = fitted(package, tmp_path, BATCHES)
     published = dict(trainer.callback_metrics)
     trainer.test(module, loaders(BATCHES), verbose=False)
@@ -86,7 +86,7 @@ class Once:
             yield self.batches.pop(0)
 
 
-def test_a_dataloader_without_batches_has_no_point(tmp_path: Path) -> None:
+def test_dataloader_without_batches_adds_no_point(tmp_path: Path) -> None:
     watched = "val/loss/mse/dataloader_idx_0"
     trainer, _ = fitted("pytorch_lightning", tmp_path, [BATCHES[0], Once(BATCHES[1])], watched, num_sanity_val_steps=0)
     curves = read(tmp_path / "val")
@@ -95,13 +95,13 @@ def test_a_dataloader_without_batches_has_no_point(tmp_path: Path) -> None:
     assert {name for name in trainer.callback_metrics if name.startswith("val/loss/mse/")} == {watched}
 
 
-def test_one_dataloader_needs_no_number(tmp_path: Path) -> None:
+def test_single_dataloader_adds_no_number_to_tags(tmp_path: Path) -> None:
     trainer, _ = fitted("pytorch_lightning", tmp_path, BATCHES[:1])
     assert trainer.callback_metrics["val/loss/mse"].item() == pytest.approx(MEANS[0])
     assert not any("dataloader" in tag for tag in read(tmp_path / "val"))
 
 
-def test_a_nan_names_the_dataloader(tmp_path: Path) -> None:
+def test_nan_raises_an_error_that_names_the_dataloader(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteError, match=r"val/dataloader_idx_1: mse .*1 of 2 values.*rows 1 of the batch"):
         fitted("pytorch_lightning", tmp_path, [*BATCHES[:1], [torch.tensor([1.0, torch.nan])]], num_sanity_val_steps=0)
 
@@ -119,6 +119,6 @@ def drained(rank: int) -> dict[str, dict[str, float]]:
     }
 
 
-def test_a_rank_may_have_no_batch_of_a_dataloader(pool: Pool) -> None:
+def test_rank_without_batches_of_a_dataloader_still_gets_its_means(pool: Pool) -> None:
     for seen in pool.run(2, drained):
         assert [means["loss"] for means in seen.values()] == [2.25, 3.0, 4.0]

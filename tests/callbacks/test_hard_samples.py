@@ -1,4 +1,4 @@
-"""The hardest samples: exact over ranks, with what belongs to them, and the mislabelled among them."""
+"""`HardSamples` records the samples with the highest values of each loss, the same ones on any number of ranks."""
 
 import csv
 import subprocess
@@ -32,7 +32,7 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_the_highest_of_many_batches_are_kept_with_their_entries() -> None:
+def test_highest_values_of_many_batches_are_kept_with_their_entries() -> None:
     values = torch.randn(90, generator=torch.Generator().manual_seed(0))
     values[17] = torch.nan
     hardest = Hardest(5)
@@ -52,7 +52,7 @@ def test_the_highest_of_many_batches_are_kept_with_their_entries() -> None:
 
 
 @pytest.mark.parametrize("weight", [None, torch.tensor([1.0, 0.0, 1.0, 1.0, 2.0, 1.0])])
-def test_a_loss_keeps_one_number_a_sample_if_asked(weight: torch.Tensor | None) -> None:
+def test_loss_keeps_one_value_per_sample_only_on_request(weight: torch.Tensor | None) -> None:
     triplet, mse = BatchAllTripletLoss(), MSELoss()
     embeddings = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([0, 0, 0, 1, 1, 1])
@@ -73,7 +73,7 @@ def test_a_loss_keeps_one_number_a_sample_if_asked(weight: torch.Tensor | None) 
 
 
 @pytest.mark.slow
-def test_three_ranks_name_the_samples_that_one_names(command: Command, tmp_path: Path) -> None:
+def test_hard_samples_of_three_ranks_equal_those_of_one(command: Command, tmp_path: Path) -> None:
     for ranks in (1, 3):
         result = command(
             "loss=[cross_entropy,triplet]", "callbacks=[default,hard_samples]", "trainer.precision=64-true",
@@ -90,7 +90,7 @@ def test_three_ranks_name_the_samples_that_one_names(command: Command, tmp_path:
 
 
 @pytest.mark.slow
-def test_samples_without_ids_are_told_apart_on_two_ranks(command: Command, tmp_path: Path) -> None:
+def test_samples_without_ids_get_distinct_names_on_two_ranks(command: Command, tmp_path: Path) -> None:
     result = command(
         "loss=cross_entropy", "callbacks=[default,hard_samples]", "callbacks.hard_samples.ids=none", "trainer=ddp_cpu",
         "callbacks.hard_samples.k=400", "trainer.devices=2", "trainer.max_epochs=1", "hydra.run.dir=run",
@@ -101,7 +101,7 @@ def test_samples_without_ids_are_told_apart_on_two_ranks(command: Command, tmp_p
     assert {name.split(":")[0] for name in names} == {"rank0", "rank1"}
 
 
-def test_mislabelled_digits_are_among_the_hardest(configure: Configure, tmp_path: Path) -> None:
+def test_mislabelled_digits_are_among_the_hardest_samples(configure: Configure, tmp_path: Path) -> None:
     wrong = Digits(label_noise=0.02, seed=1)
     wrong.setup()
     planted = {str(name) for name in wrong.mislabelled.tolist()}
@@ -122,7 +122,7 @@ def test_mislabelled_digits_are_among_the_hardest(configure: Configure, tmp_path
     assert len(board.Images("hard/cross_entropy")) == 8
 
 
-def test_someone_elses_module_without_images_gets_a_text(tmp_path: Path) -> None:
+def test_foreign_module_without_images_logs_a_text_table(tmp_path: Path) -> None:
     class Module(pl.LightningModule):
         def __init__(self) -> None:
             super().__init__()

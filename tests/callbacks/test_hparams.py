@@ -1,4 +1,4 @@
-"""Runs in TensorBoard's HParams tab: what its own server finds, for runs that end, are killed, and are swept."""
+"""Runs in TensorBoard's HParams tab, read back by its own server: complete, killed and swept runs."""
 
 import json
 from collections.abc import Callable
@@ -49,7 +49,7 @@ class Tab:
         self.ended = {g.name: g.sessions[0].status == api_pb2.STATUS_SUCCESS for g in groups}
 
 
-def test_a_run_shows_what_it_was_given_and_what_it_reached(configure: Configure, tmp_path: Path) -> None:
+def test_complete_run_shows_its_hyperparameters_and_final_metrics(configure: Configure, tmp_path: Path) -> None:
     run(configure("loss=[triplet,center]", "weights.center=0.01", "trainer.max_epochs=2"))
     tab = Tab(tmp_path)
     (name,) = tab.given
@@ -72,7 +72,7 @@ def test_a_run_shows_what_it_was_given_and_what_it_reached(configure: Configure,
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"train", "val", "test", "csv", "checkpoints"}
 
 
-def test_no_curve_loses_what_came_after_the_best_checkpoint(
+def test_curves_keep_points_after_the_best_checkpoint(
     configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worse = iter([torch.tensor(score) for score in (0.9, 0.8, 0.7)])
@@ -85,7 +85,9 @@ def test_no_curve_loses_what_came_after_the_best_checkpoint(
     assert validated["final/test/precision_at_1"] == [(2081, pytest.approx(0.7))]
 
 
-def test_a_run_that_was_killed_is_shown(configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_run_is_shown_as_not_ended(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     original = Learner.training_step
 
     def dying(learner: Learner, batch: Any, batch_idx: int) -> Any:
@@ -103,7 +105,7 @@ def test_a_run_that_was_killed_is_shown(configure: Configure, tmp_path: Path, mo
     assert "loss/triplet" in tab.reached[name]
 
 
-def test_all_runs_of_a_sweep_are_in_one_tab(configure: Configure, tmp_path: Path) -> None:
+def test_runs_of_a_sweep_share_one_tab(configure: Configure, tmp_path: Path) -> None:
     brief = ["trainer.max_epochs=1", "trainer.enable_progress_bar=false"]
     for name, loss in {"0_triplet": "triplet", "1_contrastive": "contrastive"}.items():
         configure()  # composes what registers the resolvers

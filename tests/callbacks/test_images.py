@@ -1,4 +1,4 @@
-"""Pictures of the validation split: what they show, on one rank and on several, in train.py and in foreign modules."""
+"""Image callbacks draw the validation split, in train.py on any number of ranks and in foreign modules."""
 
 import importlib
 import io
@@ -36,7 +36,7 @@ def images(folder: Path) -> dict[str, list[tuple[int, np.ndarray]]]:
     }
 
 
-def test_pictures_are_beside_the_curves(configure: Configure, tmp_path: Path) -> None:
+def test_images_are_written_to_the_event_files_of_their_stage(configure: Configure, tmp_path: Path) -> None:
     twice = "callbacks.confusion.every_n_epochs=2"
     run(configure("loss=cross_entropy", ALL, "~callbacks.hparams", "trainer.max_epochs=2", twice))
     validated, tested = images(tmp_path / "val"), images(tmp_path / "test")
@@ -54,14 +54,14 @@ def test_pictures_are_beside_the_curves(configure: Configure, tmp_path: Path) ->
     assert len(list((tmp_path / "val").glob("events*"))) == 1
 
 
-def test_nothing_is_drawn_unless_asked_for(configure: Configure, tmp_path: Path) -> None:
+def test_default_run_draws_no_images(configure: Configure, tmp_path: Path) -> None:
     run(configure("trainer.max_epochs=1"))
     assert not images(tmp_path / "val")
     assert not list(tmp_path.glob("*/projector_config.pbtxt"))
 
 
 @pytest.mark.slow
-def test_pictures_do_not_depend_on_the_number_of_ranks(command: Callable[..., Any], tmp_path: Path) -> None:
+def test_images_of_three_ranks_equal_those_of_one(command: Callable[..., Any], tmp_path: Path) -> None:
     exact = ["trainer.precision=64-true", "trainer.max_epochs=2", "trainer.enable_progress_bar=false"]
     for ranks in (1, 3):
         result = command(
@@ -96,7 +96,7 @@ def test_pictures_do_not_depend_on_the_number_of_ranks(command: Callable[..., An
         ([ALL, "callbacks.embeddings.limit=0"], "limit and thumbnail >= 1", "found 0"),
     ],
 )
-def test_what_is_wrong_is_said_before_training(
+def test_wrong_image_options_are_errors_before_training(
     configure: Configure, monkeypatch: pytest.MonkeyPatch, arguments: list[str], wanted: str, found: str
 ) -> None:
     monkeypatch.setattr("lossframe.Learner.training_step", lambda *_: pytest.fail("it trained"))
@@ -108,7 +108,7 @@ def test_what_is_wrong_is_said_before_training(
     assert found in line
 
 
-def test_a_misspelt_part_of_a_list_is_answered_with_the_nearest(command: Callable[..., Any]) -> None:
+def test_misspelt_callback_in_a_list_is_answered_with_the_nearest(command: Callable[..., Any]) -> None:
     (last,) = command("callbacks=[default,embedings]").stderr.splitlines()[-1:]
     assert last.startswith("error: callbacks=embedings: wanted one of 'confusion'")
     assert last.endswith("Did you mean 'embeddings'?")
@@ -143,7 +143,7 @@ def fit(pl: Any, module: Any, folder: Path, *callbacks: Companion, **options: An
 
 
 @pytest.mark.parametrize("package", ["pytorch_lightning", "lightning.pytorch"])
-def test_a_foreign_module_returns_what_is_drawn(package: str, tmp_path: Path) -> None:
+def test_entries_that_a_foreign_module_returns_are_drawn(package: str, tmp_path: Path) -> None:
     pl = importlib.import_module(package)
     callbacks = [
         ConfusionMatrix(logits="scores", labels="class"),
@@ -162,7 +162,7 @@ def test_a_foreign_module_returns_what_is_drawn(package: str, tmp_path: Path) ->
     ("returned", "found"),
     [(lambda frame: None, "NoneType"), (lambda frame: {"scores": frame["scores"]}, "a mapping of 'scores'")],
 )
-def test_a_foreign_module_that_does_not_is_told_what_to_return(
+def test_foreign_module_without_entries_raises_an_error_that_names_them(
     returned: Callable[[dict[str, Tensor]], Any], found: str, tmp_path: Path
 ) -> None:
     pl = importlib.import_module("pytorch_lightning")
@@ -171,7 +171,7 @@ def test_a_foreign_module_that_does_not_is_told_what_to_return(
         fit(pl, classifier(pl, returned), tmp_path, ConfusionMatrix("scores", "class"), num_sanity_val_steps=0)
 
 
-def test_a_dry_run_draws_nothing(tmp_path: Path) -> None:
+def test_fast_dev_run_draws_no_images(tmp_path: Path) -> None:
     pl = importlib.import_module("pytorch_lightning")
     fit(pl, classifier(pl, lambda frame: frame), tmp_path, ConfusionMatrix("scores", "class"), fast_dev_run=True)
     assert not list(tmp_path.glob("val/*"))

@@ -1,4 +1,4 @@
-"""What logging may not cost: nothing waits for the device between drains, and a drain is read in one piece."""
+"""Costs of logging: no step waits for the device between drains, and a drain makes one transfer."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -108,7 +108,7 @@ def waits_of(folder: Path, monkeypatch: pytest.MonkeyPatch, record: bool, callba
     return [after - before for before, after in pairwise(seen)]
 
 
-def test_no_step_between_drains_waits_for_what_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_step_between_drains_waits_for_logged_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bare = waits_of(tmp_path / "bare", monkeypatch, False, [])
     logged = waits_of(tmp_path / "logged", monkeypatch, True, [LossMonitor(log_every=10), HardSamples(k=3)])
     extra = [more - less for more, less in zip(logged, bare, strict=True)]
@@ -116,7 +116,7 @@ def test_no_step_between_drains_waits_for_what_is_logged(tmp_path: Path, monkeyp
     assert extra[9] > 0  # the drain: the count can count
 
 
-def test_a_drain_is_one_transfer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drain_makes_one_transfer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
     original = HostCopy.__init__
 
@@ -142,7 +142,7 @@ def late(transfer: HostCopy, records: Any, original: Any = HostCopy.__init__) ->
     transfer.arrived = Late()  # type: ignore[assignment]
 
 
-def test_what_arrives_late_is_written_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transfer_that_arrives_late_gives_the_same_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fit(folder: Path) -> None:
         checkpoint = pl.callbacks.ModelCheckpoint(folder / "checkpoints", every_n_train_steps=5)  # drains in between
         trainer = tiny_trainer(folder, [LossMonitor(log_every=4), checkpoint], max_epochs=2)

@@ -1,4 +1,4 @@
-"""LossMonitor in somebody else's LightningModule, under either name of the package."""
+"""`LossMonitor` logs the losses of foreign LightningModules, of `pytorch_lightning` and of `lightning.pytorch`."""
 
 import importlib
 import math
@@ -58,7 +58,7 @@ def fit(
 
 
 @pytest.mark.parametrize("package", ["pytorch_lightning", "lightning.pytorch"])
-def test_logs_the_losses_of_a_foreign_module(package: str, tmp_path: Path) -> None:
+def test_losses_of_a_foreign_module_have_curves(package: str, tmp_path: Path) -> None:
     pl = importlib.import_module(package)
     module = classifier(pl, criterion=CrossEntropyLoss(log_std=True, log_min=True, log_max=True))
     monitor = LossMonitor(log_every=2)
@@ -71,7 +71,7 @@ def test_logs_the_losses_of_a_foreign_module(package: str, tmp_path: Path) -> No
     assert monitor.samples_seen == 40
 
 
-def test_losses_of_one_class_are_named_by_their_attributes(tmp_path: Path) -> None:
+def test_two_losses_of_one_class_are_named_by_their_attributes(tmp_path: Path) -> None:
     pl = importlib.import_module("pytorch_lightning")
     module = classifier(pl, shape=MSELoss(), colour=MSELoss())
     fit(pl, module, tmp_path, LossMonitor(), torch.zeros(20, 3))
@@ -79,7 +79,7 @@ def test_losses_of_one_class_are_named_by_their_attributes(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("attribute", ["criterion", "mse"])
-def test_a_loss_beside_an_objective_does_not_take_the_name_of_its_term(attribute: str) -> None:
+def test_loss_next_to_an_objective_does_not_take_the_name_of_its_term(attribute: str) -> None:
     module = torch.nn.Module()
     module.objective = Objective({"mse": MSELoss()})
     setattr(module, attribute, MSELoss())
@@ -89,7 +89,7 @@ def test_a_loss_beside_an_objective_does_not_take_the_name_of_its_term(attribute
     assert free == {"criterion" if attribute == "criterion" else "mse.mse"}
 
 
-def test_a_free_loss_is_named_as_its_configuration() -> None:
+def test_single_loss_of_its_class_is_named_as_its_configuration() -> None:
     assert {kind: name_of(losses.__dict__[kind].__new__(losses.__dict__[kind])) for kind in configs.losses()} == (
         configs.losses()
     )
@@ -97,7 +97,7 @@ def test_a_free_loss_is_named_as_its_configuration() -> None:
 
 
 @pytest.mark.parametrize("hook", ["setup", "configure_model"])
-def test_losses_that_a_module_makes_late_are_found(hook: str, tmp_path: Path) -> None:
+def test_losses_made_in_a_hook_are_found(hook: str, tmp_path: Path) -> None:
     pl = importlib.import_module("pytorch_lightning")
     module = classifier(pl, criterion=CrossEntropyLoss())
     del module.criterion
@@ -107,7 +107,7 @@ def test_losses_that_a_module_makes_late_are_found(hook: str, tmp_path: Path) ->
     assert [step for step, _ in read(tmp_path / "val")["loss/cross_entropy"]] == [20, 40]
 
 
-def test_a_module_without_losses_is_told(tmp_path: Path) -> None:
+def test_module_without_losses_gets_a_warning(tmp_path: Path) -> None:
     pl = importlib.import_module("pytorch_lightning")
     module = classifier(pl)
     module.training_step = lambda batch, batch_idx: module.layer(batch[0]).sum()  # type: ignore[method-assign]
@@ -115,7 +115,7 @@ def test_a_module_without_losses_is_told(tmp_path: Path) -> None:
         fit(pl, module, tmp_path, LossMonitor(), torch.arange(8), limit_val_batches=0)
 
 
-def test_training_is_published_as_training_beside_a_validation(tmp_path: Path) -> None:
+def test_training_metrics_keep_training_values_after_a_validation(tmp_path: Path) -> None:
     pl = importlib.import_module("pytorch_lightning")
     published = []
 
@@ -129,7 +129,7 @@ def test_training_is_published_as_training_beside_a_validation(tmp_path: Path) -
     assert published == pytest.approx([curve[20], curve[40]])
 
 
-def test_a_validation_alone_starts_from_nothing(tmp_path: Path) -> None:
+def test_validation_alone_ignores_values_from_before(tmp_path: Path) -> None:
     pl = importlib.import_module("pytorch_lightning")
     module = classifier(pl, criterion=CrossEntropyLoss())
     batch = [torch.zeros(4, 4), torch.zeros(4, dtype=torch.long)]
@@ -159,18 +159,18 @@ class Graphs:
               Sample("x", torch.ones(7, 2)), [Sample(Sample(["a"], {"b": torch.ones(7)}))], ["x"] * 7, ("x",) * 7,
               {"a": "x", "b": ["x"] * 7}, Sample(["x"] * 7), Graphs(), (["x", "y"], Graphs()), Sample(Graphs())],
 )  # fmt: skip
-def test_the_size_of_any_batch(batch: Any) -> None:
+def test_batch_size_is_found_in_batches_of_any_structure(batch: Any) -> None:
     assert batch_size(batch) == 7
 
 
 @pytest.mark.parametrize("batch", ["words", 7, None, {"a": 1}, Sample("x"), torch.ones(())])
-def test_a_batch_of_unknown_size_says_what_to_do(batch: Any) -> None:
+def test_batch_of_unknown_size_raises_an_error_with_the_remedy(batch: Any) -> None:
     with pytest.raises(InputError, match=rf"found {type(batch).__name__}; .* LossMonitor\(batch_size="):
         batch_size(batch)
 
 
 @pytest.mark.parametrize("kind", ["texts", "time first"])
-def test_a_batch_without_a_tensor_of_samples_trains(kind: str, tmp_path: Path) -> None:
+def test_batch_without_a_tensor_of_samples_trains(kind: str, tmp_path: Path) -> None:
     pl = importlib.import_module("pytorch_lightning")
     module = classifier(pl, criterion=MSELoss())
     step = type(module).training_step
@@ -188,7 +188,7 @@ def test_a_batch_without_a_tensor_of_samples_trains(kind: str, tmp_path: Path) -
     assert monitor.samples_seen == 12
 
 
-def test_a_nan_names_the_term(tmp_path: Path) -> None:
+def test_nan_raises_an_error_that_names_the_term(tmp_path: Path) -> None:
     pl = importlib.import_module("pytorch_lightning")
     module = classifier(pl, criterion=MSELoss())
     torch.nn.init.constant_(module.layer.weight, math.nan)

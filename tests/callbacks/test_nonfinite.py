@@ -1,4 +1,4 @@
-"""A value or gradient that is not finite: who, where and when, on all ranks, under each policy."""
+"""Values and gradients that are not finite are reported with term, sample and step, on all ranks, under each policy."""
 
 import re
 import warnings
@@ -93,9 +93,7 @@ def train(rank: int, ranks: int, kind: str, policy: str, spoil: str, folder: str
 
 @pytest.mark.parametrize("policy", ["raise", "skip", "warn", "off"])
 @pytest.mark.parametrize("kind", ["mse", "triplet"])
-def test_a_nan_in_one_sample_of_rank_1_is_named_on_all_ranks(
-    pool: Pool, tmp_path: Path, kind: str, policy: str
-) -> None:
+def test_nan_in_one_sample_of_rank_1_is_named_on_all_ranks(pool: Pool, tmp_path: Path, kind: str, policy: str) -> None:
     bad_id = 1000 + 100 * (BAD_BATCH - 1) + BAD_ROW
     for said, finite, steps, skipped in pool.run(2, train, 2, kind, policy, "value", str(tmp_path)):
         assert bool(said) == (policy != "off")
@@ -107,7 +105,7 @@ def test_a_nan_in_one_sample_of_rank_1_is_named_on_all_ranks(
         assert steps == (8 if policy == "raise" else BATCHES)  # raised at the drain after the bad batch
 
 
-def test_a_gradient_is_named_by_its_parameter(tmp_path: Path) -> None:
+def test_nonfinite_gradient_is_named_by_its_parameter(tmp_path: Path) -> None:
     said, *_ = train(0, 1, "mse", "raise", "gradient", str(tmp_path))
     assert "First: the gradient of layer.bias, at step 5 on rank 0" in said[0]
     said, finite, steps, skipped = train(0, 1, "mse", "skip", "gradient", str(tmp_path))
@@ -115,14 +113,12 @@ def test_a_gradient_is_named_by_its_parameter(tmp_path: Path) -> None:
     assert "the gradient of layer.bias, at step 5 on rank 0. 1 batches were skipped so far." in said[0]
 
 
-def test_a_loss_with_one_value_a_batch_names_the_samples_whose_inputs_are_not_finite(
-    pool: Pool, tmp_path: Path
-) -> None:
+def test_loss_with_one_value_per_batch_names_the_samples_with_nonfinite_inputs(pool: Pool, tmp_path: Path) -> None:
     for said, *_ in pool.run(2, train, 2, "decov", "warn", "value", str(tmp_path)):
         assert f"'decov' of samples {1000 + 100 * (BAD_BATCH - 1) + BAD_ROW}, at step 5 on rank 1" in said[0]
 
 
-def test_skipping_is_as_if_the_batch_had_not_been_there(tmp_path: Path) -> None:
+def test_skipped_batch_leaves_the_weights_of_a_run_without_it(tmp_path: Path) -> None:
     def fit(data: list[dict[str, Tensor]]) -> Any:
         module = Regression(objective("mse"), spoil=False)
         trainer = tiny_trainer(tmp_path, [LossMonitor(nonfinite="skip")], logger=False, enable_checkpointing=False)
@@ -135,6 +131,6 @@ def test_skipping_is_as_if_the_batch_had_not_been_there(tmp_path: Path) -> None:
     assert fit(data).equal(fit(data[: BAD_BATCH - 1] + data[BAD_BATCH:]))
 
 
-def test_an_unknown_policy_is_an_error() -> None:
+def test_unknown_policy_is_an_input_error() -> None:
     with pytest.raises(InputError, match=r"nonfinite='rais' is unknown; .*Did you mean 'raise'"):
         LossMonitor(nonfinite="rais")

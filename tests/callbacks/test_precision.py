@@ -1,4 +1,4 @@
-"""What is remembered stays exact whatever the precision of the training."""
+"""Statistics stay exact in trainings of any precision."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ class Regression(pl.LightningModule):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16-true", "bf16-mixed", "64-true"])
-def test_counts_and_moments_are_exact_for_thousands_of_steps(tmp_path: Path, precision: str) -> None:
+def test_counts_and_moments_of_thousands_of_steps_equal_numpy(tmp_path: Path, precision: str) -> None:
     inputs = torch.randn(3 * STEPS, 4, generator=torch.Generator().manual_seed(0))
     data = torch.utils.data.TensorDataset(inputs, 100 + inputs[:, :1])
     module = Regression()

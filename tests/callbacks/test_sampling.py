@@ -37,7 +37,7 @@ def kept(rank: int, ranks: int, limit: int, silent: int | None = None) -> list[i
 
 
 @pytest.mark.parametrize("limit", [1, 5, 17, 100])
-def test_the_same_samples_are_kept_on_any_number_of_ranks(pool: Pool, limit: int) -> None:
+def test_any_number_of_ranks_keeps_the_same_samples(pool: Pool, limit: int) -> None:
     alone = kept(0, 1, limit)
     assert len(alone) == min(limit, 17)
     assert alone == sorted(alone)
@@ -45,12 +45,12 @@ def test_the_same_samples_are_kept_on_any_number_of_ranks(pool: Pool, limit: int
         assert pool.run(ranks, kept, ranks, limit) == [alone] * ranks
 
 
-def test_a_rank_without_samples_is_not_missed(pool: Pool) -> None:
+def test_rank_without_samples_keeps_those_of_the_others(pool: Pool) -> None:
     mine = {number for batch in shares(0, 2) for number in batch.tolist()}
     assert pool.run(2, kept, 2, 100, 1) == [sorted(mine)] * 2
 
 
-def test_what_is_kept_is_spread_over_the_epoch_and_bounded() -> None:
+def test_kept_samples_are_spread_over_the_epoch_and_bounded() -> None:
     sizes = [100] * 100
     samples = Samples(1_000, lambda rows: rows)
     most = 0
@@ -64,7 +64,7 @@ def test_what_is_kept_is_spread_over_the_epoch_and_bounded() -> None:
     assert tenths.max() < 140
 
 
-def test_no_rank_saw_anything(pool: Pool) -> None:
+def test_ranks_without_batches_gather_nothing(pool: Pool) -> None:
     assert pool.run(2, nothing) == [({}, None)] * 2
 
 
@@ -72,7 +72,7 @@ def nothing(rank: int) -> Any:
     return Samples(3, lambda rows: rows).gather(), ConfusionMatrix().gather()
 
 
-def test_nearest_are_those_that_plain_loops_find() -> None:
+def test_nearest_neighbours_equal_those_of_plain_loops() -> None:
     embeddings = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
     queries, found = nearest(embeddings, 6, 5)
     assert queries.tolist() == [0, 5, 10, 15, 20, 25]
@@ -82,7 +82,7 @@ def test_nearest_are_those_that_plain_loops_find() -> None:
     assert nearest(embeddings[:1], 6, 5)[1].shape == (1, 0)
 
 
-def test_right_and_wrong_are_framed_and_crossed() -> None:
+def test_right_neighbours_are_framed_and_wrong_ones_crossed() -> None:
     black = np.zeros((1, 3, 64, 64, 3), dtype=np.uint8)
     picture = draw(black, torch.tensor([[3, 3, 4]]), None)
     tops = [row for row in picture if (row == RIGHT).all(axis=1).any() and (row == WRONG).all(axis=1).any()]
@@ -107,7 +107,7 @@ def test_images_of_any_range_and_shape_become_thumbnails(shape: tuple[int, ...],
     assert shown[1, 16, 16, 0] == 255
 
 
-def test_a_constant_image_is_black_and_a_vector_is_refused() -> None:
+def test_constant_image_is_black_and_vector_is_an_input_error() -> None:
     assert not pixels(thumbnails(torch.ones(2, 1, 4, 4), 8), 8).any()
     with pytest.raises(InputError, match=r"\[N, C, H, W\], found \[2, 64\]"):
         thumbnails(torch.ones(2, 64), 8)
@@ -132,7 +132,7 @@ def counted(rank: int, ranks: int, silent: int | None = None) -> np.ndarray:
     return result
 
 
-def test_confusion_equals_scikit_learn_on_any_number_of_ranks(pool: Pool) -> None:
+def test_confusion_counts_equal_scikit_learn_on_any_number_of_ranks(pool: Pool) -> None:
     logits, labels = predictions()
     seen = labels != -100
     expected = confusion_matrix(labels[seen], logits[seen].argmax(1), labels=range(4))
@@ -145,6 +145,6 @@ def test_confusion_equals_scikit_learn_on_any_number_of_ranks(pool: Pool) -> Non
         np.testing.assert_array_equal(found, confusion_matrix(labels[mine], logits[mine].argmax(1), labels=range(4)))
 
 
-def test_confusion_refuses_what_is_not_a_score_for_each_class() -> None:
+def test_confusion_of_one_score_per_sample_is_an_input_error() -> None:
     with pytest.raises(InputError, match=r"'logits' \[N, K, ...\] and 'labels' \[N, ...\], but was given \[5\] and"):
         ConfusionMatrix().add(0, {"logits": torch.zeros(5), "labels": torch.zeros(5).long()})

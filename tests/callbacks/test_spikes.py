@@ -1,4 +1,4 @@
-"""A point far above a term's recent ones is noted, and nothing else is."""
+"""`Spikes` notes a point that is far above the recent points of its term."""
 
 import random
 
@@ -10,7 +10,7 @@ def window(mean: float) -> dict[str, dict[str, Moments]]:
     return {"mse": {"loss": Moments(count=10, mean=mean, max=2 * mean)}}
 
 
-def test_a_spike_is_noted_once_and_noise_is_not() -> None:
+def test_spike_is_noted_once_and_noise_is_not() -> None:
     generator, spikes = random.Random(0), Spikes(10)
     for step in range(200):
         assert list(spikes.found(window(5 * 0.99**step + generator.uniform(0.9, 1.1)))) == []
@@ -20,7 +20,7 @@ def test_a_spike_is_noted_once_and_noise_is_not() -> None:
     assert list(spikes.found(window(1.5))) == []
 
 
-def test_the_recent_past_goes_on_after_a_checkpoint() -> None:
+def test_recent_points_are_restored_from_a_checkpoint() -> None:
     generator, spikes = random.Random(0), Spikes(10)
     for _ in range(30):
         list(spikes.found(window(generator.uniform(0.9, 1.1))))

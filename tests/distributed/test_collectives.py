@@ -1,4 +1,4 @@
-"""The primitives over real ranks: gather, total, exchange, drain."""
+"""Collectives of real ranks: `gather`, `total`, `exchange`, and the one collective of a drain."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ def gradients(rank: int) -> tuple[torch.Tensor, torch.Tensor]:
     return by_gather, local.grad
 
 
-def test_gradients_reach_the_local_rows_times_the_number_of_ranks(pool: Pool) -> None:
+def test_gradients_of_local_rows_are_multiplied_by_the_number_of_ranks(pool: Pool) -> None:
     for rank, (gathered, summed) in enumerate(pool.run(3, gradients)):
         assert torch.equal(gathered, 3 * 2 * rows(rank, torch.float64))
         assert torch.equal(summed, gathered)
@@ -112,7 +112,7 @@ def drain_terms(rank: int, terms: int) -> tuple[int, Any, Any]:
 
 
 @pytest.mark.parametrize("terms", [1, 30])
-def test_a_drain_is_one_collective_and_exact(pool: Pool, terms: int) -> None:
+def test_drain_makes_one_collective_and_is_exact(pool: Pool, terms: int) -> None:
     results = pool.run(3, drain_terms, terms)
     for term in range(terms):
         seen = np.concatenate([values for _, _, kept in results for values in kept[70 * term : 70 * (term + 1)]])
@@ -133,7 +133,7 @@ def oversized(rank: int) -> tuple[int, list[Any]]:
     return len(count.calls), everyone
 
 
-def test_a_message_that_does_not_fit_costs_a_second_collective(pool: Pool) -> None:
+def test_message_beyond_the_capacity_takes_a_second_collective(pool: Pool) -> None:
     for calls, everyone in pool.run(3, oversized):
         assert calls == 2
         assert [len(message) for message in everyone] == [0, 10_000, 20_000]
@@ -149,5 +149,5 @@ def step(rank: int) -> list[str]:
     return separable + count.calls
 
 
-def test_a_separable_loss_needs_one_collective_a_step(pool: Pool) -> None:
+def test_separable_loss_makes_one_collective_per_step(pool: Pool) -> None:
     assert pool.run(2, step) == [["all_reduce", "all_reduce"]] * 2

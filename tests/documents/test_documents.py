@@ -1,4 +1,4 @@
-"""What is made of the docstrings: docs/losses.md, and `python -m lossframe losses`."""
+"""Pages and commands that are made of docstrings, and the form of the decisions."""
 
 import json
 import re
@@ -22,18 +22,18 @@ TOPICS = sorted(path for path in DECISIONS.glob("*.md") if path.name != "README.
 CASES = json.loads((ROOT / "tests" / "golden" / "cases.json").read_text())
 
 
-def test_the_page_is_up_to_date() -> None:
+def test_page_of_losses_is_up_to_date() -> None:
     assert loss_table.PAGE.read_text() == loss_table.page(), "run python scripts/loss_table.py"
 
 
-def test_the_page_has_every_loss() -> None:
+def test_page_of_losses_lists_every_loss() -> None:
     assert {entry.loss.__name__ for entry in ENTRIES} == set(losses.__all__)
     for entry in ENTRIES:
         assert f"| `{entry.name}`<br>`{entry.loss.__name__}`" in loss_table.PAGE.read_text()
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
-def test_a_docstring_says_all(entry: catalogue.Entry) -> None:
+def test_docstring_of_a_loss_has_sentence_formula_and_source(entry: catalogue.Entry) -> None:
     assert re.fullmatch(r"[A-Z][^$|]{3,}[^\s.,:]", entry.sentence)
     assert re.search(r"\$[^$]+\$", entry.formula), "wanted a formula between dollars"
     assert "|" not in loss_table.row(entry).removeprefix("| ").removesuffix(" |").replace(" | ", "")
@@ -47,18 +47,18 @@ def stood_for() -> Iterator[tuple[str, str]]:
         yield from ((origin.library, origin.function) for origin in catalogue.origins(documented))
 
 
-def test_every_function_that_is_tested_against_is_explained() -> None:
+def test_every_function_of_the_reference_cases_is_explained() -> None:
     assert {(case["system"], case["function"].partition(".")[0]) for case in CASES} <= set(stood_for())
     assert len(list(stood_for())) == len(set(stood_for()))
 
 
-def test_the_command_lists_the_losses(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_lists_the_losses(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["losses"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines] == [[entry.name, entry.loss.__name__] for entry in ENTRIES]
 
 
-def test_the_command_describes_a_loss(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_describes_a_loss(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["losses", "triplet"]) == 0
     out = capsys.readouterr().out
     for told in (
@@ -70,7 +70,7 @@ def test_the_command_describes_a_loss(capsys: pytest.CaptureFixture[str]) -> Non
     assert "target (the frame's labels)" in capsys.readouterr().out
 
 
-def test_a_misspelt_name_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+def test_misspelt_loss_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["losses", "tripplet"]) == 2
     assert capsys.readouterr().err == "error: there is no loss 'tripplet'. Did you mean 'triplet'?\n"
     assert main(["losses", "zzz"]) == 2

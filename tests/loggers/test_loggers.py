@@ -1,4 +1,4 @@
-"""The same numbers in every logger: Weights & Biases offline, MLflow in a file, and CSV."""
+"""Weights & Biases offline, MLflow in a file, and CSV hold the same numbers."""
 
 import csv
 import json
@@ -53,7 +53,7 @@ def records(file: Path) -> Iterator[bytes]:
             yield record
 
 
-def test_weights_and_biases_holds_the_numbers(command: Command, tmp_path: Path) -> None:
+def test_weights_and_biases_holds_the_numbers_of_csv(command: Command, tmp_path: Path) -> None:
     pytest.importorskip("wandb", reason="needs pip install lossframe[wandb]")
     from wandb.proto.wandb_internal_pb2 import Record
 
@@ -73,7 +73,7 @@ def test_weights_and_biases_holds_the_numbers(command: Command, tmp_path: Path) 
     assert config["weights.center"] == 0.01
 
 
-def test_mlflow_holds_the_numbers(command: Command, tmp_path: Path) -> None:
+def test_mlflow_holds_the_numbers_of_csv(command: Command, tmp_path: Path) -> None:
     for package in ("mlflow", "sqlalchemy", "alembic"):
         pytest.importorskip(package, reason="needs pip install lossframe[mlflow]")
     train(command, "mlflow")

@@ -104,7 +104,7 @@ def wait_for(page: Page, text: str) -> None:
 
 
 @pytest.mark.parametrize("tab", TABS)
-def test_a_tab_shows_what_was_written(board: str, page: Page, pictures: Path, tab: str) -> None:
+def test_each_tab_shows_the_data_of_the_run(board: str, page: Page, pictures: Path, tab: str) -> None:
     place, texts = TABS[tab]
     page.goto(f"{board}/{place}")
     for text in texts:
@@ -117,7 +117,7 @@ def test_a_tab_shows_what_was_written(board: str, page: Page, pictures: Path, ta
     assert tab != "custom_scalars" or (len(bands) >= 8 and max(bands) > 50)  # two charts of two terms, train and val
 
 
-def test_the_four_curves_of_a_term_show_train_and_val_on_one_chart(board: str, page: Page, pictures: Path) -> None:
+def test_each_curve_of_a_term_shows_train_and_val_on_one_chart(board: str, page: Page, pictures: Path) -> None:
     page.goto(f"{board}/?runFilter=train|val&smoothing=0&tagFilter=loss/cross_entropy(_(std|min|max))?$#timeseries")
     cards = page.locator("scalar-card")
     cards.first.wait_for(timeout=60_000)

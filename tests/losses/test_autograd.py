@@ -1,4 +1,4 @@
-"""Gradients by other doors than `backward`: batched, of `torch.func`, again, twice; of small and of large batches."""
+"""Batched gradients, `torch.func`, forward mode and repeated backwards agree with plain backward, in any batch size."""
 
 from typing import Any
 
@@ -66,7 +66,7 @@ def assert_close(found: Tensor, wanted: Tensor) -> None:
 
 
 @every_door
-def test_batched_gradients_are_those_of_each_value(loss_class: type[Loss]) -> None:
+def test_batched_gradients_equal_those_of_each_value(loss_class: type[Loss]) -> None:
     door = Door(loss_class)
     point, values = door.values_with_gradient()
     each = torch.eye(values.numel(), dtype=values.dtype).reshape(values.numel(), *values.shape)
@@ -92,7 +92,7 @@ def test_batched_gradients_can_be_differentiated_again(loss_class: type[Loss]) -
 
 
 @every_door
-def test_batched_gradients_of_calls_are_those_of_each_call(loss_class: type[Loss]) -> None:
+def test_batched_gradients_of_calls_equal_those_of_each_call(loss_class: type[Loss]) -> None:
     door = Door(loss_class)
     point = door.point.clone().requires_grad_()
     calls = [door.criterion(**{**door.inputs, door.name: point}) for _ in range(3)]
@@ -103,7 +103,7 @@ def test_batched_gradients_of_calls_are_those_of_each_call(loss_class: type[Loss
 
 
 @every_door
-def test_transforms_of_torch_func_see_the_plain_formula(loss_class: type[Loss]) -> None:
+def test_transforms_of_torch_func_equal_plain_autograd(loss_class: type[Loss]) -> None:
     door = Door(loss_class)
 
     def total(point: Tensor) -> Tensor:
@@ -121,7 +121,7 @@ def test_transforms_of_torch_func_see_the_plain_formula(loss_class: type[Loss]) 
 
 
 @every_door
-def test_vmap_over_backward_gives_each_gradient(loss_class: type[Loss]) -> None:
+def test_vmap_over_backward_equals_each_gradient(loss_class: type[Loss]) -> None:
     door = Door(loss_class)
     point, values = door.values_with_gradient()
     each = torch.eye(values.numel(), dtype=values.dtype).reshape(values.numel(), *values.shape)
@@ -146,7 +146,7 @@ def test_forward_mode_gives_the_slope_along_a_direction(loss_class: type[Loss]) 
 
 
 @every_door
-def test_backward_twice_and_after_a_gradient_of_the_gradient(loss_class: type[Loss]) -> None:
+def test_repeated_and_double_backward_are_right(loss_class: type[Loss]) -> None:
     door = Door(loss_class)
     point, values = door.values_with_gradient()
     weight = torch.linspace(-1, 2, values.numel(), dtype=values.dtype).reshape(values.shape)
@@ -174,7 +174,7 @@ def test_logits_changed_in_place_before_backward_change_no_gradient(name: str) -
     assert_close(torch.autograd.grad(value, logits)[0], wanted)
 
 
-def test_a_second_backward_after_the_graph_is_freed_is_an_error() -> None:
+def test_second_backward_after_the_graph_is_freed_is_an_error() -> None:
     logits = torch.randn(9, 4, requires_grad=True)
     value = losses.CrossEntropyLoss()(logits, torch.arange(9) % 4)
     value.backward()

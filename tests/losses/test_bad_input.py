@@ -1,4 +1,4 @@
-"""Every loss refuses what does not fit, and says which class, which entry, and what was found. Nothing is broadcast."""
+"""Every loss refuses inputs that do not fit, in an error that names the class, the entry and the finding."""
 
 from collections.abc import Callable
 from typing import Any
@@ -81,7 +81,9 @@ CASES = [
 
 
 @pytest.mark.parametrize(("loss", "name", "problem"), CASES)
-def test_names_class_entry_and_what_was_found(loss: type[Loss], name: str, problem: str) -> None:
+def test_input_that_does_not_fit_is_named_with_class_entry_and_finding(
+    loss: type[Loss], name: str, problem: str
+) -> None:
     inputs, (change, shown) = inputs_of(loss), PROBLEMS[problem]
     inputs[name] = change(inputs[name])
     criterion = TABLE[loss].make(loss)
@@ -97,12 +99,12 @@ def test_names_class_entry_and_what_was_found(loss: type[Loss], name: str, probl
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.__name__)
 @pytest.mark.parametrize("weight", [torch.ones(N + 1), torch.ones(N, 7), torch.ones(1, N)])
-def test_refuses_a_weight_of_another_shape(loss: type[Loss], weight: Tensor) -> None:
+def test_weight_of_another_shape_is_an_input_error(loss: type[Loss], weight: Tensor) -> None:
     with pytest.raises(InputError, match=rf"^{loss.__name__}: .*weight"):
         TABLE[loss].make(loss)(**inputs_of(loss), weight=weight)
 
 
-def test_what_padding_holds_is_nobodys_business() -> None:
+def test_nan_in_padding_changes_no_value() -> None:
     target, weight = torch.tensor([1.0, 2.0, torch.nan]), torch.tensor([1.0, 1.0, 0.0])
     for criterion in (catalogue.MSELoss(), catalogue.HuberLoss(), catalogue.QuantileLoss(0.5)):
         assert criterion(torch.tensor([1.0, 2.0, 3.0]), target, weight=weight) == 0
@@ -123,7 +125,7 @@ _LABELS, _WEIGHT = torch.tensor([[0, 1, 1], [1, 2, 0]]), torch.tensor([[1.0, 1.0
     ids=["ignored", "indices", "probabilities", "focal"],
 )
 @pytest.mark.parametrize("score", [torch.inf, torch.nan])
-def test_scores_of_padding_reach_no_gradient(
+def test_nonfinite_scores_of_padding_change_no_gradient(
     make: type[Loss], target: Tensor, weight: Tensor | None, score: float
 ) -> None:
     padding = (_WEIGHT == 0)[:, None]

@@ -1,4 +1,4 @@
-"""Large inputs are worked on some rows at a time: with the values and gradients of the plain formulae."""
+"""Large inputs, evaluated some rows at a time, have the values and gradients of the plain formulae."""
 
 from collections.abc import Callable
 from functools import partial
@@ -60,7 +60,7 @@ def cross_entropy(scores: Tensor, target: Tensor) -> Tensor:
     return F.cross_entropy(scores, target, reduction="none")
 
 
-def test_many_short_rows() -> None:
+def test_many_short_rows_have_the_values_and_gradients_of_cross_entropy() -> None:
     scores = torch.randn(3000, 3, dtype=torch.float64)
     target, gradient = torch.randint(0, 3, (3000,)), torch.empty_like(scores)
     alone = softmax._log_probability(scores, target)
@@ -75,7 +75,7 @@ SHAPES = [(300, 1), (300, 3), (40, 30), (2, 4, 17, 5), (2, 4, 300), (100, 3, 2),
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("size", [1.0, 1e4])
-def test_log_probability_of_some_rows_at_a_time(shape: tuple[int, ...], size: float) -> None:
+def test_log_probability_in_blocks_equals_cross_entropy(shape: tuple[int, ...], size: float) -> None:
     scores, target = size * torch.randn(shape, dtype=torch.float64), torch.randint(0, shape[1], (shape[0], *shape[2:]))
     assert_same(lambda s, t: -log_probability(s, t), cross_entropy, scores, target)
     if scores.ndim == 4:
@@ -91,7 +91,9 @@ IGNORED = [(torch.int64, -100), (torch.int32, -100), *product((torch.int64, torc
 
 @pytest.mark.parametrize(("dtype", "ignored"), IGNORED)
 @pytest.mark.parametrize("weight", [None, [0.5, 0.0, 2.0, 1.0]])
-def test_cross_entropy_with_ignored_targets(dtype: torch.dtype, ignored: int, weight: list[float] | None) -> None:
+def test_cross_entropy_with_ignored_targets_equals_that_of_torch(
+    dtype: torch.dtype, ignored: int, weight: list[float] | None
+) -> None:
     scores, target = torch.randn(50, 4, 3, dtype=torch.float64), torch.randint(0, 4, (50, 3))
     target[::7] = min(ignored, torch.iinfo(dtype).max)
     numbers = None if weight is None else torch.tensor(weight, dtype=torch.float64)
@@ -116,7 +118,7 @@ def focal_of(gamma: float, alpha: float | None) -> Formula:
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0, 3.3])
 @pytest.mark.parametrize("alpha", [None, 0.25, 0.0, 1.0])
-def test_binary_focal_of_some_elements_at_a_time(gamma: float, alpha: float | None) -> None:
+def test_binary_focal_in_blocks_equals_the_plain_formula(gamma: float, alpha: float | None) -> None:
     extremes = torch.tensor([0.0, 30.0, -30.0, 800.0, -800.0, 1e4, -1e4], dtype=torch.float64)
     logits = torch.cat([3 * torch.randn(200, dtype=torch.float64), extremes, extremes, extremes])
     target = torch.cat([torch.rand(100), torch.randint(0, 2, (100,)), torch.zeros(7), torch.ones(7), torch.rand(7)])
@@ -127,7 +129,7 @@ def test_binary_focal_of_some_elements_at_a_time(gamma: float, alpha: float | No
     )
 
 
-def test_a_soft_target_may_need_a_gradient_too() -> None:
+def test_soft_target_that_needs_a_gradient_gets_the_plain_one() -> None:
     logits = torch.randn(200, dtype=torch.float64)
     target = torch.rand(200, dtype=torch.float64, requires_grad=True)
     found, wanted = (
@@ -138,7 +140,7 @@ def test_a_soft_target_may_need_a_gradient_too() -> None:
 
 
 @pytest.mark.parametrize(("channels", "kinds"), [(3, 10), (1, 3)])
-def test_images_of_a_mixture_some_at_a_time(channels: int, kinds: int) -> None:
+def test_images_of_a_mixture_in_blocks_equal_the_plain_formula(channels: int, kinds: int) -> None:
     parameters = 2 * torch.randn(6, kinds * 2, 5, 4, dtype=torch.float64)
     image = (torch.randint(0, 256, (6, channels, 5, 4)) / 127.5 - 1).double()
     image[0], image[1] = 1, -1
@@ -153,7 +155,7 @@ def test_blocks_cover_every_row_once() -> None:
             assert rows == list(range(shape[0]))
 
 
-def test_what_only_its_sum_makes_infinite_is_finite() -> None:
+def test_finite_values_with_an_infinite_sum_pass_the_finite_check() -> None:
     large = torch.full((4,), 3e38)
     assert losses.HuberLoss()(large, large) == 0
     with pytest.raises(InputError, match="found 2 of 4 values NaN or infinite"):
@@ -166,7 +168,7 @@ of_torch = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning", "
 @of_torch
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["CrossEntropyLoss", "FocalLoss"])
-def test_compiled_values_are_those_of_the_formula(name: str) -> None:
+def test_compiled_values_equal_eager_ones(name: str) -> None:
     logits, target = torch.randn(20, 4, dtype=torch.float64, requires_grad=True), torch.randint(0, 4, (20,))
     eager, compiled = (getattr(losses, name)(compile=option) for option in (False, True))
     for rows in (20, 7):
@@ -181,7 +183,7 @@ def test_compiled_values_are_those_of_the_formula(name: str) -> None:
 @of_torch
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [(50, 300), (2, 19, 5, 5)])
-def test_compiled_cross_entropy_is_stable_and_leaves_out_what_is_ignored(shape: tuple[int, ...]) -> None:
+def test_compiled_cross_entropy_is_stable_and_leaves_out_ignored_targets(shape: tuple[int, ...]) -> None:
     torch._dynamo.reset()
     logits = 1000 + 100 * torch.randn(shape)
     logits[0, 2] = -torch.inf
@@ -198,7 +200,7 @@ def test_compiled_cross_entropy_is_stable_and_leaves_out_what_is_ignored(shape: 
 
 
 @of_torch
-def test_an_error_says_that_there_is_no_compiler() -> None:
+def test_missing_compiler_is_an_input_error_that_names_it() -> None:
     torch._dynamo.reset()
     criterion = losses.HuberLoss(delta=0.123, compile=True)
     with (

@@ -1,4 +1,4 @@
-"""A loss is a class, a file of conf/loss and a row of tests/table.py: what is missing is named."""
+"""Every loss has an export, a file in conf/loss and a row in tests/table.py; what is missing is named."""
 
 import importlib
 import inspect
@@ -50,11 +50,11 @@ def missing(loss: type[Loss]) -> list[str]:
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.__name__)
-def test_every_loss_is_complete(loss: type[Loss]) -> None:
+def test_every_loss_has_export_configuration_and_row(loss: type[Loss]) -> None:
     assert not missing(loss), f"wanted {', '.join(missing(loss))}"
 
 
-def test_what_is_missing_is_named() -> None:
+def test_missing_parts_of_a_new_loss_are_named() -> None:
     class NewcomerLoss(Loss):
         def loss(self) -> None: ...
 
@@ -75,12 +75,12 @@ def test_every_concrete_loss_of_a_family_is_exported() -> None:
     assert written == set(catalogue.__all__)
 
 
-def test_every_file_is_of_a_loss() -> None:
+def test_every_configuration_is_of_a_loss() -> None:
     assert set(configs()) == {f"lossframe.losses.{name}" for name in catalogue.__all__}
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.__name__)
-def test_a_file_gives_the_defaults_of_the_class(loss: type[Loss]) -> None:
+def test_configuration_equals_the_defaults_of_the_class(loss: type[Loss]) -> None:
     file = configs()[f"lossframe.losses.{loss.__name__}"]
     given = OmegaConf.to_container(OmegaConf.load(file), resolve=False)["loss"][file.stem]  # type: ignore[index,call-overload]
     for name, parameter in inspect.signature(loss.__init__).parameters.items():

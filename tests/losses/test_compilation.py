@@ -1,4 +1,4 @@
-"""Losses in a step that somebody else compiles, and formulae that the option `compile` does."""
+"""Losses inside a compiled step, and losses that compile their own formula."""
 
 from collections.abc import Callable
 from typing import Any
@@ -65,7 +65,7 @@ def trained(step: Step, call: Callable[..., Tensor], steps: int = 12) -> list[An
     [BatchAllTripletLoss, MSELoss, lambda: CrossEntropyLoss(ignore_index=1), lambda: L1L2Penalty(l2=0.1), Logging,
      lambda: Objective({"triplet": BatchAllTripletLoss(), "center": CenterLoss(3, 3)})],
 )  # fmt: skip
-def test_a_compiled_step_remembers_what_an_eager_one_does(make: Callable[[], nn.Module]) -> None:
+def test_compiled_step_records_what_an_eager_one_records(make: Callable[[], nn.Module]) -> None:
     torch._dynamo.reset()
     eager, compiled = Step(make()), Step(make())
     with torch._dynamo.config.patch(error_on_recompile=True):
@@ -74,7 +74,7 @@ def test_a_compiled_step_remembers_what_an_eager_one_does(make: Callable[[], nn.
 
 
 @of_torch
-def test_what_a_compiled_step_logs_itself_is_remembered() -> None:
+def test_values_logged_by_a_compiled_step_are_recorded() -> None:
     torch._dynamo.reset()
     criterion = MSELoss()
 
@@ -89,7 +89,7 @@ def test_what_a_compiled_step_logs_itself_is_remembered() -> None:
 
 
 @of_torch
-def test_losses_of_one_compiled_step_do_not_compile_one_another_anew() -> None:
+def test_losses_of_one_compiled_step_cause_no_recompilation() -> None:
     torch._dynamo.reset()
     mse, cross_entropy, triplet = MSELoss(), CrossEntropyLoss(), BatchAllTripletLoss(log_std=True)
 
@@ -104,7 +104,7 @@ def test_losses_of_one_compiled_step_do_not_compile_one_another_anew() -> None:
 
 
 @of_torch
-def test_an_error_in_a_compiled_step_names_the_loss() -> None:
+def test_error_in_a_compiled_step_names_the_loss() -> None:
     torch._dynamo.reset()
     criterion = CrossEntropyLoss()
     compiled = torch.compile(lambda scores, labels: criterion(scores * 2, labels), backend="eager")
@@ -115,7 +115,7 @@ def test_an_error_in_a_compiled_step_names_the_loss() -> None:
 @of_torch
 @pytest.mark.slow
 @pytest.mark.parametrize("inside", [False, True])
-def test_a_compiled_formula_is_one_graph_and_remembers_what_it_logs(inside: bool) -> None:
+def test_compiled_formula_is_one_graph_and_records_logged_values(inside: bool) -> None:
     torch._dynamo.reset()
     counters.clear()
     eager, compiled = Step(Logging()), Step(Logging(compile=True))

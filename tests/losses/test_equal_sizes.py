@@ -1,4 +1,4 @@
-"""Classes, positions and samples of one number: values and gradients of plain float64 formulae along the right dims."""
+"""With as many classes as positions and samples, losses work along the right dims, as plain float64 formulae do."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def assert_same(criterion: Loss, wanted: Tensor, logits: Tensor, target: Tensor)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_losses_of_classes_are_the_sums_over_dim_1(shape: tuple[int, ...]) -> None:
+def test_losses_of_classes_equal_sums_over_dim_1(shape: tuple[int, ...]) -> None:
     n, logits = shape[1], torch.randn(shape, dtype=torch.float64, requires_grad=True)
     weight = torch.rand(n, dtype=torch.float64)
     log_p = logits - logits.exp().sum(1, keepdim=True).log()

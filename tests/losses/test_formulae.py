@@ -1,4 +1,4 @@
-"""Where a formula is delicate: offsets, missing classes, certain answers, zero vectors, and what is refused."""
+"""Formulae at delicate points: offsets, missing classes, certain answers, zero vectors, and refused parameters."""
 
 import math
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def classes(*shape: int) -> Tensor:
 
 
 @pytest.mark.parametrize("offset", [0.0, 1000.0])
-def test_auc_of_offset_float32_scores(offset: float) -> None:
+def test_auc_of_offset_float32_scores_equals_all_pairs(offset: float) -> None:
     scores, target = offset + 2 * torch.rand(3000) - 1, torch.rand(3000) < 0.3
     scores.requires_grad_()
     pairs = (0.2 - (scores.double()[target][:, None] - scores.double()[~target])).clamp_min(0) ** 3
@@ -37,7 +37,7 @@ def test_auc_of_offset_float32_scores(offset: float) -> None:
     torch.testing.assert_close(*(torch.autograd.grad(x, scores)[0] for x in (found, wanted)), rtol=1e-4, atol=1e-9)
 
 
-def test_auc_pools_columns_and_takes_any_label_that_is_not_0() -> None:
+def test_auc_pools_columns_and_counts_any_label_but_0_as_positive() -> None:
     scores, target = normal(4, 3), torch.tensor([[0, 2, 0], [-1, 0, 0], [0, 0, 1], [0, 1, 0]])
     flat = losses.ROCAUCLoss()(scores.reshape(-1), target.reshape(-1) != 0)
     torch.testing.assert_close(losses.ROCAUCLoss()(scores, target), flat)
@@ -51,20 +51,20 @@ def test_auc_of_one_class_is_zero_with_gradient(labels: int) -> None:
     assert torch.autograd.grad(value, scores)[0].eq(0).all()
 
 
-def test_auc_counts_pairs() -> None:
+def test_auc_statistics_count_pairs() -> None:
     criterion = losses.ROCAUCLoss(margin=1.0, power=1)
     criterion(torch.tensor([0.0, 0.5, 0.0]), torch.tensor([1, 1, 0]))
     assert criterion.avg["loss"] == pytest.approx(0.75)  # 1 and 0.5, from one negative each
 
 
-def test_kappa_of_one_grade() -> None:
+def test_kappa_of_one_grade_is_right() -> None:
     right = torch.tensor([[1.0, 0.0], [1.0, 0.0]], requires_grad=True)
     value = losses.QuadraticWeightedKappaLoss(2)(right, torch.tensor([0, 0]))
     assert value == -1
     assert torch.autograd.grad(value, right)[0].eq(0).all()
 
 
-def test_kappa_takes_indices_and_labels_alike() -> None:
+def test_kappa_of_indices_equals_that_of_one_hot_labels() -> None:
     probabilities, target = normal(N, C).softmax(1), classes(N)
     for criterion in (losses.QuadraticWeightedKappaLoss(C), losses.KappaLogLoss(C), losses.ClippedKappaLogLoss(C)):
         wanted = criterion(probabilities, F.one_hot(target, C).double())
@@ -74,7 +74,7 @@ def test_kappa_takes_indices_and_labels_alike() -> None:
 
 @pytest.mark.parametrize("gamma", [0.0, 0.01, 0.5, 1.0, 2.0])
 @pytest.mark.parametrize("size", [1.0, 20.0, 100.0, 1e4])
-def test_focal_gradients_are_finite_where_all_is_right(gamma: float, size: float) -> None:
+def test_focal_gradients_of_certain_right_answers_are_finite(gamma: float, size: float) -> None:
     logits = torch.tensor([[size, -size], [-size, size]], requires_grad=True)
     for criterion, target in (
         (losses.FocalLoss(gamma), torch.tensor([0, 1])),
@@ -129,7 +129,7 @@ def test_a_row_of_zeros_has_the_lowest_probability() -> None:
     assert torch.autograd.grad(value, scores)[0].isfinite().all()
 
 
-def test_accuracy_weighs_nothing_in_an_objective_unless_asked() -> None:
+def test_accuracy_has_weight_0_in_an_objective_by_default() -> None:
     frame = {"logits": normal(N, C), "target": classes(N)}
     terms = {"ce": losses.CrossEntropyLoss(), "accuracy": losses.CategoricalAccuracy()}
     assert Objective(terms)(frame) == terms["ce"](**frame)
@@ -153,7 +153,9 @@ def test_accuracy_weighs_nothing_in_an_objective_unless_asked() -> None:
         (losses.DiscretizedLogisticMixtureLoss(2), (torch.zeros(1, 9, 2, 2), torch.zeros(1, 3, 2, 2)), r"\[N, 20"),
     ],
 )
-def test_names_what_does_not_fit(criterion: Loss, inputs: tuple[Tensor, ...], message: str) -> None:
+def test_input_that_does_not_fit_the_formula_is_named(
+    criterion: Loss, inputs: tuple[Tensor, ...], message: str
+) -> None:
     with pytest.raises(InputError, match=rf"^{type(criterion).__name__}: .*{message}"):
         criterion(*inputs)
 
@@ -172,6 +174,6 @@ def test_names_what_does_not_fit(criterion: Loss, inputs: tuple[Tensor, ...], me
         (lambda: losses.CosineDistanceLoss(dim=None), "whole number dim"),
     ],
 )
-def test_refuses_parameters(make: Callable[[], Loss], message: str) -> None:
+def test_parameter_out_of_range_is_an_input_error(make: Callable[[], Loss], message: str) -> None:
     with pytest.raises(InputError, match=message):
         make()

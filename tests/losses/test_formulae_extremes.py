@@ -28,7 +28,7 @@ def covariance(rows: Tensor) -> Tensor:
     return (rows.T @ rows / len(rows)).triu(1).square().sum()
 
 
-def test_decov_of_a_large_and_a_small_feature_keeps_both() -> None:
+def test_decov_of_a_large_and_a_small_feature_counts_both() -> None:
     features = torch.tensor([[0.0, 0, 0], [1e4, 1, 0]], requires_grad=True)
     value = losses.DeCovLoss()(features)
     assert value.item() == pytest.approx(6.25e6)
@@ -188,7 +188,7 @@ def test_regression_at_the_ends_of_the_range_is_what_float64_rounds_to(
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-36)
 
 
-def test_small_differences_beside_a_large_common_error_count() -> None:
+def test_small_differences_next_to_a_large_common_error_count() -> None:
     prediction, target = torch.full((1, 3), 1e9), torch.tensor([[1e-3, 2e-3, 4e-3]])
     found = losses.MeanPairwiseSquaredErrorLoss()(prediction, target)
     assert found.item() == pytest.approx((1e-6 + 4e-6 + 9e-6) / 3, rel=1e-3)

@@ -1,4 +1,4 @@
-"""Inputs of losses that gather, on real ranks: strided, expanded, transposed, empty everywhere, any integer dtype."""
+"""Inputs of losses that gather, on real ranks: strided, expanded, transposed, empty, and of any integer dtype."""
 
 from typing import Any
 

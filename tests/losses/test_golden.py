@@ -223,7 +223,7 @@ CHECKS: dict[tuple[str, str], Callable[[dict, torch.dtype], None]] = {
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 @pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
-def test_equals_the_original(case: dict, dtype: torch.dtype) -> None:
+def test_loss_equals_the_original(case: dict, dtype: torch.dtype) -> None:
     key = case["system"], case["function"]
     if key in CHECKS:
         CHECKS[key](case, dtype)
@@ -235,7 +235,7 @@ def test_equals_the_original(case: dict, dtype: torch.dtype) -> None:
         check_reading(reading, case, dtype)
 
 
-def test_no_case_is_left_out() -> None:
+def test_every_reference_case_is_checked() -> None:
     assert len(CASES) == len({case["id"] for case in CASES}) == 334
     functions = Counter((case["system"], case["function"]) for case in CASES)
     assert set(functions) == set(READINGS) | set(CHECKS)
@@ -243,7 +243,7 @@ def test_no_case_is_left_out() -> None:
     assert all(READINGS.values())
 
 
-def test_every_reading_exists() -> None:
+def test_every_reading_is_documented() -> None:
     documented = {(c["system"], c["function"], r["name"]) for c in CASES for r in c.get("documented", [])}
     ours = {(*key, reading.name) for key, readings in READINGS.items() for reading in readings if reading.name}
     assert ours <= documented

@@ -1,4 +1,4 @@
-"""Logits of yes or no at -inf and +inf, and powers of what is nearly certain: limits in value, gradient and digits."""
+"""Binary losses of infinite logits have the limit's value and gradient; nearly certain logits keep their digits."""
 
 import pytest
 import torch
@@ -22,9 +22,7 @@ every_binary = pytest.mark.parametrize("name", BINARY)
 @both
 @every_binary
 @pytest.mark.parametrize("soft", [False, True])
-def test_infinite_logit_costs_nothing_if_right_and_an_infinity_if_wrong(
-    dtype: torch.dtype, name: str, soft: bool
-) -> None:
+def test_right_infinite_logit_has_value_0_and_wrong_one_infinity(dtype: torch.dtype, name: str, soft: bool) -> None:
     logits = at(dtype, [INF, -INF, INF, -INF], [0, 1, 2, 0]).requires_grad_()
     target = at(dtype, [1, 0, 0, 1], [0, 1, 1, 0.5 if soft else 0])
     values = BINARY[name]().loss(logits, target)
@@ -37,7 +35,7 @@ def test_infinite_logit_costs_nothing_if_right_and_an_infinity_if_wrong(
 
 @both
 @every_binary
-def test_infinite_logit_of_a_soft_target_costs_an_infinity(dtype: torch.dtype, name: str) -> None:
+def test_infinite_logit_of_a_soft_target_has_value_infinity(dtype: torch.dtype, name: str) -> None:
     logits = at(dtype, [INF, -INF, INF, -INF]).requires_grad_()
     values = BINARY[name]().loss(logits, at(dtype, [0.5, 0.5, 0.25, 0.25]))
     (gradient,) = torch.autograd.grad(values.sum(), logits)
@@ -49,7 +47,7 @@ def test_infinite_logit_of_a_soft_target_costs_an_infinity(dtype: torch.dtype, n
 
 
 @both
-def test_label_smoothing_makes_every_infinite_logit_cost_an_infinity(dtype: torch.dtype) -> None:
+def test_label_smoothing_gives_every_infinite_logit_value_infinity(dtype: torch.dtype) -> None:
     values = losses.BinaryCrossEntropyLoss(0.1).loss(at(dtype, INF, -INF, 0), at(dtype, 1, 0, 1))
     assert values.isinf().tolist() == [True, True, False]
 
@@ -69,7 +67,7 @@ def test_weight_of_0_leaves_out_an_infinite_value(dtype: torch.dtype, soft: bool
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0, 5.0])
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 30.0, 1e30])
-def test_focal_losses_over_scales_are_those_of_float64(gamma: float, scale: float) -> None:
+def test_focal_losses_of_any_scale_equal_float64(gamma: float, scale: float) -> None:
     generator = torch.Generator().manual_seed(0)
     logits = scale * torch.randn(40, 4, generator=generator)
     hard, soft = torch.randint(0, 2, (40, 4), generator=generator).float(), torch.rand(40, 4, generator=generator)

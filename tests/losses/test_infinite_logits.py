@@ -1,4 +1,4 @@
-"""Class scores of -inf and +inf: the limit of finite ones, in value and gradient."""
+"""Softmax losses of infinite logits have the value and gradient of the limit of finite ones."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ every_softmax = pytest.mark.parametrize("name", SOFTMAX)
 
 @both
 @every_softmax
-def test_target_probability_of_0_at_minus_inf_costs_nothing(dtype: torch.dtype, name: str) -> None:
+def test_target_probability_of_0_at_minus_inf_adds_nothing(dtype: torch.dtype, name: str) -> None:
     logits = at(dtype, [-INF, 0, 0], [0, 1, 2], [0, -INF, 3], [-INF, 5, -INF])
     target = at(dtype, [0, 1, 0], [0.5, 0.25, 0.25], [0.5, 0, 0.5], [0, 1, 0])
     values, gradient = evaluate(SOFTMAX[name](), logits, target)
@@ -33,9 +33,7 @@ def test_target_probability_of_0_at_minus_inf_costs_nothing(dtype: torch.dtype, 
 
 @both
 @every_softmax
-def test_target_probability_at_minus_inf_costs_an_infinity_with_a_finite_gradient(
-    dtype: torch.dtype, name: str
-) -> None:
+def test_target_probability_at_minus_inf_gives_infinity_with_a_finite_gradient(dtype: torch.dtype, name: str) -> None:
     logits = at(dtype, [-INF, 0, 0], [-INF, 0, 0]).requires_grad_()
     values = SOFTMAX[name]().loss(logits, at(dtype, [0.25, 0.75, 0], [0, 0.5, 0.5]))
     (gradient,) = torch.autograd.grad(values.sum(), logits)
@@ -46,7 +44,7 @@ def test_target_probability_at_minus_inf_costs_an_infinity_with_a_finite_gradien
 @both
 @every_softmax
 @pytest.mark.parametrize("soft", [False, True])
-def test_one_logit_of_plus_inf_is_certain_of_its_class(dtype: torch.dtype, name: str, soft: bool) -> None:
+def test_one_logit_of_plus_inf_has_probability_1(dtype: torch.dtype, name: str, soft: bool) -> None:
     logits = at(dtype, [INF, 0, -INF], [0, INF, 1], [0, 0, 0]).requires_grad_()
     indices = torch.tensor([0, 2, 1])
     target = torch.nn.functional.one_hot(indices, 3).to(dtype) if soft else indices
@@ -104,7 +102,7 @@ def test_infinite_logits_are_the_limit_of_finite_ones_in_any_shape(
 @both
 @every_softmax
 @pytest.mark.parametrize("soft", [False, True])
-def test_class_of_weight_0_costs_nothing_at_minus_inf(dtype: torch.dtype, name: str, soft: bool) -> None:
+def test_class_of_weight_0_at_minus_inf_adds_nothing(dtype: torch.dtype, name: str, soft: bool) -> None:
     weight = torch.tensor([0.0, 2.0, 1.0], dtype=dtype, requires_grad=True)
     criterion = SOFTMAX[name](class_weight=[0.0, 2.0, 1.0])
     setattr(criterion, "class_weight" if name == "cross-entropy" else "alpha", weight)
@@ -119,7 +117,7 @@ def test_class_of_weight_0_costs_nothing_at_minus_inf(dtype: torch.dtype, name: 
 
 
 @both
-def test_smoothing_makes_minus_inf_an_infinity_but_for_a_class_of_weight_0(dtype: torch.dtype) -> None:
+def test_smoothed_minus_inf_is_infinite_except_for_a_class_of_weight_0(dtype: torch.dtype) -> None:
     logits = at(dtype, [-INF, 0, 0], [1, 0, 0])
     target = torch.tensor([1, 1])
     for smoothing in (0.1, 1.0):
@@ -134,7 +132,7 @@ def test_smoothing_makes_minus_inf_an_infinity_but_for_a_class_of_weight_0(dtype
 @both
 @pytest.mark.parametrize("smoothing", [0.0, 0.2, 1.0])
 @pytest.mark.parametrize("weight", [None, [0.5, 0.0, 2.0, 1.0]])
-def test_smoothed_cross_entropy_is_that_of_torch(
+def test_smoothed_cross_entropy_equals_that_of_torch(
     dtype: torch.dtype, smoothing: float, weight: list[float] | None
 ) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -157,7 +155,7 @@ def test_smoothed_cross_entropy_is_that_of_torch(
 
 @both
 @every_softmax
-def test_target_that_needs_a_gradient_gets_minus_log_p_where_that_is_finite(dtype: torch.dtype, name: str) -> None:
+def test_gradient_of_a_soft_target_is_minus_log_p_where_finite(dtype: torch.dtype, name: str) -> None:
     logits = at(dtype, [-INF, 0, 0], [1, 2, 3])
     target = at(dtype, [0, 1, 0], [0, 0, 1]).requires_grad_()
     (gradient,) = torch.autograd.grad(SOFTMAX[name]().loss(logits, target).sum(), target)

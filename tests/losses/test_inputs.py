@@ -1,4 +1,4 @@
-"""What a call makes of its inputs: dtypes of labels, precision, copies, transforms, odd dtypes and shapes."""
+"""Inputs of a call: dtypes of labels, precision, copies, transforms, odd dtypes and shapes."""
 
 import copy
 import math
@@ -34,7 +34,7 @@ INTEGERS = [
 
 
 @pytest.mark.parametrize("dtype", INTEGERS)
-def test_label_of_any_integer_dtype_is_its_number(dtype: torch.dtype) -> None:
+def test_label_of_any_integer_dtype_equals_int64(dtype: torch.dtype) -> None:
     features, labels = torch.tensor([[10.0, 0.0], [0.0, 0.0]]), torch.tensor([1, 0])
     one, other = CenterLoss(2, 2), CenterLoss(2, 2)
     assert one(features, labels.to(dtype)) == other(features, labels) == 25
@@ -56,7 +56,7 @@ def test_uint64_label_beyond_int64_is_an_input_error() -> None:
         BatchAllTripletLoss()(torch.zeros(2, 2), labels)
 
 
-def test_bool_labels_are_the_classes_0_and_1() -> None:
+def test_bool_labels_equal_classes_0_and_1() -> None:
     embeddings, labels = torch.randn(6, 3), torch.tensor([True, True, False, True, False, False])
     for criterion in (BatchAllTripletLoss(), SupConLoss(), CenterLoss(2, 3).eval()):
         assert torch.equal(criterion(embeddings, labels), criterion(embeddings, labels.long()))
@@ -86,7 +86,7 @@ def test_complex_target_is_an_input_error(criterion: Loss) -> None:
 
 @pytest.mark.parametrize("criterion", [CrossEntropyLoss(), FocalLoss(), DiceLoss(), CategoricalAccuracy()])
 @pytest.mark.parametrize("channels", [0, 1])
-def test_logits_of_one_channel_point_to_the_binary_losses(criterion: Loss, channels: int) -> None:
+def test_logits_of_one_channel_raise_an_error_that_names_the_binary_loss(criterion: Loss, channels: int) -> None:
     with pytest.raises(InputError, match=r"at least 2 classes on dim 1, .* BinaryCrossEntropyLoss"):
         criterion(torch.zeros(3, channels, 4), torch.zeros(3, 4, dtype=torch.long))
 
@@ -172,7 +172,7 @@ def test_state_that_a_formula_returns_may_change_after_the_call() -> None:
     assert criterion.avg == {"loss": 1.0}
 
 
-def test_quantiles_seen_in_inference_mode_go_on_outside_of_it() -> None:
+def test_quantiles_recorded_in_inference_mode_continue_outside_of_it() -> None:
     criterion, statistics = MSELoss(log_quantiles=True), Statistics(quantiles=True)
     with torch.inference_mode():
         statistics.reset()
@@ -196,7 +196,7 @@ def test_parameter_as_class_weight_is_copied() -> None:
     assert torch.equal(copy.deepcopy(criterion)(torch.zeros(2, 2), torch.tensor([0, 1])), wanted)
 
 
-def test_vmap_over_a_call_names_the_pure_function() -> None:
+def test_vmap_over_a_call_raises_an_error_that_names_the_pure_function() -> None:
     criterion, logits, target = CrossEntropyLoss(), torch.randn(5, 4, 3), torch.randint(0, 3, (5, 4))
     with pytest.raises(InputError, match=r"criterion.loss"):
         torch.vmap(criterion)(logits, target)

@@ -1,4 +1,4 @@
-"""Values that do not count: their gradients, NaN in them, their checks, and the rows that they keep."""
+"""Values left out by a weight of 0 or an ignored target: their gradients, NaN in them, and checks of the others."""
 
 import math
 from typing import Any
@@ -32,7 +32,7 @@ def gradient(value: Tensor, by: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("size", [2, 3, 4])
 @pytest.mark.parametrize("dims", [1, 2])
-def test_gradient_is_torchs_where_classes_are_as_many_as_positions(size: int, dims: int) -> None:
+def test_gradient_equals_torchs_with_as_many_classes_as_positions(size: int, dims: int) -> None:
     positions = [size] * dims
     logits = torch.randn(size, size, *positions, dtype=torch.float64, requires_grad=True)
     target = torch.randint(0, size, (size, *positions))
@@ -110,7 +110,7 @@ def test_weight_of_0_in_any_form_leaves_nan_out(weight: Any) -> None:
         assert gradient(value, embeddings).tolist() == [[0, 0], [0, 0]]
 
 
-def test_weight_that_learns_gets_no_nan_from_a_value_that_it_leaves_out() -> None:
+def test_learned_weight_gets_no_nan_from_a_left_out_value() -> None:
     weight = torch.tensor([0.0, 2.0], requires_grad=True)
     value = MSELoss(reduction="sum")(torch.tensor([math.nan, 3.0]), torch.zeros(2), weight=weight)
     assert gradient(value, weight).tolist() == [0, 9]
@@ -128,7 +128,7 @@ def test_weight_that_learns_gets_no_nan_from_a_value_that_it_leaves_out() -> Non
         (CrossEntropyLoss(), {"logits": [[0.0, 1.0], [0.5, 0.5]], "target": [[math.nan, 2.0], [0.5, 0.5]]}),
     ],
 )
-def test_check_passes_over_what_a_weight_leaves_out(criterion: Loss, inputs: dict[str, Any]) -> None:
+def test_checks_ignore_values_of_weight_0(criterion: Loss, inputs: dict[str, Any]) -> None:
     tensors = {name: torch.tensor(rows) for name, rows in inputs.items()}
     kept = {name: tensor[1:] for name, tensor in tensors.items()}
     assert torch.equal(criterion(**tensors, weight=[0.0, 1.0]), criterion(**kept))
@@ -137,7 +137,7 @@ def test_check_passes_over_what_a_weight_leaves_out(criterion: Loss, inputs: dic
         criterion(**tensors, weight=[1.0, 1.0])
 
 
-def test_check_names_what_is_wrong_among_the_values_that_count() -> None:
+def test_check_reports_the_range_of_the_values_that_count() -> None:
     probabilities, target = torch.tensor([math.nan, 2.0, 0.5]), torch.ones(3)
     with pytest.raises(InputError, match=r"within \[0, 1\], found 0.5 to 2"):
         LogLoss()(probabilities, target, weight=[0.0, 1.0, 1.0])
@@ -169,12 +169,12 @@ def test_weight_means_the_same_in_every_form(form: Any) -> None:
 
 
 @pytest.mark.parametrize("weight", ["1, 0", {"a": 1}, [[1.0], [1.0, 2.0]], torch.tensor([1j, 1])])
-def test_weight_that_is_no_numbers_is_an_input_error(weight: Any) -> None:
+def test_weight_without_numbers_is_an_input_error(weight: Any) -> None:
     with pytest.raises(InputError, match="wanted"):
         MSELoss()(torch.ones(2), torch.zeros(2), weight=weight)
 
 
-def test_dice_over_a_batch_of_one_knows_no_finer_weight_than_samples() -> None:
+def test_weight_per_sample_of_dice_over_a_batch_is_an_input_error() -> None:
     logits, target = torch.randn(1, 3, 4), torch.randint(0, 3, (1, 4))
     with pytest.raises(InputError, match="one value for the whole batch"):
         DiceLoss(batch=True)(logits, target, weight=[2.0])

@@ -1,4 +1,4 @@
-"""Mixtures of logistics with parameters of any size: finite, and alike for small and large batches."""
+"""Mixtures of logistics with parameters of any size have finite values and gradients, in batches of any size."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The contract of a loss: wiring, options, weights, reductions, wrapping."""
+"""The contract of `Loss`: calls, options, statistics, errors."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ class Recorder:
         self.rows.append((tag, scalar_value, global_step))
 
 
-def test_the_babilim_interface() -> None:
+def test_log_avg_summary_and_reset_avg_follow_babilim() -> None:
     class Squares(Loss):
         def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
             self.log("largest", prediction.max())
@@ -41,14 +41,14 @@ def test_the_babilim_interface() -> None:
     assert criterion.avg == {}
 
 
-def test_statistics_see_weighted_values_so_that_their_mean_is_the_loss() -> None:
+def test_mean_of_the_statistics_equals_the_weighted_loss() -> None:
     criterion = MSELoss(log_min=True)
     value = criterion(torch.tensor([1.0, 2.0, 3.0]), torch.zeros(3), weight=torch.tensor([2.0, 0.0, 1.0]))
     assert criterion.avg["loss"] == pytest.approx(value.item())
     assert criterion.moments()["loss"].count == 2
 
 
-def test_what_is_remembered_does_not_change_with_what_was_given() -> None:
+def test_recorded_values_do_not_change_with_later_changes_of_tensors() -> None:
     scale, criterion = nn.Parameter(torch.tensor(1.0)), MSELoss(reduction="none")
     values = criterion(torch.tensor([2.0]), torch.zeros(1))
     values.zero_()
@@ -66,7 +66,7 @@ def test_what_is_remembered_does_not_change_with_what_was_given() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_a_loss_is_never_rounded_with_its_model(dtype: torch.dtype) -> None:
+def test_state_of_a_loss_stays_float32_in_a_half_precision_model(dtype: torch.dtype) -> None:
     criterion = CenterLoss(2, 3, alpha=0.01)
     features, labels = torch.full((4, 3), 1.01), torch.zeros(4, dtype=torch.long)
     nn.ModuleList([criterion]).to(dtype)
@@ -77,7 +77,7 @@ def test_a_loss_is_never_rounded_with_its_model(dtype: torch.dtype) -> None:
     assert criterion.centers[0].tolist() == pytest.approx([1.01] * 3, abs=1e-3)
 
 
-def test_any_value_can_be_logged() -> None:
+def test_bool_and_integer_values_can_be_logged() -> None:
     criterion = MSELoss()
     criterion.log("hit", torch.tensor([True, False, False, True]))
     criterion.log("count", torch.tensor([1, 2]))
@@ -90,7 +90,7 @@ class LogCosh(Loss):
 
 
 @pytest.mark.parametrize("shapes", [((8, 1), (8,)), ((8,), (8, 1)), ((8, 1), (1, 8)), ((8, 1, 3), (8, 3))])
-def test_a_loss_of_ones_own_is_not_broadcast_either(shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+def test_custom_loss_refuses_inputs_that_broadcast(shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
     prediction, target = (torch.rand(shape) for shape in shapes)
     with pytest.raises(InputError, match=r"^LogCosh: wanted equal shapes, found prediction \["):
         LogCosh()(prediction, target)
@@ -119,12 +119,12 @@ def test_a_loss_of_ones_own_is_not_broadcast_either(shapes: tuple[tuple[int, ...
         (lambda: L1L2Penalty(pattern="conv*")(nn.Linear(1, 1)), "parameters like 'conv\\*', found 'weight', 'bias'"),
     ],
 )  # fmt: skip
-def test_errors_say_what_was_wanted_and_what_was_found(make: Any, message: str) -> None:
+def test_error_says_what_was_wanted_and_what_was_found(make: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         make()
 
 
-def test_a_loss_is_abstract_or_final() -> None:
+def test_loss_class_is_abstract_or_final() -> None:
     with pytest.raises(TypeError, match="abstract"):
         Loss()  # type: ignore[abstract]
     with pytest.raises(TypeError, match="MSELoss is final"):
@@ -132,7 +132,7 @@ def test_a_loss_is_abstract_or_final() -> None:
 
 
 @pytest.mark.parametrize("tied", ["before", "after"])
-def test_a_shared_weight_is_penalised_once(tied: str) -> None:
+def test_shared_weight_is_penalised_once(tied: str) -> None:
     model, criterion = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), L1L2Penalty(l2=1.0)
     if tied == "after":
         criterion.bind(model)

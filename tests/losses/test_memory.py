@@ -1,4 +1,4 @@
-"""Losses over all pairs or triplets need memory for some anchors at a time, never for all of them."""
+"""Losses over all pairs or triplets need memory for some anchors at a time, not for all pairs."""
 
 import resource
 from concurrent.futures import ProcessPoolExecutor
@@ -13,7 +13,7 @@ N, MEGABYTE = 4096, 1024  # a single matrix of all pairs is 64 MB; without block
 
 
 def peak(name: str, classes: int) -> float:
-    """Return the recorder in MB that a forward and backward pass needs beyond its inputs and gradients."""
+    """Return the memory in MB that a forward and backward pass needs beyond its inputs and gradients."""
 
     def run(n: int) -> float:
         x, y = torch.randn(n, 128, requires_grad=True), torch.arange(n) % classes
@@ -31,6 +31,6 @@ def peak(name: str, classes: int) -> float:
 @pytest.mark.parametrize(
     ("name", "limit"), [("BatchAllTripletLoss", 64), ("ContrastiveLoss", 100), ("NTXentLoss", 64), ("SupConLoss", 64)]
 )
-def test_memory_is_that_of_some_anchors(name: str, limit: float, classes: int) -> None:
+def test_peak_memory_of_a_large_batch_stays_below_its_limit(name: str, limit: float, classes: int) -> None:
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
         assert process.submit(peak, name, classes).result() < limit

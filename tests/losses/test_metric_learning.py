@@ -1,4 +1,4 @@
-"""Metric learning against plain loops over pairs and triplets: in one block and in many, with ties, in both forms."""
+"""Metric learning equals plain loops over pairs and triplets, in one block and in many, with ties."""
 
 import pytest
 import torch
@@ -49,7 +49,7 @@ def assert_equal(found: Tensor, wanted: Tensor, x: Tensor) -> None:
 @pytest.mark.parametrize("classes", [1, 4, 20])
 @pytest.mark.parametrize("distance", DISTANCES)
 @pytest.mark.parametrize(("miner", "formula"), MINERS, ids=[m.__name__ for m, _ in MINERS])
-def test_triplets(miner: type[Loss], formula: Formula, distance: str, classes: int) -> None:
+def test_triplet_losses_equal_plain_loops(miner: type[Loss], formula: Formula, distance: str, classes: int) -> None:
     x, y = sample(classes)
     found = miner(margin=0.3, distance=distance)(x, y)  # type: ignore[call-arg]
     assert_equal(found, formula(between(x, distance), y.tolist(), 0.3), x)
@@ -57,7 +57,7 @@ def test_triplets(miner: type[Loss], formula: Formula, distance: str, classes: i
 
 @pytest.mark.parametrize("average", ["nonzero", "all"])
 @pytest.mark.parametrize("margin", [0.0, 1.0, 2.0])
-def test_a_triplet_exactly_at_the_margin_is_not_active(margin: float, average: str) -> None:
+def test_triplet_exactly_at_the_margin_is_not_active(margin: float, average: str) -> None:
     x, y = sample(4, integers=True)
     wanted = all_triplets(between(x, "squared_euclidean"), y.tolist(), margin, average)
     assert_equal(losses.BatchAllTripletLoss(margin, average=average)(x, y), wanted, x)
@@ -95,13 +95,13 @@ def test_work_shared_out_over_threads_comes_back_in_order_or_fails() -> None:
             each(lambda part: 1 / part, [2, 1, 0])
 
 
-def test_remembers_the_share_of_active_triplets() -> None:
+def test_share_of_active_triplets_is_recorded() -> None:
     criterion = losses.BatchAllTripletLoss(margin=0.5)
     criterion(torch.tensor([[0.0], [1.0], [1.0]]), torch.tensor([0, 0, 1]))
     assert criterion.avg == {"active_triplets": 1.0, "loss": 1.0}
 
 
-def test_weights_multiply_the_anchors() -> None:
+def test_weights_multiply_the_values_of_anchors() -> None:
     x, y = sample(3)
     weight = torch.rand(N, dtype=torch.float64)
     for criterion in (losses.BatchAllTripletLoss(reduction="none"), losses.NTXentLoss(reduction="none")):
@@ -109,7 +109,7 @@ def test_weights_multiply_the_anchors() -> None:
         assert_equal(weighted, (criterion(x, y) * weight).sum(), x)
 
 
-def test_contrastive() -> None:
+def test_contrastive_loss_equals_plain_loops() -> None:
     x, y = sample(4)
     assert_equal(losses.ContrastiveLoss(margin=2.0)(x, y), contrast(between(x, "euclidean"), y.tolist(), 2.0), x)
 
@@ -124,12 +124,12 @@ def test_contrastive_is_exact_in_single_precision_for_close_pairs() -> None:
     ("criterion", "over_pairs"),
     [(losses.NTXentLoss(temperature=0.5), True), (losses.SupConLoss(temperature=0.5), False)],
 )
-def test_softmax_contrast(criterion: Loss, over_pairs: bool) -> None:
+def test_softmax_contrast_equals_plain_loops(criterion: Loss, over_pairs: bool) -> None:
     x, y = sample(4)
     assert_equal(criterion(x, y), softmax_contrast(x, y.tolist(), 0.5, over_pairs), x)
 
 
-def test_views_are_samples_of_one_label() -> None:
+def test_views_count_as_samples_of_the_same_label() -> None:
     x, y = sample(4)
     views, twice = torch.randn_like(x), torch.arange(N).repeat(2)
     wanted = softmax_contrast(torch.cat([x, views]), twice.tolist(), 0.1, True)
@@ -142,7 +142,7 @@ def test_views_are_samples_of_one_label() -> None:
 
 
 @pytest.mark.parametrize("features", [3, 40])
-def test_decorrelation(features: int) -> None:
+def test_decorrelation_losses_equal_plain_formulae(features: int) -> None:
     x = torch.randn(N, features, dtype=torch.float64, requires_grad=True)
     cosines = 1 - between(x, "cosine")
     for squared in (True, False):
@@ -153,14 +153,14 @@ def test_decorrelation(features: int) -> None:
     assert_equal(losses.DeCovLoss()(x.reshape(N, -1, 1)), wanted, x)
 
 
-def test_pairs_given_by_their_distance() -> None:
+def test_pair_contrastive_loss_of_given_distances_is_right() -> None:
     distance, target = torch.tensor([0.5, 2.0, 0.5, 2.0]), torch.tensor([1, 1, 0, 0])
     values = losses.PairContrastiveLoss(margin=1.5, reduction="none")(distance, target)
     assert values.tolist() == [0.125, 2.0, 0.5, 0.0]
     assert torch.equal(losses.PairContrastiveLoss(margin=1.5, reduction="none")(distance, target != 0), values)
 
 
-def test_softmax_contrast_says_what_it_lacks() -> None:
+def test_softmax_contrast_without_labels_or_views_is_an_input_error() -> None:
     x = torch.randn(4, D)
     with pytest.raises(InputError, match=r"^NTXentLoss: wanted 'labels' or 'views'"):
         losses.NTXentLoss()(x)
@@ -178,7 +178,7 @@ def test_far_clusters_keep_their_precision() -> None:
 
 
 @pytest.mark.parametrize("few", [distances.FEW_NEAR_PAIRS, 0])
-def test_euclidean_distances_have_the_gradients_of_exact_ones(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradients_of_euclidean_distances_equal_float64(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distances, "FEW_NEAR_PAIRS", few)
     near = 5 + torch.tensor([0.0, 2.0**-14, 2.0**-10, 2.0**-4])[:, None] * torch.eye(D)[0]
     x = torch.cat([torch.randn(N, D), torch.zeros(2, D), near]).requires_grad_()
@@ -199,7 +199,7 @@ def test_euclidean_distances_have_the_gradients_of_exact_ones(few: int, monkeypa
 
 @pytest.mark.parametrize("classes", [3, 8])
 @pytest.mark.parametrize(("average", "reducer"), [("nonzero", "AvgNonZeroReducer"), ("all", "MeanReducer")])
-def test_batch_all_is_that_of_pytorch_metric_learning(average: str, reducer: str, classes: int) -> None:
+def test_batch_all_triplet_equals_pytorch_metric_learning(average: str, reducer: str, classes: int) -> None:
     theirs, distances, reducers = (
         pytest.importorskip(f"pytorch_metric_learning.{part}") for part in ("losses", "distances", "reducers")
     )

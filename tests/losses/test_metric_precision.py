@@ -1,4 +1,4 @@
-"""Metric learning in float32 against plain loops in float64: far groups, offsets, and scales from 1e-30 to 1e30."""
+"""Metric learning in float32 equals plain loops in float64: far groups, offsets, and scales from 1e-30 to 1e30."""
 
 from itertools import product
 
@@ -77,9 +77,7 @@ def test_far_groups_do_not_change_the_triplets_within_each(s: float, wanted: flo
 @pytest.mark.parametrize(
     ("distance", "features"), [case for case in product(DISTANCES, (1, 128)) if case != ("cosine", 1)]
 )  # all cosines of one feature are 1 or -1
-def test_triplets_of_far_groups_are_those_of_float64(
-    miner: type[Loss], distance: Distance, s: float, features: int
-) -> None:
+def test_triplets_of_far_groups_equal_float64(miner: type[Loss], distance: Distance, s: float, features: int) -> None:
     x, y = groups(s, features)
     exact = double(x)
     margin = {"squared_euclidean": 0.5 * features, "euclidean": 0.5 * features**0.5, "cosine": 0.2}[distance]
@@ -89,7 +87,7 @@ def test_triplets_of_far_groups_are_those_of_float64(
 
 @pytest.mark.usefixtures("_blocks")
 @pytest.mark.parametrize("s", [1e2, 1e4, 1e6])
-def test_contrast_of_far_groups_is_that_of_float64(s: float) -> None:
+def test_contrast_of_far_groups_equals_float64(s: float) -> None:
     x, y = groups(s, 8)
     exact = double(x)
     assert_right(losses.ContrastiveLoss(2.0), contrast(between(exact, "euclidean"), y.tolist(), 2.0), exact, x, y)
@@ -144,7 +142,7 @@ SCALES = [1e-30, 1e-18, 1.0, 1e12, 1e18, 1e30]
 @every_miner
 @every_distance
 @pytest.mark.parametrize("scale", SCALES)
-def test_triplets_at_any_scale_are_those_of_float64(miner: type[Loss], distance: Distance, scale: float) -> None:
+def test_triplets_at_any_scale_equal_float64(miner: type[Loss], distance: Distance, scale: float) -> None:
     x, y = sample()
     x = (scale * x).float()
     exact, margin = double(x), 0.2 if distance == "cosine" else min(scale, 1e15)
@@ -153,7 +151,7 @@ def test_triplets_at_any_scale_are_those_of_float64(miner: type[Loss], distance:
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_contrast_and_directions_at_any_scale_are_those_of_float64(scale: float) -> None:
+def test_contrast_and_directions_at_any_scale_equal_float64(scale: float) -> None:
     x, y = sample()
     x = (scale * x).float()
     exact = double(x)
@@ -170,7 +168,7 @@ def test_contrast_and_directions_at_any_scale_are_those_of_float64(scale: float)
 
 
 @pytest.mark.parametrize("offset", [1e2, 1e4, 1e6, 1e9])
-def test_an_offset_of_all_rows_costs_no_digits(offset: float) -> None:
+def test_offset_of_all_rows_loses_no_digits(offset: float) -> None:
     x, y = sample()
     x = (offset + max(1, offset / 1e6) * x).float()
     exact = double(x)
@@ -183,7 +181,7 @@ def test_an_offset_of_all_rows_costs_no_digits(offset: float) -> None:
         assert_right(criterion, softmax_contrast(exact, y.tolist(), 0.1, over_pairs), exact, x, y)
 
 
-def test_a_point_far_away_costs_nothing() -> None:
+def test_negative_far_away_has_value_and_gradient_0() -> None:
     x = torch.tensor([[0.0], [0.5], [1e20], [1e20]])
     value, gradient = evaluate(losses.BatchHardTripletLoss(distance="euclidean"), x, torch.tensor([0, 0, 1, 1]))
     assert (value, gradient.any()) == (0, False)
@@ -191,7 +189,7 @@ def test_a_point_far_away_costs_nothing() -> None:
     assert (value, gradient.any()) == (0, False)
 
 
-def test_a_value_beyond_float32_is_infinite_and_its_gradient_is_not() -> None:
+def test_value_beyond_float32_is_infinite_and_its_gradient_finite() -> None:
     x = torch.tensor([[0.0], [1e20]])
     for criterion in (losses.BatchAllTripletLoss(), losses.ContrastiveLoss()):
         value, gradient = evaluate(criterion, torch.cat([x, x]), torch.tensor([0, 0, 1, 1]))
@@ -202,7 +200,7 @@ def test_a_value_beyond_float32_is_infinite_and_its_gradient_is_not() -> None:
 
 @pytest.mark.parametrize("n", [12, 100])
 @every_distance
-def test_distances_have_batched_functional_and_second_gradients(distance: Distance, n: int) -> None:
+def test_batched_functional_and_second_gradients_of_distances_are_right(distance: Distance, n: int) -> None:
     for dtype in (torch.float64, torch.float32):
         x = clusters(n, 5, 1e-1, dtype)[0]
         weight = torch.randn(3, n, n, generator=torch.Generator().manual_seed(5), dtype=dtype) * (1 - torch.eye(n))

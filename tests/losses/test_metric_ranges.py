@@ -14,7 +14,7 @@ from lossframe.losses.algorithms.rows import Distance, length, normalize, rowwis
 
 
 @every_distance
-def test_rows_beyond_the_range_of_squares_have_the_triplets_of_float64(distance: Distance) -> None:
+def test_triplets_of_rows_with_squares_out_of_range_equal_float64(distance: Distance) -> None:
     for scale in (1e-40, 1e-30, 1e-22, 1.0, 1e20, 1e30):
         a, p, n = (torch.tensor([row]) * scale for row in ([0.3, 0.4], [0.3, 0.5], [2.0, 0.3]))
         exact = [double(row) for row in (a, p, n)]
@@ -28,7 +28,7 @@ def test_rows_beyond_the_range_of_squares_have_the_triplets_of_float64(distance:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_lengths_and_directions_have_no_scale(dtype: torch.dtype) -> None:
+def test_lengths_and_directions_are_right_at_any_scale(dtype: torch.dtype) -> None:
     largest, least = (5e37, 1e-44) if dtype == torch.float32 else (1e307, 5e-323)
     for scale in (largest, 1e25, 1e-30, least):
         x = torch.tensor([[3.0, 4.0], [0.0, 1.0], [0.0, 0.0]], dtype=dtype) * scale
@@ -63,7 +63,7 @@ def test_cosine_distances_keep_their_range_and_digits(dtype: torch.dtype, scale:
     torch.testing.assert_close(of_found.double(), of_wanted, rtol=1e-4, atol=1e-7 * limit)
 
 
-def test_a_zero_vector_has_cosine_distance_1() -> None:
+def test_zero_vector_has_cosine_distance_1() -> None:
     x = torch.tensor([[0.0, 0.0], [0.0, 0.0], [1e20, 0.0]])
     y = torch.tensor([[1.0, 0.0], [0.0, 0.0], [1e20, 0.0]])
     for dtype in (torch.float32, torch.float64):
@@ -83,7 +83,7 @@ def test_one_minus_a_product_near_1_keeps_its_digits() -> None:
     assert losses.CosineDistanceLoss()(large, large * torch.tensor([1, -1])) == 1
 
 
-def test_the_contrast_of_easy_views_keeps_its_digits() -> None:
+def test_contrast_of_easy_views_keeps_its_digits() -> None:
     x = torch.eye(2)
     wanted = softmax_contrast(torch.eye(2).repeat(2, 1).double(), [0, 1, 0, 1], 0.1, True)
     assert losses.NTXentLoss(0.1)(x, views=x).item() == pytest.approx(wanted.item(), rel=1e-5)
@@ -104,7 +104,7 @@ def test_pull_away_of_orthogonal_and_equal_rows_is_exact(n: int) -> None:
     assert losses.PullAwayLoss(squared=False)(same.abs()) <= 1
 
 
-def test_pairs_at_a_huge_distance_cost_what_their_target_says() -> None:
+def test_pairs_at_a_huge_distance_follow_their_target() -> None:
     distance = torch.tensor([1e20, 1e20, 1e20, -1e20, -1e20], requires_grad=True)
     target = torch.tensor([0.0, 1.0, 1e-10, 1.0, 0.0])
     values = losses.PairContrastiveLoss(reduction="none")(distance, target)
@@ -114,7 +114,7 @@ def test_pairs_at_a_huge_distance_cost_what_their_target_says() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.bool])
-def test_centers_are_indexed_by_labels_of_any_dtype(dtype: torch.dtype) -> None:
+def test_centers_of_labels_of_any_dtype_equal_int64(dtype: torch.dtype) -> None:
     x, y = torch.tensor([[3.0, 4.0], [0.0, 2.0]]), torch.tensor([0, 1])
     criterion, other = losses.CenterLoss(2, 2), losses.CenterLoss(2, 2)
     assert criterion.loss(x, y.to(dtype)).tolist() == [12.5, 2.0]

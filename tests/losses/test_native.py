@@ -13,7 +13,7 @@ from lossframe import InputError, NativeLoss
 Pair = namedtuple("Pair", "out aux")
 
 
-def test_native_losses_of_every_form() -> None:
+def test_native_loss_wraps_functions_and_modules() -> None:
     def native(y_pred: Pair, y_true: dict[str, Tensor], log_val: Any) -> Tensor:
         log_val("aux", y_pred.aux.abs())
         return ((y_pred.out - y_true["lab"]) ** 2).mean()
@@ -43,7 +43,7 @@ class Mined(nn.Module):
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("function", [F.cross_entropy, F.huber_loss, F.mse_loss, Mined(), torch.dist])
-def test_an_optional_third_parameter_keeps_its_default(function: Any) -> None:
+def test_optional_third_parameter_keeps_its_default(function: Any) -> None:
     prediction, labels = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 1])
     target = prediction + 2 if function in (F.huber_loss, F.mse_loss, torch.dist) else labels
     assert torch.equal(NativeLoss(function)(prediction, target), function(prediction, target))
@@ -57,7 +57,7 @@ def test_an_optional_third_parameter_keeps_its_default(function: Any) -> None:
         nn.PoissonNLLLoss, nn.MultiLabelSoftMarginLoss,
     ],
 )  # fmt: skip
-def test_elementwise_criteria_broadcast_nothing(criterion: Any, reduction: str) -> None:
+def test_elementwise_criterion_refuses_inputs_that_broadcast(criterion: Any, reduction: str) -> None:
     native, prediction, target = criterion(reduction=reduction), torch.rand(8, 3), torch.randint(0, 2, (8, 3)).float()
     torch.testing.assert_close(NativeLoss(native)(prediction, target), native(prediction, target))
     with pytest.raises(
@@ -66,7 +66,7 @@ def test_elementwise_criteria_broadcast_nothing(criterion: Any, reduction: str) 
         NativeLoss(native)(torch.rand(8, 1), torch.ones(8))
 
 
-def test_a_subclass_of_an_elementwise_criterion_is_any_other_loss() -> None:
+def test_subclass_of_an_elementwise_criterion_may_be_relational() -> None:
     class RootMeanSquare(nn.MSELoss):
         def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
             return super().forward(prediction, target).sqrt()

@@ -1,4 +1,4 @@
-"""What holds for every loss of the catalogue, row by row of tests/table.py: values, gradients, weights, statistics."""
+"""Properties of every loss of the catalogue, row by row of tests/table.py: values, gradients, weights, statistics."""
 
 import copy
 import io
@@ -39,7 +39,7 @@ def test_gradients_equal_finite_differences_of_the_value(loss_class: type[Loss])
 
 
 @every_loss
-def test_the_order_of_samples_does_not_matter(loss_class: type[Loss]) -> None:
+def test_order_of_samples_changes_no_value_or_gradient(loss_class: type[Loss]) -> None:
     row, inputs = TABLE[loss_class], batch(loss_class)
     order = torch.randperm(N, generator=torch.Generator().manual_seed(1))
     moved = change(inputs, lambda t: t[order])
@@ -67,7 +67,7 @@ def test_sample_of_weight_2_counts_as_two_copies(loss_class: type[Loss]) -> None
 
 @every_loss
 @pytest.mark.parametrize("weighted", [False, True])
-def test_reductions_are_what_they_say(loss_class: type[Loss], weighted: bool) -> None:
+def test_reductions_divide_by_their_documented_denominators(loss_class: type[Loss], weighted: bool) -> None:
     row, inputs = TABLE[loss_class], batch(loss_class)
     w = weights(loss_class) if weighted else torch.ones(N, dtype=torch.float64)
     made = {name: row.make(loss_class, reduction=name) for name in REDUCTIONS}
@@ -92,7 +92,7 @@ def test_reductions_are_what_they_say(loss_class: type[Loss], weighted: bool) ->
 
 
 @every_loss
-def test_statistics_are_those_of_the_values(loss_class: type[Loss]) -> None:
+def test_statistics_equal_numpy_on_the_values(loss_class: type[Loss]) -> None:
     row, criterion = TABLE[loss_class], TABLE[loss_class].make(loss_class, reduction="none", log_std=True)
     recorded = []
     for call, n in enumerate((9, 4, 1)):
@@ -119,7 +119,7 @@ def test_statistics_are_those_of_the_values(loss_class: type[Loss]) -> None:
 
 
 @every_loss
-def test_copies_go_on_alike(loss_class: type[Loss]) -> None:
+def test_copied_and_restored_losses_continue_alike(loss_class: type[Loss]) -> None:
     criterion = TABLE[loss_class].make(loss_class)
     criterion(**batch(loss_class))
     file = io.BytesIO()
@@ -137,7 +137,7 @@ def test_copies_go_on_alike(loss_class: type[Loss]) -> None:
 
 
 @every_loss
-def test_the_formula_compiles_to_one_graph(loss_class: type[Loss]) -> None:
+def test_formula_compiles_to_one_graph(loss_class: type[Loss]) -> None:
     inputs, criterion = batch(loss_class), TABLE[loss_class].make(loss_class, record=False).eval()
     torch._dynamo.reset()
     compiled = torch.compile(criterion.loss, fullgraph=True, backend="eager")
@@ -145,7 +145,7 @@ def test_the_formula_compiles_to_one_graph(loss_class: type[Loss]) -> None:
 
 
 @every_loss
-def test_a_step_never_waits_for_the_device(loss_class: type[Loss], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_step_never_waits_for_the_device(loss_class: type[Loss], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)  # autocast does not know the device "meta"
     monkeypatch.setattr("lossframe.losses.base.loss.CAREFUL_CALLS", 0)  # the first calls check ranges, and wait
     criterion = TABLE[loss_class].make(loss_class).to("meta")  # a device without values: reading one is an error

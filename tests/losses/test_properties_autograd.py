@@ -42,7 +42,7 @@ def leaves(inputs: Inputs) -> tuple[Inputs, list[Tensor]]:
 @every_loss
 @sizes
 @pytest.mark.parametrize(("dtype", "reduction"), [(torch.float32, "none"), (torch.float64, "mean")], ids=str)
-def test_batched_gradients_are_those_of_a_loop(
+def test_batched_gradients_equal_those_of_a_loop(
     loss_class: type[Loss], many: bool, dtype: torch.dtype, reduction: str
 ) -> None:
     criterion = made(loss_class, dtype, reduction=reduction)
@@ -59,7 +59,7 @@ def test_batched_gradients_are_those_of_a_loop(
 
 @every_loss
 @sizes
-def test_functional_gradient_is_that_of_backward(loss_class: type[Loss], many: bool) -> None:
+def test_functional_gradient_equals_that_of_backward(loss_class: type[Loss], many: bool) -> None:
     criterion = made(loss_class)
     inputs, points = leaves(drawn(loss_class, many, torch.float64))
     wanted = torch.autograd.grad(criterion.loss(**inputs).sum(), points)
@@ -73,7 +73,7 @@ def test_functional_gradient_is_that_of_backward(loss_class: type[Loss], many: b
 
 
 @pytest.mark.parametrize("loss_class", DENSE_AND_SMOOTH, ids=lambda loss: loss.__name__)
-def test_double_backward_of_a_large_batch_is_that_of_a_small_one(loss_class: type[Loss]) -> None:
+def test_double_backward_of_a_large_batch_equals_that_of_a_small_one(loss_class: type[Loss]) -> None:
     def second(inputs: Inputs) -> list[Tensor]:
         inputs, points = leaves(inputs)
         value = made(loss_class, reduction="sum")(**inputs)

@@ -1,4 +1,4 @@
-"""What holds for every loss where there is little or too much: no sample, one, one class, no spread, huge numbers."""
+"""Every loss is finite for no sample, one sample, one class, equal samples and huge numbers."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def assert_finite(value: Tensor, of_inputs: dict[str, Tensor]) -> None:
 
 @every_loss
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_an_empty_batch_is_a_zero_with_gradient(loss_class: type[Loss], reduction: str) -> None:
+def test_empty_batch_has_value_and_gradient_0(loss_class: type[Loss], reduction: str) -> None:
     criterion = TABLE[loss_class].make(loss_class, reduction=reduction)
     criterion.samples = PerSample()
     value, of_inputs = gradients(criterion, batch(loss_class, 0))
@@ -35,14 +35,14 @@ def test_an_empty_batch_is_a_zero_with_gradient(loss_class: type[Loss], reductio
 
 
 @every_loss
-def test_one_sample(loss_class: type[Loss]) -> None:
+def test_one_sample_has_a_finite_value_and_gradient(loss_class: type[Loss]) -> None:
     value, of_inputs = gradients(TABLE[loss_class].make(loss_class), batch(loss_class, 1))
     (assert_zero if TABLE[loss_class].alone else assert_finite)(value, of_inputs)
 
 
 @every_loss
 @pytest.mark.parametrize("n", [1, 9])
-def test_one_class(loss_class: type[Loss], n: int) -> None:
+def test_one_class_has_a_finite_value_and_gradient(loss_class: type[Loss], n: int) -> None:
     inputs = batch(loss_class, n)
     inputs |= {name: torch.zeros_like(inputs[name]) for name in ("labels", "target") if name in inputs}
     value, of_inputs = gradients(TABLE[loss_class].make(loss_class), inputs)
@@ -93,7 +93,7 @@ def extreme(loss_class: type[Loss], case: str, dtype: torch.dtype) -> Inputs:
 @every_loss
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
-def test_extremes_are_finite(loss_class: type[Loss], case: str, dtype: torch.dtype) -> None:
+def test_extreme_inputs_have_finite_values_and_gradients(loss_class: type[Loss], case: str, dtype: torch.dtype) -> None:
     inputs = extreme(loss_class, case, dtype)
     value, of_inputs = gradients(TABLE[loss_class].make(loss_class).float(), inputs)
     _, wide = gradients(
@@ -109,7 +109,7 @@ def test_extremes_are_finite(loss_class: type[Loss], case: str, dtype: torch.dty
 
 @every_loss
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_only_in_the_inputs(loss_class: type[Loss], dtype: torch.dtype) -> None:
+def test_half_precision_inputs_are_evaluated_in_float32(loss_class: type[Loss], dtype: torch.dtype) -> None:
     criterion = TABLE[loss_class].make(loss_class).float().eval()
     inputs = change(batch(loss_class), lambda t: t.to(dtype) if t.is_floating_point() else t)
     wanted = criterion(**change(inputs, lambda t: t.float() if t.is_floating_point() else t))

@@ -1,4 +1,4 @@
-"""The gradient of every loss is autograd's of the plain reduction of its values, where all sizes are equal."""
+"""The gradient of every loss equals autograd's of the plain reduction of its values, with all sizes equal."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -57,7 +57,7 @@ def written(batch: Batch) -> str:
 
 @every_loss
 @pytest.mark.parametrize("n", SIZES)
-def test_gradient_where_all_sizes_are_equal_is_autograds(loss_class: type[Loss], n: int) -> None:
+def test_gradient_with_all_sizes_equal_is_that_of_autograd(loss_class: type[Loss], n: int) -> None:
     for number, (batch, weight) in enumerate(cases(loss_class, n)):
         reduction: Any = REDUCTIONS[number % len(REDUCTIONS)]
         for chosen in {"mean", reduction}:

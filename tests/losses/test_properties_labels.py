@@ -36,7 +36,7 @@ CASES = [pytest.param(loss, dtype, id=f"{loss.__name__}-{dtype}") for loss in LA
 
 
 @pytest.mark.parametrize(("loss_class", "dtype"), CASES)
-def test_labels_of_every_dtype_give_what_int64_gives(loss_class: type[Loss], dtype: str) -> None:
+def test_labels_of_every_dtype_give_the_results_of_int64(loss_class: type[Loss], dtype: str) -> None:
     inputs, name = yes_or_no(loss_class), str(labelled(loss_class))
     criterion, other = (TABLE[loss_class].make(loss_class, reduction="sum") for _ in range(2))
     wanted = gradients(criterion, inputs)
@@ -46,7 +46,7 @@ def test_labels_of_every_dtype_give_what_int64_gives(loss_class: type[Loss], dty
 
 
 @pytest.mark.parametrize("dtype", INTEGERS)
-def test_labels_of_a_narrow_dtype_are_never_the_index_that_is_ignored(dtype: str) -> None:
+def test_label_of_a_narrow_dtype_never_equals_the_ignored_index(dtype: str) -> None:
     logits = torch.randn(2, 200, generator=torch.Generator().manual_seed(0))
     target = torch.tensor([100, 156 if dtype == "uint8" else 101])  # 156 is -100 in 8 bits
     wanted = CrossEntropyLoss(reduction="none")(logits, target)

@@ -1,4 +1,4 @@
-"""The layout of inputs, labels and weights in memory does not matter: strides, offsets, expanded dims."""
+"""Every loss gives the same results for any memory layout of its inputs: strides, offsets, expanded dims."""
 
 from collections.abc import Callable
 
@@ -59,7 +59,7 @@ def gradients(criterion: Loss, inputs: Inputs, weight: Tensor) -> tuple[Tensor, 
 
 @every_loss
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
-def test_layout_of_memory_does_not_matter(loss_class: type[Loss], layout: Callable[[Tensor], Tensor]) -> None:
+def test_memory_layout_changes_no_value_or_gradient(loss_class: type[Loss], layout: Callable[[Tensor], Tensor]) -> None:
     inputs, weight = batch(loss_class), weights(loss_class)
     if layout is expanded:
         inputs = change(inputs, expanded)

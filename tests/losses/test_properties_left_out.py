@@ -1,4 +1,4 @@
-"""Samples and values that are left out by a weight of 0 change nothing, whatever they hold: NaN and infinity too."""
+"""Samples and values of weight 0 change nothing in any loss, whatever they hold: NaN and infinity too."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Values and gradients of float32, float16 and bfloat16 inputs are float64's of the same numbers, at every scale.
+"""Values and gradients of float32, float16 and bfloat16 inputs equal float64's of the same numbers, at every scale.
 
 A value may be infinite where float64's rounds to infinity as well; no value leaves the loss's range.
 """

@@ -1,4 +1,4 @@
-"""ROCAUCLoss against all pairs in float64: far scores, offsets, scales, infinities, and autograd's other doors."""
+"""ROCAUCLoss equals all pairs in float64: far scores, offsets, scales, infinities, and every kind of derivative."""
 
 import pytest
 import torch
@@ -42,7 +42,7 @@ def test_far_easy_score_changes_nothing(far: float, label: int, dtype: torch.dty
     assert scores.grad.tolist() == pytest.approx([-0.03, 0.03, 0], rel=1e-6)
 
 
-def test_far_easy_negative_keeps_the_mean_of_the_issue() -> None:
+def test_far_easy_negative_does_not_change_the_mean() -> None:
     for far in (-1e5, -1e6, -1e9):
         assert losses.ROCAUCLoss()(torch.tensor([0.1, 0, far]), torch.tensor([1, 0, 0])).item() == pytest.approx(0.0005)
 
@@ -50,7 +50,7 @@ def test_far_easy_negative_keeps_the_mean_of_the_issue() -> None:
 @pytest.mark.parametrize("n", [2, 17, 64, 65, 300, 2500])
 @pytest.mark.parametrize(("scale", "offset"), [(1, 0), (1e-3, 0), (1, 1e9), (1e3, 1e9), (1e-30, 0), (1e12, 0)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_value_and_gradient_equal_all_pairs(n: int, scale: float, offset: float, dtype: torch.dtype) -> None:
+def test_value_and_gradient_equal_those_of_all_pairs(n: int, scale: float, offset: float, dtype: torch.dtype) -> None:
     assert_exact(*random(n, scale, offset, dtype))
 
 

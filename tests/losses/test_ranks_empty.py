@@ -1,4 +1,4 @@
-"""A batch that is empty on every rank: a zero, whose gradient is as empty."""
+"""A batch that is empty on every rank has value 0 and an empty gradient."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def evaluate(rank: int, loss_class: type[Loss], reduction: str) -> tuple[Tensor,
 
 
 @pytest.mark.parametrize("loss_class", RELATIONAL, ids=lambda loss_class: loss_class.__name__)
-def test_batch_empty_on_all_ranks_is_a_zero_with_an_empty_gradient(pool: Pool, loss_class: type[Loss]) -> None:
+def test_batch_empty_on_all_ranks_has_value_0_and_an_empty_gradient(pool: Pool, loss_class: type[Loss]) -> None:
     for ranks in (2, 3):
         for reduction in ("mean", "none"):
             for value, gradient in [

@@ -30,12 +30,12 @@ def test_weights_align_from_the_left(shape: Any, weight: Any, aligned: Any) -> N
 
 
 @pytest.mark.parametrize("weight", [(3,), (4, 2), (4, 3, 2), (2, 1), (3, 1)])
-def test_other_weights_are_refused(weight: Any) -> None:
+def test_weight_that_does_not_align_is_an_input_error(weight: Any) -> None:
     with pytest.raises(InputError, match=r"does not fit values \[4, 3\]"):
         align(torch.ones(weight), torch.zeros(4, 3))
 
 
-def test_reductions() -> None:
+def test_each_reduction_has_its_denominator() -> None:
     values, weight = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), torch.tensor([2.0, 0.0, -1.0])
     expected = {"sum": -5.0, "mean": -5 / 4, "weighted_mean": -5 / 2, "batch_mean": -5 / 3}
     for reduction, value in expected.items():
@@ -46,7 +46,7 @@ def test_reductions() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(-10, 10), st.sampled_from([0.0, 0.5, 1.0, -2.0])), max_size=8))
-def test_the_mean_is_what_tensorflow_defines(pairs: list[tuple[float, float]]) -> None:
+def test_mean_divides_by_the_number_of_nonzero_weights_as_tensorflow(pairs: list[tuple[float, float]]) -> None:
     values = torch.tensor([v for v, _ in pairs], dtype=torch.float64, requires_grad=True)
     weight = torch.tensor([w for _, w in pairs], dtype=torch.float64)
     present = sum(w != 0 for _, w in pairs)
@@ -58,7 +58,7 @@ def test_the_mean_is_what_tensorflow_defines(pairs: list[tuple[float, float]]) -
 
 
 @pytest.mark.parametrize("rows", [0, 4])
-def test_nothing_that_counts_is_a_zero_with_gradient(rows: int) -> None:
+def test_batch_without_counted_values_has_value_and_gradient_0(rows: int) -> None:
     prediction = torch.randn(rows, 2, requires_grad=True)
     value = MSELoss()(prediction, torch.zeros(rows, 2), weight=torch.zeros(rows))
     value.backward()

@@ -1,4 +1,4 @@
-"""Losses that torch has too equal torch's; the others equal plain loops over their formula."""
+"""Losses equal torch's where torch has them, and plain loops over their formula elsewhere."""
 
 from collections.abc import Callable
 from itertools import combinations, product
@@ -78,7 +78,9 @@ TORCH: list[Case] = [
 
 
 @pytest.mark.parametrize(("ours", "theirs", "make"), [row[1:] for row in TORCH], ids=[row[0] for row in TORCH])
-def test_equals_torch(ours: Loss, theirs: Callable[..., Tensor], make: Callable[[], tuple[Tensor, ...]]) -> None:
+def test_loss_equals_that_of_torch(
+    ours: Loss, theirs: Callable[..., Tensor], make: Callable[[], tuple[Tensor, ...]]
+) -> None:
     inputs = make()
     first = inputs[0].requires_grad_()
     found, wanted = ours(*inputs), theirs(*inputs)
@@ -171,7 +173,7 @@ LOOPS: list[Case] = [
 
 
 @pytest.mark.parametrize(("ours", "loop", "make"), [row[1:] for row in LOOPS], ids=[row[0] for row in LOOPS])
-def test_equals_plain_loops(ours: Loss, loop: Callable, make: Callable[[], tuple[Tensor, ...]]) -> None:
+def test_loss_equals_plain_loops(ours: Loss, loop: Callable, make: Callable[[], tuple[Tensor, ...]]) -> None:
     inputs = make()
     first = inputs[0].requires_grad_()
     found, wanted = ours(*inputs), torch.stack(loop(*inputs)).mean()

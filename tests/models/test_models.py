@@ -1,4 +1,4 @@
-"""Models: what they give, which heads they build, that every parameter learns, and that batches may be empty."""
+"""Models provide the heads that losses read, train every parameter, and accept empty batches."""
 
 from itertools import combinations
 
@@ -31,7 +31,7 @@ def shapes(entries: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 @pytest.mark.parametrize("size", [0, 1, 4])
 @pytest.mark.parametrize("image_shape", SHAPES, ids=str)
-def test_embedder_gives_all_its_heads(image_shape: tuple[int, ...], size: int) -> None:
+def test_embedder_provides_all_its_heads(image_shape: tuple[int, ...], size: int) -> None:
     model = embedder(ConvEmbedder.provides, image_shape)
     entries = model({"image": torch.rand(size, *image_shape)})
     assert entries.keys() == model.provides
@@ -44,14 +44,14 @@ def test_embedder_gives_all_its_heads(image_shape: tuple[int, ...], size: int) -
 
 
 @pytest.mark.parametrize("size", [0, 1, 4])
-def test_mlp_gives_all_its_heads(size: int) -> None:
+def test_mlp_provides_all_its_heads(size: int) -> None:
     entries = mlp(Mlp.provides)({"inputs": torch.rand(size, 30)})
     assert entries.keys() == Mlp.provides
     assert shapes(entries) == {name: (size, *shape) for name, shape in MLP.items()}
     assert mlp(["prediction"], num_outputs=1)({"inputs": torch.rand(size, 30)})["prediction"].shape == (size,)
 
 
-def test_heads_not_asked_for_are_not_built() -> None:
+def test_heads_that_nothing_reads_are_not_built() -> None:
     frame = {"image": torch.rand(2, 1, 8, 8), "inputs": torch.rand(2, 30)}
     assert embedder(["labels", "index"])(frame).keys() == {"embeddings", "features"}
     assert mlp(["labels", "scores"])(frame).keys() == {"scores"}
@@ -73,7 +73,7 @@ def squares(model: nn.Module, frame: dict[str, Tensor], reads: tuple[str, ...]) 
     ("make", "reads"),
     [(make, reads) for make, kind in ((embedder, ConvEmbedder), (mlp, Mlp)) for reads in every_choice(kind.provides)],
 )
-def test_every_parameter_learns_whatever_is_read(make, reads: tuple[str, ...]) -> None:
+def test_every_parameter_gets_a_gradient_for_any_heads_read(make, reads: tuple[str, ...]) -> None:
     model = make(reads)
     frame = {"image": torch.rand(4, 1, 8, 8), "inputs": torch.rand(4, 30)}
     squares(model, frame, reads).backward()
@@ -88,7 +88,7 @@ def test_every_parameter_learns_whatever_is_read(make, reads: tuple[str, ...]) -
         (mlp(Mlp.provides), {"inputs": torch.zeros(0, 30)}),
     ],
 )
-def test_an_empty_batch_gives_zero_gradients(model: nn.Module, frame: dict[str, Tensor]) -> None:
+def test_empty_batch_gives_zero_gradients(model: nn.Module, frame: dict[str, Tensor]) -> None:
     squares(model, frame, tuple(model.provides)).backward()
     assert all(weights.grad is not None and not weights.grad.any() for weights in model.parameters())
 
@@ -100,7 +100,7 @@ def test_an_empty_batch_gives_zero_gradients(model: nn.Module, frame: dict[str, 
         (BreastCancer(), Mlp(30, 2, heads=Mlp.provides)),
     ],
 )
-def test_a_batch_may_be_split_anywhere(data, model: nn.Module) -> None:
+def test_batch_split_anywhere_gives_the_same_outputs(data, model: nn.Module) -> None:
     data.setup()
     batch = {name: entry.double() for name, entry in next(iter(data.train_dataloader())).items()}
     whole = model.double()(batch)
@@ -110,7 +110,7 @@ def test_a_batch_may_be_split_anywhere(data, model: nn.Module) -> None:
         torch.testing.assert_close(joined, whole, rtol=1e-10, atol=1e-12)
 
 
-def test_errors() -> None:
+def test_frame_that_does_not_fit_is_an_input_error() -> None:
     with pytest.raises(InputError, match="ConvEmbedder reads 'image', but the frame holds only 'labels'"):
         embedder()({"labels": torch.zeros(3)})
     with pytest.raises(InputError, match=r"'image' \[N, 1, 8, 8\], but was given \[3, 1, 28, 28\]"):

@@ -8,7 +8,7 @@ from lossframe import Objective
 from lossframe.losses import L1L2Penalty, MSELoss
 
 
-def test_an_objective_wires_by_name() -> None:
+def test_terms_read_entries_by_name_and_add_up() -> None:
     objective = Objective(
         {"left": MSELoss(), "right": MSELoss(), "decay": L1L2Penalty(l2=1.0)},
         weights={"right": 10.0},

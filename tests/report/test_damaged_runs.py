@@ -1,4 +1,4 @@
-"""Damaged and odd files of a run: the report shows what can be read, and says what cannot."""
+"""The report of damaged and odd files shows what can be read, and names what cannot."""
 
 import html
 from pathlib import Path
@@ -30,7 +30,7 @@ def reported(run: Path, capsys: pytest.CaptureFixture[str]) -> tuple[str, list[f
     return (run / "report.html").read_text(), curve.values.tolist() if curve else [], capsys.readouterr().err
 
 
-def test_a_flipped_byte_is_said_with_its_file_and_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_flipped_byte_is_reported_with_file_and_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, ends = points(tmp_path / "val")
     content = bytearray(file.read_bytes())
     content[ends[2] + 20] ^= 1
@@ -50,7 +50,7 @@ def test_a_flipped_byte_is_said_with_its_file_and_step(tmp_path: Path, capsys: p
         (b"garbage", "could not be read at all: ends inside a record"),
     ],
 )
-def test_an_event_file_that_holds_nothing_is_said(
+def test_event_file_without_events_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, said: str
 ) -> None:
     file, _ = points(tmp_path / "val")
@@ -63,7 +63,7 @@ def test_an_event_file_that_holds_nothing_is_said(
 
 
 @pytest.mark.parametrize("left", [3, 9, 30])
-def test_a_last_record_that_is_being_written_is_no_damage(
+def test_last_record_that_is_being_written_is_no_damage(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], left: int
 ) -> None:
     file, ends = points(tmp_path / "val")
@@ -75,7 +75,7 @@ def test_a_last_record_that_is_being_written_is_no_damage(
     assert values == [1.0, 2.0, 3.0, 4.0]
 
 
-def test_a_comparison_says_which_run_is_damaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_comparison_names_the_damaged_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("live", "damaged"):
         file, _ = points(tmp_path / name / "val")
         file.write_bytes(file.read_bytes()[:-1] + b"\0" * (name == "damaged"))
@@ -106,7 +106,7 @@ def test_a_comparison_says_which_run_is_damaged(tmp_path: Path, capsys: pytest.C
         ("hard/val_a.csv", b"", "ValueError: wanted a head and rows, found nothing"),
     ],
 )
-def test_a_file_beside_the_curves_that_cannot_be_read_is_said(
+def test_unreadable_file_next_to_the_curves_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes, said: str
 ) -> None:
     points(tmp_path / "val")
@@ -122,7 +122,7 @@ def test_a_file_beside_the_curves_that_cannot_be_read_is_said(
     assert values == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
 
 
-def test_a_configuration_of_odd_keys_and_values_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_configuration_of_odd_keys_and_values_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     points(tmp_path / "val")
     (tmp_path / "resolved.yaml").write_text("run_dir: 5\nloss: {1: {_target_: 2, margin: x}}\n")
     page, _, warned = reported(tmp_path, capsys)
@@ -130,14 +130,14 @@ def test_a_configuration_of_odd_keys_and_values_is_shown(tmp_path: Path, capsys:
     assert warned == ""
 
 
-def test_a_metric_that_is_no_number_is_not_shown_as_one(tmp_path: Path) -> None:
+def test_metric_without_a_number_is_not_shown(tmp_path: Path) -> None:
     points(tmp_path / "val")
     (tmp_path / "metrics.json").write_text('{"test/a": "good", "test/b": null, "test/c": 0.5, "checkpoint": null}')
     run = read_run(tmp_path, "run")
     assert [run.last("test", tag) for tag in "abc"] == [None, None, 0.5]
 
 
-def test_from_python_the_report_warns(tmp_path: Path) -> None:
+def test_report_called_from_python_warns_of_damage(tmp_path: Path) -> None:
     file, _ = points(tmp_path / "val")
     file.write_bytes(b"")
     with pytest.warns(UserWarning, match="is empty"):

@@ -11,7 +11,7 @@ from lossframe.report.events import Curve, read_stage
 from lossframe.report.scales import BUCKETS, banded, thin
 
 
-def test_a_resumed_run_is_read_as_tensorboard_does(tmp_path: Path) -> None:
+def test_resumed_run_is_read_without_its_purged_points(tmp_path: Path) -> None:
     with SummaryWriter(str(tmp_path), filename_suffix=".0") as writer:
         for step in (10, 20, 30):
             writer.add_scalar("loss/a", float(step), step)

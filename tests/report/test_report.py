@@ -1,4 +1,4 @@
-"""The report on runs: it shows what the event files hold, opens without a network, and says what is wrong."""
+"""The report on runs shows the data of their event files, compares runs, and names what is missing."""
 
 import copy
 import html
@@ -64,7 +64,7 @@ def table_of(sweep: Path) -> list[dict[str, Any]]:
     return cells(next(block for block in comparison(runs).blocks if isinstance(block, Table)))
 
 
-def test_the_page_holds_the_final_values_of_all_event_files(sweep: Path) -> None:
+def test_page_holds_the_final_values_of_all_event_files(sweep: Path) -> None:
     data = shown((sweep / "report.html").read_text())
     assert list(data) == ["2_triplet", "10_triplet"]
     for run, stages in data.items():
@@ -73,7 +73,7 @@ def test_the_page_holds_the_final_values_of_all_event_files(sweep: Path) -> None
             assert stages[stage] == {tag: curve[-1][1] for tag, curve in curves.items()}
 
 
-def test_the_tables_of_a_run_show_its_values(sweep: Path) -> None:
+def test_tables_of_a_run_show_its_final_values(sweep: Path) -> None:
     page = (sweep / "report.html").read_text()
     for stage in STAGES:
         for tag, curve in read(sweep / "2_triplet" / stage).items():
@@ -82,7 +82,7 @@ def test_the_tables_of_a_run_show_its_values(sweep: Path) -> None:
                 assert f'title="{value!r}">{value:.4g}</td>' in page
 
 
-def test_the_comparison_has_what_differs_and_marks_the_best(sweep: Path) -> None:
+def test_comparison_shows_differing_options_and_marks_the_best(sweep: Path) -> None:
     rows = table_of(sweep)
     assert [row["run"].text for row in rows] == ["2_triplet", "10_triplet"]
     assert [row["loss.triplet.margin"].text for row in rows] == ["0.2", "0.7"]
@@ -94,7 +94,7 @@ def test_the_comparison_has_what_differs_and_marks_the_best(sweep: Path) -> None
             assert [row[f"{stage} {tag}"].best for row in rows] == [value == best(last) for value in last]
 
 
-def test_a_loss_with_different_parameters_has_no_best(sweep: Path) -> None:
+def test_loss_with_different_parameters_has_no_best(sweep: Path) -> None:
     assert not any(row["val loss/triplet"].best for row in table_of(sweep))
 
 
@@ -105,11 +105,11 @@ def test_configurations_differ_in_terms_targets_and_shared_keys() -> None:
     assert differences([a, a]) == {}
 
 
-def test_a_folder_without_event_files_is_named(sweep: Path) -> None:
+def test_folder_without_event_files_is_named(sweep: Path) -> None:
     assert "11_failed is left out: it has no event files" in (sweep / "report.html").read_text()
 
 
-def test_pictures_hard_samples_and_the_test_metrics_are_shown(sweep: Path) -> None:
+def test_images_and_hard_samples_are_shown(sweep: Path) -> None:
     page = (sweep / "report.html").read_text()
     for tag in ("hard/triplet", "pictures/confusion", "pictures/retrieval"):
         assert f"{tag}, val, after 6,000 samples" in page
@@ -117,7 +117,7 @@ def test_pictures_hard_samples_and_the_test_metrics_are_shown(sweep: Path) -> No
     assert "hard/val_triplet_often.csv" in page
 
 
-def test_what_others_wrote_is_text_and_not_markup(sweep: Path, tmp_path: Path) -> None:
+def test_markup_in_names_and_values_is_escaped(sweep: Path, tmp_path: Path) -> None:
     assert "<b>1</b>" not in (sweep / "report.html").read_text()  # a prediction in the list of hard samples
     evil = "</script><script>alert(1)</script>"
     run = tmp_path / "<i>run"
@@ -132,7 +132,7 @@ def test_what_others_wrote_is_text_and_not_markup(sweep: Path, tmp_path: Path) -
     assert f"$x_{evil}" in shown(page)["<i>run"]["val"]
 
 
-def test_a_bare_run_of_another_project_is_enough(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_of_another_project_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "version_0"
     for stage in ("train", "val"):
         with SummaryWriter(str(folder / stage)) as writer:
@@ -147,11 +147,11 @@ def test_a_bare_run_of_another_project_is_enough(tmp_path: Path, capsys: pytest.
     assert "Logged by others" in output.read_text()
 
 
-def test_a_whole_run_has_nothing_to_be_said(sweep: Path) -> None:
+def test_complete_run_has_no_notes(sweep: Path) -> None:
     assert [note for folder in find_runs([sweep]) for note in read_run(folder, "").notes] == []
 
 
-def test_a_strip_has_all_values_of_each_column(sweep: Path) -> None:
+def test_strip_of_histograms_has_all_values_of_each_column(sweep: Path) -> None:
     histograms = read_stage(sweep / "2_triplet" / "train").histograms["values/triplet"]
     axis, low, high = extent(histograms)
     times, shares = strip(histograms, axis.grid(low, high, 90), columns=5)
@@ -167,7 +167,7 @@ def test_a_strip_has_all_values_of_each_column(sweep: Path) -> None:
         (lambda folder: SummaryWriter(str(folder / "other")).close(), "event files are only in"),
     ],
 )
-def test_a_folder_that_is_not_a_run_is_an_error(
+def test_folder_without_a_run_is_an_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Callable[[Path], object], said: str
 ) -> None:
     make(tmp_path / "folder")
@@ -175,12 +175,12 @@ def test_a_folder_that_is_not_a_run_is_an_error(
     assert said in capsys.readouterr().err
 
 
-def test_an_output_in_no_folder_is_an_error(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_in_a_missing_folder_is_an_error(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(sweep / "2_triplet"), "--output", str(sweep / "none" / "x.html")]) == 2
     assert "choose another --output" in capsys.readouterr().err
 
 
-def test_without_matplotlib_the_extra_is_named(
+def test_missing_matplotlib_is_an_error_that_names_the_extra(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in [name for name in sys.modules if name.startswith("lossframe.report")]:

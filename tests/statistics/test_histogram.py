@@ -1,4 +1,4 @@
-"""Quantiles: within the stated error of numpy's, over ranks, and through a checkpoint."""
+"""Quantiles are within the stated error of numpy's, over ranks and through a checkpoint."""
 
 import numpy as np
 import pytest
@@ -80,7 +80,7 @@ def test_large_float32_values_give_float64_moments(n: int, masked: bool) -> None
     )
 
 
-def test_bars_hold_every_value() -> None:
+def test_bars_of_a_histogram_hold_every_value() -> None:
     recorder = Recorder({"log_quantiles": True})
     values = torch.randn(1000, generator=torch.Generator().manual_seed(0))
     recorder.accumulate("loss", values)
@@ -95,7 +95,7 @@ def test_bars_hold_every_value() -> None:
     assert counts.max() <= 60  # also where most values are, the bars show where
 
 
-def test_a_constant_is_one_bar() -> None:
+def test_constant_values_are_one_bar() -> None:
     recorder = Recorder({"log_quantiles": True})
     recorder.accumulate("loss", torch.full((7,), 0.3))
     seen = recorder.moments()["loss"]

@@ -1,4 +1,4 @@
-"""What is remembered equals numpy, however the values were split into steps, chunks and ranks."""
+"""Statistics equal numpy for any split of the values into steps, chunks and terms."""
 
 import copy
 import pickle
@@ -56,7 +56,7 @@ def test_statistics_equal_numpy(dtype: torch.dtype) -> None:
         assert getattr(recorder.moments()["loss"], name) == pytest.approx(value, rel=1e-9)
 
 
-def test_a_small_spread_around_a_large_mean_survives_float32() -> None:
+def test_small_spread_around_a_large_mean_is_exact_in_float32() -> None:
     values = (10_000 + 0.1 * torch.randn(10_000, generator=torch.Generator().manual_seed(0))).float()
     recorder = Recorder({})
     for chunk in values.split(100):
@@ -64,7 +64,7 @@ def test_a_small_spread_around_a_large_mean_survives_float32() -> None:
     assert recorder.moments()["loss"].std == pytest.approx(values.double().numpy().std(), rel=1e-9)
 
 
-def test_masked_values_are_never_seen() -> None:
+def test_masked_values_are_not_counted() -> None:
     recorder = Recorder({})
     recorder.accumulate("loss", torch.tensor([1.0, torch.nan, 3.0]), torch.tensor([True, False, True]))
     recorder.accumulate("loss", torch.tensor([5.0]))
@@ -72,7 +72,7 @@ def test_masked_values_are_never_seen() -> None:
     assert (seen.count, seen.mean, seen.nonfinite) == (3, 3, 0)
 
 
-def test_no_model_precision_touches_the_moments() -> None:
+def test_moments_stay_float64_in_a_half_precision_model() -> None:
     statistics = Statistics()
     statistics.update(torch.full((300,), 1.0))
     statistics.to(torch.bfloat16).update(torch.full((300,), 1.0))
@@ -80,7 +80,7 @@ def test_no_model_precision_touches_the_moments() -> None:
     assert statistics.compute()["count"].item() == 600
 
 
-def test_is_a_torchmetric() -> None:
+def test_statistics_work_in_a_metric_collection() -> None:
     collection = MetricCollection({"loss": Statistics()})
     collection.update(torch.tensor([1.0, 2.0]))
     restored = MetricCollection({"loss": Statistics()})
@@ -92,7 +92,7 @@ def test_is_a_torchmetric() -> None:
     assert collection["loss"].moments[0].item() == 0
 
 
-def test_a_drain_reads_all_terms_and_forgets() -> None:
+def test_drain_reads_and_empties_all_terms() -> None:
     recorders = {"a": Recorder({}), "b": Recorder({})}
     recorders["a"].accumulate("loss", torch.tensor([1.0, 3.0]))
     recorders["a"].accumulate("other", torch.tensor(7.0))
@@ -103,7 +103,7 @@ def test_a_drain_reads_all_terms_and_forgets() -> None:
     assert drain(recorders) == {"a": {}, "b": {}}
 
 
-def test_quantiles_can_be_asked_for_later() -> None:
+def test_quantiles_can_be_switched_on_later() -> None:
     criterion = MSELoss()
     criterion(torch.ones(3), torch.zeros(3))
     criterion.log_quantiles = True
@@ -114,14 +114,14 @@ def test_quantiles_can_be_asked_for_later() -> None:
 
 @pytest.mark.parametrize("odd", [[], [torch.nan], [torch.inf], [-torch.inf, torch.inf], [torch.nan, torch.inf]])
 @pytest.mark.parametrize("first", [0, 1, 3])
-def test_moments_merge_on_the_host_as_on_a_device(odd: list[float], first: int) -> None:
+def test_moments_merged_on_the_host_equal_those_of_the_device(odd: list[float], first: int) -> None:
     parts = [torch.tensor([3.0, 1.0]), torch.tensor([]), torch.tensor([-5.0]), torch.tensor([7.0, *odd])]
     states = [moments(part) for part in parts[first:] + parts[:first]]
     merged = Moments.merged([Moments.of(state.tolist(), None) for state in states])
     assert merged.numbers == pytest.approx(merge(torch.stack(states)).tolist(), rel=1e-15, nan_ok=True)
 
 
-def test_terms_with_different_pasts_are_drained_together() -> None:
+def test_terms_with_different_numbers_of_steps_are_drained_together() -> None:
     generator, seen = torch.Generator().manual_seed(0), {}
     recorders = {
         f"{steps} of {size}": Recorder({"log_quantiles": True}) for steps in (1, 3, 70) for size in (0, 1, 5, 30_000)
@@ -143,7 +143,7 @@ def test_terms_with_different_pasts_are_drained_together() -> None:
             assert drained[term][name].histogram.counts.sum() == len(values)  # type: ignore[union-attr]
 
 
-def test_statistics_of_a_loss_survive_its_state_dict_and_nothing_else_changes_them() -> None:
+def test_statistics_are_restored_from_a_state_dict_and_kept_by_half() -> None:
     criterion, other = MSELoss(), MSELoss()
     criterion(torch.ones(3), torch.zeros(3))
     other.load_state_dict(criterion.state_dict())
@@ -158,7 +158,7 @@ def test_statistics_of_a_loss_survive_its_state_dict_and_nothing_else_changes_th
     [(MSELoss, nn.MSELoss), (CrossEntropyLoss, nn.CrossEntropyLoss), (lambda: NativeLoss(nn.L1Loss()), nn.L1Loss),
      (lambda: Objective({"mse": MSELoss(), "native": NativeLoss(MSELoss())}), nn.Identity)],
 )  # fmt: skip
-def test_a_checkpoint_without_statistics_has_all_the_weights(make: Any, old: Any, strict: bool) -> None:
+def test_checkpoint_without_statistics_loads_and_clears_statistics(make: Any, old: Any, strict: bool) -> None:
     saved = nn.ModuleDict({"layer": nn.Linear(2, 2), "criterion": old()}).state_dict()
     module = nn.ModuleDict({"layer": nn.Linear(2, 2), "criterion": make()})
     found = [loss for loss in module.modules() if isinstance(loss, Loss)]
@@ -175,12 +175,12 @@ def test_a_checkpoint_without_statistics_has_all_the_weights(make: Any, old: Any
     assert found[-1].avg == {"after": 2.0}
 
 
-def test_a_weight_of_a_loss_stays_missing() -> None:
+def test_missing_buffer_of_a_loss_is_an_error() -> None:
     with pytest.raises(RuntimeError, match=r'Missing key\(s\) in state_dict: "centers"\. $'):
         CenterLoss(2, 2).load_state_dict({})
 
 
-def test_a_non_finite_value_is_named_when_read() -> None:
+def test_nonfinite_value_raises_an_error_when_statistics_are_read() -> None:
     criterion = MSELoss()
     criterion(torch.tensor([1.0, torch.nan]), torch.zeros(2))
     with pytest.raises(NonFiniteError, match="MSELoss: 1 of 2 values"):

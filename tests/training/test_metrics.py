@@ -1,4 +1,4 @@
-"""Retrieval metrics: against torchmetrics' own classes and plain loops, in any order, batches and ranks."""
+"""Retrieval metrics equal torchmetrics' classes and plain loops, in any order, batches and ranks."""
 
 from functools import cache
 from itertools import pairwise
@@ -44,7 +44,7 @@ def at(samples: Samples, rows: Tensor | list[int] | slice) -> Samples:
     return embeddings[rows], labels[rows], index[rows]
 
 
-def test_equals_torchmetrics() -> None:
+def test_retrieval_metrics_equal_torchmetrics() -> None:
     embeddings, labels, index = digits()
     scores = embeddings @ embeddings.T + 2  # torchmetrics leaves out what scores below 0
     others = ~torch.eye(len(labels), dtype=torch.bool)
@@ -61,7 +61,7 @@ def test_equals_torchmetrics() -> None:
 
 @settings(deadline=None)
 @given(seed=st.integers(0, 10), size=st.integers(0, 12), classes=st.integers(1, 4), distinct=st.integers(1, 3))
-def test_equals_plain_loops_also_with_ties(seed: int, size: int, classes: int, distinct: int) -> None:
+def test_retrieval_metrics_with_ties_equal_plain_loops(seed: int, size: int, classes: int, distinct: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     embeddings = torch.eye(3)[torch.randint(0, distinct, (size,), generator=generator)]
     labels = torch.randint(0, classes, (size,), generator=generator)
@@ -81,7 +81,7 @@ def test_equals_plain_loops_also_with_ties(seed: int, size: int, classes: int, d
 
 @settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 100), cuts=st.lists(st.integers(0, 60), max_size=4))
-def test_any_order_and_batches_give_the_same(seed: int, cuts: list[int]) -> None:
+def test_order_and_batches_change_no_retrieval_metric(seed: int, cuts: list[int]) -> None:
     samples = digits(60)
     order = torch.randperm(60, generator=torch.Generator().manual_seed(seed))
     edges = [0, *sorted(cuts), 60]
@@ -89,7 +89,7 @@ def test_any_order_and_batches_give_the_same(seed: int, cuts: list[int]) -> None
     assert result(*batches) == pytest.approx(result(samples), rel=1e-6)
 
 
-def test_a_sample_given_twice_counts_once() -> None:
+def test_sample_given_twice_counts_once() -> None:
     samples = digits()
     assert result(samples, at(samples, [3, 3, 50])) == result(samples)
 
@@ -107,11 +107,11 @@ def test_a_sample_given_twice_counts_once() -> None:
     ids=["never updated", "empty", "one sample", "no right answer", "negative length", "nan"],
 )
 @pytest.mark.filterwarnings("ignore:The ``compute`` method of metric:UserWarning")
-def test_edges(parts: list[Samples], value: float) -> None:
+def test_batches_without_answers_have_defined_values(parts: list[Samples], value: float) -> None:
     assert result(*parts) == pytest.approx(dict.fromkeys(result(), value), nan_ok=True)
 
 
-def test_can_be_used_again_and_keeps_half_precision_apart() -> None:
+def test_metric_after_reset_gives_the_same_values_in_half_precision() -> None:
     metric = RetrievalMetrics()
     samples = digits()
     for _ in range(2):
@@ -121,7 +121,7 @@ def test_can_be_used_again_and_keeps_half_precision_apart() -> None:
         metric.reset()
 
 
-def test_shapes_are_checked() -> None:
+def test_labels_of_another_shape_are_an_input_error() -> None:
     embeddings, labels, index = digits(4)
     with pytest.raises(InputError, match=r"labels \[N\] .* given \[4, 64\], \[4, 1\] and \[4\]"):
         RetrievalMetrics().update(embeddings, labels[:, None], index)
@@ -141,7 +141,7 @@ def on_a_rank(rank: int, world_size: int) -> dict[str, float]:
     return result(*uneven(rank, world_size))
 
 
-def test_ranks_with_uneven_and_no_samples_agree_with_one(pool: Pool) -> None:
+def test_ranks_with_uneven_and_no_samples_equal_one_process(pool: Pool) -> None:
     assert pool.run(3, on_a_rank, 3) == [result(digits())] * 3
 
 
@@ -162,7 +162,7 @@ def frame_of(name: str, size: int) -> dict[str, Tensor]:
     ],
     ids=str,
 )
-def test_configs_take_frames_and_give_what_is_monitored(chosen: list[str], monitor: str) -> None:
+def test_configured_metrics_read_frames_and_provide_the_monitored_value(chosen: list[str], monitor: str) -> None:
     data = "+data=diabetes" if chosen == ["regression"] else "+data=digits"
     with initialize_config_dir(CONF, version_base=None):
         config = compose(overrides=[data, "+seed=0", f"+metrics=[{','.join(chosen)}]"])

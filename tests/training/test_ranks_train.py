@@ -1,4 +1,4 @@
-"""Whole runs on several ranks: the same numbers as on one, one folder a run, one configuration."""
+"""Whole runs on several ranks give the numbers of one rank, in one folder per run."""
 
 import os
 import shutil
@@ -30,7 +30,7 @@ def compare(one: Path, other: Path, rtol: float = 1e-8) -> None:
 
 
 @pytest.mark.parametrize("loss", ["triplet", "[cross_entropy,center,decov,quadratic_weighted_kappa]"])
-def test_a_run_does_not_depend_on_the_number_of_ranks(command: Command, tmp_path: Path, loss: str) -> None:
+def test_run_on_several_ranks_equals_a_run_on_one(command: Command, tmp_path: Path, loss: str) -> None:
     for ranks in (1, 2, 3):
         result = command(
             f"loss={loss}", "metrics=[retrieval,classification]" if "entropy" in loss else "metrics=retrieval",
@@ -41,7 +41,7 @@ def test_a_run_does_not_depend_on_the_number_of_ranks(command: Command, tmp_path
         compare(tmp_path / "1", tmp_path / str(ranks))
 
 
-def test_sharded_parameters_train_alike_and_resume(command: Command, tmp_path: Path) -> None:
+def test_run_with_sharded_parameters_equals_a_run_on_one_and_resumes(command: Command, tmp_path: Path) -> None:
     # float32 is the only precision here, and a hinge would turn its rounding into another run: a smooth objective
     loss = ["loss=[cross_entropy,l1_l2_penalty]", "loss.l1_l2_penalty.l2=0.05", "metrics=retrieval"]
     for name, trainer in (("ddp", "ddp_cpu"), ("fsdp", "fsdp")):
@@ -56,7 +56,7 @@ def test_sharded_parameters_train_alike_and_resume(command: Command, tmp_path: P
     compare(tmp_path / "fsdp", tmp_path / "resumed", rtol=1e-5)
 
 
-def test_a_sweep_over_two_ranks_has_two_folders_and_trains_what_it_says(command: Command, tmp_path: Path) -> None:
+def test_sweep_over_two_ranks_writes_one_folder_per_run(command: Command, tmp_path: Path) -> None:
     swept = command("-m", "loss=triplet,contrastive", "trainer=ddp_cpu", *EXACT, "hydra.sweep.dir=sweep")
     assert swept.returncode == 0, swept.stderr
     folders = sorted(path.name for path in (tmp_path / "sweep").iterdir() if path.is_dir())
@@ -66,7 +66,7 @@ def test_a_sweep_over_two_ranks_has_two_folders_and_trains_what_it_says(command:
     compare(tmp_path / "alone", tmp_path / "sweep" / "1_contrastive")
 
 
-def test_a_rank_that_dies_ends_the_run(tmp_path: Path) -> None:
+def test_rank_that_dies_ends_the_run(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "train.py"), "trainer=ddp_cpu", "trainer.max_epochs=500", "hydra.run.dir=run"],
         cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
@@ -84,11 +84,13 @@ def test_a_rank_that_dies_ends_the_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("ip") is None, reason="needs the command ip, to make network namespaces")
-def test_two_nodes_give_the_numbers_of_one_process() -> None:
+def test_run_on_two_nodes_equals_one_process() -> None:
     script = ["bash", str(ROOT / "scripts" / "two_nodes.sh"), sys.executable]
     result = subprocess.run(script, capture_output=True, text=True, timeout=400, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert result.stdout.startswith("skipped: ") or "weights" in result.stdout
+    if result.stdout.startswith("skipped: "):
+        pytest.skip(result.stdout.strip())
+    assert "weights" in result.stdout
 
 
 def agree(rank: int, what: str) -> None:
@@ -100,7 +102,7 @@ def agree(rank: int, what: str) -> None:
 @pytest.mark.parametrize(
     ("what", "named"), [("config", "'loss.margin': rank 0 has 0, rank 1 has 1"), ("weights", "weight")]
 )
-def test_ranks_that_differ_refuse_to_run(pool: Pool, what: str, named: str) -> None:
+def test_ranks_with_different_runs_raise_an_error(pool: Pool, what: str, named: str) -> None:
     for _, failure in pool.outcomes(2, agree, what):
         assert named in str(failure[0])
     pool.run(2, agree, "nothing")
