@@ -88,7 +88,7 @@ def test_image_of_too_many_pixels_is_named(tmp_path: Path, monkeypatch: pytest.M
         ImageFolder(root, num_classes=2).load()
 
 
-def test_configuration_equals_the_defaults_of_the_class(tmp_path: Path) -> None:
+def test_configuration_builds_a_data_set_of_a_folder(tmp_path: Path) -> None:
     root = write_images(tmp_path, {"cat": 20, "dog": 20})
     with initialize_config_dir(CONF, version_base=None):
         folder = ["+data=folder", "+seed=0", f"data.root={root}", "data.num_classes=2", "data.image_shape=[1,8,8]"]
