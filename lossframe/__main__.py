@@ -77,12 +77,15 @@ def main(arguments: list[str] | None = None) -> int:
             _complete(words)
         elif command.startswith("-") or command in COMMANDS or not words:
             given = parser().parse_args(words)
-            print(given.call(given))
+            print(given.call(given), flush=True)
         else:
             raise InputError(f"lossframe {command}: wanted one of {names(COMMANDS)}.{nearest(command, COMMANDS)}")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader has ended, as in `lossframe losses | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return 0
 
 

@@ -39,7 +39,7 @@ def test_ctrl_c_in_the_last_validation_tests_nothing(
     with pytest.raises(SystemExit):
         run(configure(*options, "trainer.max_epochs=2"))
     last = tmp_path / "checkpoints" / "last.ckpt"
-    assert f"Stopped. To go on: python train.py ckpt={last}" in capsys.readouterr().out
+    assert f"Stopped. To resume: lossframe train ckpt={last}" in capsys.readouterr().out
     assert not (tmp_path / "metrics.json").exists()
     monkeypatch.undo()
     run(configure(*options, "trainer.max_epochs=3", f"ckpt={last}"))
@@ -95,7 +95,7 @@ def test_ctrl_c_saves_a_checkpoint_that_goes_on(tmp_path: Path, command: Command
     process.send_signal(number)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == status
-    assert f"Stopped. To go on: python train.py ckpt={last}" in output
+    assert f"Stopped. To resume: lossframe train ckpt={last}" in output
     stopped = torch.load(last, weights_only=False)
     result = command(f"ckpt={last}", f"trainer.max_epochs={stopped['epoch'] + 2}")
     assert result.returncode == 0, result.stderr

@@ -1,4 +1,4 @@
-"""The norms of gradients: noted at each step, put together for many steps at once."""
+"""Computes the gradient norm of each step: per parameter within the step, combined for many steps at once."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ _WAITING_STEPS = 64
 
 
 class Step:
-    """One step of an optimiser: the parameters that had a gradient, and the norm of each once they are folded `[P]`."""
+    """Optimiser step with the parameters that had a gradient; `norms` `[P]` holds one norm each after folding."""
 
     __slots__ = ("norms", "parameters", "waiting")
 
@@ -25,14 +25,14 @@ class Step:
 
 
 class GradientNorms:
-    """Remembers the norm over all gradients of each step, under "norm"; of sharded ones it is that of all ranks."""
+    """Records the norm over all gradients of each step under "norm", over all ranks for sharded parameters."""
 
     def __init__(self) -> None:
         self.recorder = Recorder({})
         self._steps: list[Step] = []
 
     def note(self, parameters: Iterable[nn.Parameter]) -> Step | None:
-        """Note one step; None without a gradient. Must be called on every rank."""
+        """Compute the norms of one step's gradients; None without any. Must be called on every rank."""
         noted, gradients = [], []
         for parameter in parameters:
             gradient = parameter.grad
@@ -48,7 +48,7 @@ class GradientNorms:
         return step
 
     def fold(self) -> None:
-        """Put together the steps that wait, without waiting for a device; on every rank, for sharded parameters."""
+        """Record the norms of all pending steps, without waiting for a device. Must be called on every rank."""
         alike: dict[tuple[int, ...], list[Step]] = defaultdict(list)
         for step in self._steps:
             alike[tuple(map(id, step.parameters))].append(step)
@@ -62,7 +62,7 @@ class GradientNorms:
 
 
 def _of_all_ranks(norms: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
-    """Return the norms of whole gradients; each rank has a part of those of sharded parameters, all of the others."""
+    """Combine the norms of sharded gradients over the ranks; the norms of other gradients are complete already."""
     whole = [not hasattr(parameter, "to_local") for parameter in parameters]
     if all(whole):
         return norms
