@@ -108,9 +108,7 @@ def close(found: Tensor, expected: Tensor) -> None:
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 @pytest.mark.parametrize("loss_class", ROWS, ids=lambda loss_class: loss_class.__name__)
-def test_value_gradient_and_state_on_ranks_equal_those_of_one_process(
-    pool: Pool, loss_class: type[Loss], ranks: int
-) -> None:
+def test_ranks_give_value_gradient_and_state_of_one_process(pool: Pool, loss_class: type[Loss], ranks: int) -> None:
     cases = [("mean", False), ("mean", True), ("sum", False)]
     cases += [("weighted_mean", True)] if ROWS[loss_class].per_sample else []
     for reduction, weighted in cases:
