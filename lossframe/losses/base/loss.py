@@ -18,7 +18,7 @@ from lossframe.losses.base.per_sample import PerSample
 from lossframe.losses.base.state import WideState
 from lossframe.statistics.recorder import Recorder
 
-_CAREFUL_CALLS = 3
+CAREFUL_CALLS = 3
 """Number of first calls on a GPU in which the host waits for values to check them."""
 
 
@@ -222,4 +222,4 @@ class Loss(WideState, Recorder, ABC):
         if self.debug or batch.on_cpu:
             return True
         self._calls += 1
-        return self._calls <= _CAREFUL_CALLS
+        return self._calls <= CAREFUL_CALLS
