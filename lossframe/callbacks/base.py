@@ -10,7 +10,7 @@ from lossframe.callbacks.monitor.loss_monitor import LossMonitor
 from lossframe.errors import InputError
 
 
-class Companion(pl.Callback):
+class MonitorCallback(pl.Callback):
     """Abstract base: gives a callback the writers and the number of samples seen of the trainer's LossMonitor."""
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

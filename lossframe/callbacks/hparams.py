@@ -9,7 +9,7 @@ from tensorboard.plugins.hparams.summary_v2 import hparams_pb  # .api wants tens
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from lossframe.callbacks.base import Companion
+from lossframe.callbacks.base import MonitorCallback
 from lossframe.loggers import tags
 from lossframe.loggers.stage_writer import is_tensorboard
 
@@ -18,7 +18,7 @@ STAGE = "val"
 """TensorBoard run that holds the session, because the tab looks for metrics in the run of the session only."""
 
 
-class HParams(Companion):
+class HParams(MonitorCallback):
     """Shows hyperparameters and results of a run in TensorBoard's HParams tab, and logs the former to other loggers.
 
     `hyperparameters` may be nested, and get dotted names such as `optimizer.lr`. They are written when training starts,

@@ -11,7 +11,7 @@ from lossframe import distributed
 from lossframe.errors import InputError
 
 
-class Agreement(pl.Callback):
+class RankConsistency(pl.Callback):
     """Compares the resolved configuration and the initial weights of all ranks, and refuses to train if they differ.
 
     `config` is a nested mapping. The `InputError` is raised on all ranks, and names the first key that differs.

@@ -6,7 +6,7 @@ from typing import Any
 from pytorch_lightning.loggers import TensorBoardLogger
 
 
-class RunFolder(TensorBoardLogger):
+class LazyTensorBoardLogger(TensorBoardLogger):
     """Names the directory of a run, and opens an event file and an hparams.yaml there only at the first write.
 
     Lightning's logger opens both when a trainer starts, so that TensorBoard lists an empty run next to the stages.
@@ -15,7 +15,7 @@ class RunFolder(TensorBoardLogger):
     @property
     def experiment(self) -> Any:
         """Return a proxy of Lightning's writer, which opens the event file at its first use."""
-        return _WhenUsed(lambda: super(RunFolder, self).experiment)
+        return _WhenUsed(lambda: super(LazyTensorBoardLogger, self).experiment)
 
     def save(self) -> None:
         """Flush the event file, if it is open."""

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from lossframe import distributed
 from lossframe.callbacks.graceful_stop import GracefulStop
-from lossframe.callbacks.rank_consistency import Agreement
+from lossframe.callbacks.rank_consistency import RankConsistency
 from lossframe.loggers import tags
 from lossframe.objectives.objective import Objective
 from lossframe.training import preflight, run_dir
@@ -40,7 +40,7 @@ def run(config: DictConfig, records: Mapping[str, str] | None = None) -> float |
     learner, callbacks = _learner(config)
     data = instantiate(config.data)
     preflight.check_entries(learner.objective, learner.metrics, data, learner.model, callbacks)
-    callbacks += [Agreement(values), _write_at_start(config.run_dir, records or {})]
+    callbacks += [RankConsistency(values), _write_at_start(config.run_dir, records or {})]
     trainer = _trainer(config, callbacks)
     trainer.fit(learner, data, ckpt_path=config.ckpt)
     score = _test_best(trainer, learner, data, Path(config.run_dir))

@@ -16,7 +16,7 @@ from trainers import tiny_trainer
 
 from lossframe import LossMonitor
 from lossframe.callbacks.images import HardSamples
-from lossframe.callbacks.images.top_k import Hardest, highest
+from lossframe.callbacks.images.top_k import TopK, highest
 from lossframe.callbacks.monitor.discovery import forget_samples
 from lossframe.data import Digits
 from lossframe.losses import BatchAllTripletLoss, MSELoss
@@ -35,7 +35,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 def test_highest_values_of_many_batches_are_kept_with_their_entries() -> None:
     values = torch.randn(90, generator=torch.Generator().manual_seed(0))
     values[17] = torch.nan
-    hardest = Hardest(5)
+    hardest = TopK(5)
     for start in range(0, 90, 9):
         part = slice(start, start + 9)
         ids = torch.arange(90)[part]

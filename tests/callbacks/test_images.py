@@ -16,7 +16,7 @@ from torch import Tensor
 from trainers import tiny_trainer
 
 from lossframe import InputError, LossMonitor
-from lossframe.callbacks.base import Companion
+from lossframe.callbacks.base import MonitorCallback
 from lossframe.callbacks.images import ConfusionMatrix, EmbeddingProjector, RetrievalExamples
 from lossframe.losses import CrossEntropyLoss
 from lossframe.training.run import run
@@ -134,7 +134,7 @@ def classifier(pl: Any, returned: Callable[[dict[str, Tensor]], Any]) -> Any:
     return Classifier()
 
 
-def fit(pl: Any, module: Any, folder: Path, *callbacks: Companion, **options: Any) -> Any:
+def fit(pl: Any, module: Any, folder: Path, *callbacks: MonitorCallback, **options: Any) -> Any:
     data = torch.utils.data.TensorDataset(torch.randn(20, 1, 4, 4), torch.arange(20) % 3)
     loader = torch.utils.data.DataLoader(data, batch_size=8)
     trainer = tiny_trainer(folder, [LossMonitor(), *callbacks], pl, max_epochs=2, **options)

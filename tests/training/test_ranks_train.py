@@ -16,7 +16,7 @@ from conftest import ROOT
 from pool import Pool
 from torch import nn
 
-from lossframe.callbacks.rank_consistency import Agreement
+from lossframe.callbacks.rank_consistency import RankConsistency
 
 pytestmark = pytest.mark.slow
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -96,7 +96,7 @@ def test_run_on_two_nodes_equals_one_process() -> None:
 def agree(rank: int, what: str) -> None:
     torch.manual_seed(rank if what == "weights" else 0)
     config: dict[str, Any] = {"loss": {"margin": rank if what == "config" else 0}, "seed": 1}
-    Agreement(config).setup(None, nn.Linear(2, 2), "fit")  # type: ignore[arg-type]
+    RankConsistency(config).setup(None, nn.Linear(2, 2), "fit")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

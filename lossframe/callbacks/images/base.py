@@ -8,12 +8,12 @@ import pytorch_lightning as pl
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from lossframe.callbacks.base import Companion
+from lossframe.callbacks.base import MonitorCallback
 from lossframe.errors import InputError, names
 from lossframe.loggers.stage_writer import is_tensorboard
 
 
-class Picture(Companion, ABC):
+class ImageCallback(MonitorCallback, ABC):
     """Abstract base: collects the mappings that `validation_step` and `test_step` return, and draws one image of them.
 
     `entries` maps each name that a subclass reads to an entry of the returned mapping, name -> tensor. The image is

@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from lossframe import distributed
-from lossframe.callbacks.images.base import Picture, named
+from lossframe.callbacks.images.base import ImageCallback, named
 from lossframe.callbacks.images.sampling import CAPACITY
 from lossframe.errors import InputError
 
@@ -20,7 +20,7 @@ NUMBERED = 30
 """Largest number of classes for which counts fit into the cells."""
 
 
-class ConfusionMatrix(Picture):
+class ConfusionMatrix(ImageCallback):
     """Draws the exact confusion matrix of a validation or test, over all samples of all ranks.
 
     `logits` [N, K, ...] are scores, the highest of which is the prediction; `labels` [N, ...] are 0 to K - 1, or

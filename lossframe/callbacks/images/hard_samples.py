@@ -11,16 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lossframe.callbacks.base import Companion
+from lossframe.callbacks.base import MonitorCallback
 from lossframe.callbacks.images.base import named
 from lossframe.callbacks.images.thumbnails import pixels, thumbnails
 from lossframe.callbacks.images.tiles import sheet
-from lossframe.callbacks.images.top_k import Hardest, Row, highest, of_all_ranks, write_csv
+from lossframe.callbacks.images.top_k import Row, TopK, highest, of_all_ranks, write_csv
 from lossframe.errors import InputError
 from lossframe.losses.base.loss import Loss
 
 
-class HardSamples(Companion):
+class HardSamples(MonitorCallback):
     """Shows the `k` samples of highest loss of each term since the last epoch's end, over all ranks.
 
     The samples of train, val and test are shown at the end of each epoch: as images `hard/TERM` in TensorBoard, or as
@@ -43,7 +43,7 @@ class HardSamples(Companion):
         self.entries = {"id": ids, "target": target, "prediction": prediction, "text": text, "image": image}
         self.thumbnail = thumbnail
         self.folder = folder
-        self._hardest: dict[str, dict[str, Hardest]] = {}
+        self._hardest: dict[str, dict[str, TopK]] = {}
         self._rows: dict[str, dict[str, list[Row]]] = {}
         self._epochs: dict[str, dict[str, Counter[Any]]] = {}
 
@@ -111,7 +111,7 @@ class HardSamples(Companion):
 
     def _add(self, stage: str, losses: Mapping[str, Loss], entries: dict[str, Any], place: str) -> None:
         """Add the samples of a batch, named after `place` if they have no ids, to the list of each term."""
-        hardest = self._hardest.setdefault(stage, {term: Hardest(self.k, self._compact) for term in losses})
+        hardest = self._hardest.setdefault(stage, {term: TopK(self.k, self._compact) for term in losses})
         for term, loss in losses.items():
             values = None if loss.samples is None else loss.samples.values
             if values is None or not values.ndim or not len(values):

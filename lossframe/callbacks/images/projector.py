@@ -4,12 +4,12 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from lossframe.callbacks.images.base import named
-from lossframe.callbacks.images.sampled import SampledPicture
+from lossframe.callbacks.images.sampled import SampledImages
 from lossframe.callbacks.images.sampling import Rows
 from lossframe.callbacks.images.thumbnails import pixels
 
 
-class EmbeddingProjector(SampledPicture):
+class EmbeddingProjector(SampledImages):
     """Shows `limit` samples' `embeddings` [N, D] in the projector, with `labels` [N] and thumbnails of `image`.
 
     `labels` and `image` [N, C, H, W] may be None; `thumbnail` is the longest side of a thumbnail in pixels. Every

@@ -8,14 +8,14 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from lossframe.callbacks.images.base import named
-from lossframe.callbacks.images.sampled import SampledPicture
+from lossframe.callbacks.images.sampled import SampledImages
 from lossframe.callbacks.images.sampling import Rows
 from lossframe.callbacks.images.thumbnails import pixels
 from lossframe.callbacks.images.tiles import FRAME, GAP, INK, LINE, PAPER, tile
 from lossframe.errors import InputError
 
 
-class RetrievalExamples(SampledPicture):
+class RetrievalExamples(SampledImages):
     """Draws `queries` samples, each with its `neighbours` nearest among `limit` samples other than itself.
 
     Nearest is by the Euclidean distance of `embeddings` [N, D], which for embeddings of length 1 is the order of

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from lossframe.callbacks.images.base import Picture
+from lossframe.callbacks.images.base import ImageCallback
 from lossframe.callbacks.images.sampling import Rows, Samples
 from lossframe.callbacks.images.thumbnails import thumbnails
 from lossframe.errors import InputError
 
 
-class SampledPicture(Picture, ABC):
+class SampledImages(ImageCallback, ABC):
     """Abstract base: collects `limit` samples with `embeddings`, and `labels` and thumbnails of `image` if read."""
 
     def __init__(

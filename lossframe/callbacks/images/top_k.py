@@ -16,7 +16,7 @@ Row = dict[str, Any]
 """One sample: its `value`, its `id` and further entries."""
 
 
-class Hardest:
+class TopK:
     """Selects the k rows of highest value from batches, NaN first, without waiting for the device.
 
     `compact` shrinks rows before they are stored.

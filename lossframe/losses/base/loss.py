@@ -50,7 +50,7 @@ class Loss(WideState, Recorder, ABC):
     """Names of the inputs that hold classes: integers of any dtype, or bool for the classes 0 and 1."""
     default_weight: ClassVar[float] = 1.0
     """Weight of the loss in an objective that configures none."""
-    shows_misfits: ClassVar[bool] = False
+    invalid_gives_nonfinite: ClassVar[bool] = False
     """Whether inputs that `check_values` refuses make the result NaN or infinite; other results are not checked."""
     debug: bool = False
     """Whether every call checks values, even where the check waits for a GPU."""
@@ -140,7 +140,7 @@ class Loss(WideState, Recorder, ABC):
         self.check(**batch.inputs)
         batch = inputs.without_left_out(batch) if self.relational else batch
         batch.counts = self.counts(**batch.inputs)
-        if readable and not self.shows_misfits:
+        if readable and not self.invalid_gives_nonfinite:
             self._check_values(batch)
         shield = masking.shield(batch, self.core_dims) if not self.relational else None
         values = self._values(batch.inputs if shield is None else shield.before(batch.inputs))
@@ -150,7 +150,11 @@ class Loss(WideState, Recorder, ABC):
         if shield is not None:
             shield.cover(weighed.mask, values.shape)
         result = self._reduced(weighed, batch)
-        if readable and self.shows_misfits and not math.isfinite((result.sum() if result.ndim else result).item()):
+        if (
+            readable
+            and self.invalid_gives_nonfinite
+            and not math.isfinite((result.sum() if result.ndim else result).item())
+        ):
             self._check_values(batch)
         self._record(weighed, batch)
         return result
