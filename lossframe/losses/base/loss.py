@@ -150,11 +150,7 @@ class Loss(WideState, Recorder, ABC):
         if shield is not None:
             shield.cover(weighed.mask, values.shape)
         result = self._reduced(weighed, batch)
-        if (
-            readable
-            and self.invalid_gives_nonfinite
-            and not math.isfinite((result.sum() if result.ndim else result).item())
-        ):
+        if readable and self.invalid_gives_nonfinite and not _is_finite(result):
             self._check_values(batch)
         self._record(weighed, batch)
         return result
@@ -227,3 +223,8 @@ class Loss(WideState, Recorder, ABC):
             return True
         self._calls += 1
         return self._calls <= CAREFUL_CALLS
+
+
+def _is_finite(result: Tensor) -> bool:
+    """Return whether a result is finite; a sum of finite values that overflows is not."""
+    return math.isfinite((result.sum() if result.ndim else result).item())
