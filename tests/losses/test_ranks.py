@@ -58,6 +58,8 @@ class Shared(nn.Module):
 
     def forward(self, inputs: dict[str, Tensor], weight: Any) -> Tensor:
         scaled = {n: t * _broadcast(self.gain[f"of_{n}"], t) for n, t in inputs.items() if f"of_{n}" in self.gain}
+        if isinstance(self.loss, catalogue.CategoricalCrossEntropyLoss):  # refuses rows that do not sum to 1
+            scaled["probabilities"] = scaled["probabilities"] / scaled["probabilities"].sum(1, keepdim=True)
         return self.loss(**{**inputs, **scaled}, weight=weight)
 
 
