@@ -48,6 +48,23 @@ def numbers(run: Path) -> dict[str, Any]:
     }
 
 
+def killed(folder: Path, *options: str) -> Path:
+    """Start a run in `folder`/killed, kill it after step 28, and return its last checkpoint."""
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *options, "hydra.run.dir=killed"],
+        cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    last = folder / "killed" / "checkpoints" / "last.ckpt"
+    deadline = time.monotonic() + 120
+    while not (last.exists() and torch.load(last, weights_only=False)["global_step"] >= 28):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, "the run was over before it could be killed"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return last
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("trainer", [["trainer=cpu"], ["trainer=ddp_cpu", "trainer.devices=2"]], ids=["one", "two"])
 def test_killed_and_resumed_run_equals_an_uninterrupted_one(
@@ -56,18 +73,7 @@ def test_killed_and_resumed_run_equals_an_uninterrupted_one(
     options = [*OPTIONS, *trainer, "trainer.max_epochs=5", "trainer.precision=64-true"]
     whole = command(*options, "hydra.run.dir=whole")
     assert whole.returncode == 0, whole.stderr
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *options, "hydra.run.dir=killed"],
-        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    last = tmp_path / "killed" / "checkpoints" / "last.ckpt"
-    deadline = time.monotonic() + 120
-    while not (last.exists() and torch.load(last, weights_only=False)["global_step"] >= 28):
-        assert time.monotonic() < deadline
-        assert process.poll() is None, "the run was over before it could be killed"
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    last = killed(tmp_path, *options)
     time.sleep(3 * (len(trainer) - 1))  # the other rank notices
     again = command(f"ckpt={last}")
     assert again.returncode == 0, again.stderr

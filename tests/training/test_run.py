@@ -44,6 +44,14 @@ def windows(records: list[tuple[int, np.ndarray]], ends: list[int]) -> list[np.n
     ]
 
 
+STATISTICS = {"": np.mean, "_std": np.std, "_min": np.min, "_max": np.max}
+BATCH = 80  # of the default configuration
+
+
+def assert_points(curve: list[tuple[int, float]], wanted: list[Any]) -> None:
+    np.testing.assert_allclose([value for _, value in curve], wanted, rtol=1e-6, atol=1e-9)
+
+
 def test_curves_equal_numpy_on_the_values_that_the_losses_returned(
     configure: Configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -58,24 +66,17 @@ def test_curves_equal_numpy_on_the_values_that_the_losses_returned(
         )
     )
     batches = len(recorders["total"].train) // 2
-    samples = 80 * batches  # the default batch
     curves = {stage: read(tmp_path / stage) for stage in ("train", "val")}
-    statistics = {"": np.mean, "_std": np.std, "_min": np.min, "_max": np.max}
     for term, recorder in recorders.items():
-        for suffix, statistic in statistics.items():
-            written = curves["train"][f"loss/{term}{suffix}"]
-            ends = [step // 80 for step, _ in written]
-            expected = [statistic(window) for window in windows(recorder.train, ends)]
-            np.testing.assert_allclose([value for _, value in written], expected, rtol=1e-6, atol=1e-9)
-            assert written[-1][0] == 2 * samples
-            validated = curves["val"][f"loss/{term}{suffix}"]
+        for suffix, statistic in STATISTICS.items():
+            tag = f"loss/{term}{suffix}"
+            ends = [step // BATCH for step, _ in curves["train"][tag]]
+            assert_points(curves["train"][tag], [statistic(window) for window in windows(recorder.train, ends)])
+            assert ends[-1] == 2 * batches
             steps = sum(batch == batches for batch, _ in recorder.val)  # of one validation; the test split comes after
-            expected = [
-                statistic(np.concatenate([values for _, values in recorder.val[start : start + steps]]))
-                for start in (0, steps)
-            ]
-            np.testing.assert_allclose([value for _, value in validated], expected, rtol=1e-6, atol=1e-9)
-            assert [step for step, _ in validated] == [samples, 2 * samples]
+            validations = [recorder.val[start : start + steps] for start in (0, steps)]
+            assert_points(curves["val"][tag], [statistic(np.concatenate([v for _, v in part])) for part in validations])
+            assert [step // BATCH for step, _ in curves["val"][tag]] == [batches, 2 * batches]
     assert curves["train"]["weight/center"][-1][1] == pytest.approx(0.01)
     assert {"lr", "samples_per_second", "weighted/center", "weighted/triplet"} <= curves["train"].keys()
 
