@@ -177,7 +177,9 @@ class CategoricalCrossEntropyLoss(Loss):
         """Return one value per target."""
         if self.normalize and probabilities.shape[1]:
             largest = probabilities.detach().abs().amax(1, keepdim=True)
-            probabilities = probabilities / torch.where(largest == 0, 1, largest)  # a sum of scores may overflow
+            probabilities = probabilities / torch.where(
+                (largest > 0) & (largest < torch.inf), largest, 1
+            )  # a sum may overflow
             total = probabilities.sum(1, keepdim=True)
             probabilities = probabilities / torch.where(total == 0, 1, total)
         values = -probabilities.clamp_min(self.eps).log()

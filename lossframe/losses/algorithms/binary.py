@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from lossframe.losses.algorithms.class_targets import CERTAIN, lowest, weighed
 from lossframe.losses.algorithms.rowwise import rowwise
-from lossframe.losses.algorithms.tracing import is_readable
+from lossframe.losses.base.tracing import is_readable
 
 _PER_THREAD = 1 << 16
 """How many logits each thread works on at a time: few enough for all that is computed of them to stay in its cache."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lossframe.losses.algorithms import sorting
+from lossframe.losses.base.tracing import is_compiled, is_transformed
 
 _BLOCK, _FEW_BLOCK = 16, 32
 """How many places a block of the scan has: few make many levels, many make more to do in each."""
@@ -27,7 +28,7 @@ def pair_sums(scores: Tensor, positive: Tensor, margin: float, power: int) -> Te
     if not len(scores):
         return scores
     # torch.func does not let numpy sort, which is for float32 alone
-    dtype = torch.float64 if torch._C._are_functorch_transforms_active() else scores.dtype
+    dtype = torch.float64 if is_transformed() else scores.dtype
     limits = _rounded_down(margin * positive - scores.detach().double(), dtype)
     keys = sorting.keys(limits, torch.arange(len(scores), device=scores.device), positive)[None]
     ordered = sorting.Ordered(keys, limits.dtype)
@@ -58,7 +59,7 @@ def _steps(places: Tensor, positive: Tensor, margin: float) -> Tensor:
 
 def sums_before(weights: Tensor, places: Tensor, steps: Tensor, power: int) -> Tensor:
     r"""Return $\sum_{j \le i} w_j (x_i - x_j)^k$ of ascending places $x$; `steps` are the exact distances between."""
-    if torch.compiler.is_compiling() and not places.requires_grad:  # Dynamo would warn
+    if is_compiled() and not places.requires_grad:  # Dynamo would warn
         return _scan([weights], steps, power)[-1]
     return cast(Tensor, _SumsBefore.apply(weights, places, steps, power))
 
@@ -80,6 +81,7 @@ class _SumsBefore(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, int], output: Tensor) -> None:
         *tensors, ctx.power = inputs
         ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
@@ -91,6 +93,17 @@ class _SumsBefore(torch.autograd.Function):
             before = grad * sums_before(weights, places, steps, k - 1)
             of_places = k * (before - weights * sums_behind(grad, places, steps, k - 1))
         return of_weights, of_places, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, of_weights: Tensor | None, of_places: Tensor | None, *_: None) -> Tensor:
+        weights, places, steps = ctx.saved_tensors
+        slope, k = torch.zeros_like(places), ctx.power
+        if of_weights is not None:
+            slope = slope + sums_before(of_weights, places, steps, k)
+        if of_places is not None and k:
+            moved = of_places * sums_before(weights, places, steps, k - 1)
+            slope = slope + k * (moved - sums_before(weights * of_places, places, steps, k - 1))
+        return slope
 
     @staticmethod
     def vmap(info: Any, dims: tuple[Any, ...], *inputs: Any) -> tuple[Tensor, int]:

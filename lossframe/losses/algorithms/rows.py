@@ -10,6 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lossframe.losses.base.tracing import is_readable
+
 Distance = Literal["squared_euclidean", "euclidean", "cosine"]
 Formula = Callable[[Tensor, Tensor], Tensor]
 _PARALLEL = 2.0**-6
@@ -32,7 +34,7 @@ def directions(x: Tensor) -> Tensor:
     Where no value may be read, float32 rows stay float32.
     """
     unit = normalize(x)
-    if x.dtype == torch.float64 or not x.numel() or not readable(x):
+    if x.dtype == torch.float64 or not x.numel() or not is_readable(x):
         return unit
     rows = unit.detach()
     parallel = (rows[:: len(rows) // _PROBES + 1] @ rows.T).abs() > 1 - _PARALLEL
@@ -61,7 +63,7 @@ def exactly(formula: Formula, x: Tensor, y: Tensor, low: float, high: float) -> 
 
     Magnitudes beyond are known to lack digits or range. Where no value may be read, all rows become float64 rows.
     """
-    if x.dtype != torch.float32 or not readable(x):
+    if x.dtype != torch.float32 or not is_readable(x):
         return formula(x.double(), y.double())
     found = formula(x, y)
     magnitude = found.detach().abs()
@@ -108,13 +110,3 @@ def _scaled(x: Tensor) -> tuple[Tensor, Tensor]:
     largest = x.detach().abs().amax(-1, keepdim=True)
     scale = torch.where((largest > 0) & (largest < torch.inf), largest, 1)
     return x / scale, scale
-
-
-def readable(x: Tensor) -> bool:
-    """Return whether reading values is possible, and waits for no device."""
-    return x.device.type == "cpu" and not transformed()
-
-
-def transformed() -> bool:
-    """Return whether `torch.compile` or `torch.func` is at work."""
-    return torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None
