@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lossframe.errors import InputError, names, nearest
-from lossframe.losses.algorithms.rows import LARGE, Distance, directions, length, root
+from lossframe.losses.algorithms.rows import LARGE, Distance, directions, length, root, widened_if_few
 from lossframe.losses.base.tracing import is_readable, is_traced
 
 DISTANCES: tuple[str, ...] = get_args(Distance)
@@ -43,6 +43,7 @@ _EVERY = slice(None)
 
 def prepared(x: Tensor, distance: Distance) -> tuple[Tensor, Pairwise]:
     """Return rows `[N, D]` with what can be done once for all pairs done, and what gives their distances."""
+    x = widened_if_few(x)
     if distance == "cosine":
         x = directions(x)
         if x.dtype == torch.float32 or not is_readable(x) or not bool(x.detach().any(1).all()):

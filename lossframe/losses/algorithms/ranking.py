@@ -15,8 +15,8 @@ _BLOCK, _FEW_BLOCK = 16, 32
 """How many places a block of the scan has: few make many levels, many make more to do in each."""
 _FEW = 2048
 """Up to how many places fewer operations are faster than fewer numbers, on a CPU too."""
-_LARGEST = 2.0**1021
-"""Infinite scores count as this, so that their differences are numbers."""
+_LARGEST = 2.0**1022
+"""Infinite scores count as this, so that their differences are numbers; sums beyond its half are infinite again."""
 
 
 def pair_sums(scores: Tensor, positive: Tensor, margin: float, power: int) -> Tensor:
@@ -36,7 +36,7 @@ def pair_sums(scores: Tensor, positive: Tensor, margin: float, power: int) -> Te
     places = -scores.gather(0, order).double()  # single precision moves half the bytes about
     steps = _steps(places.detach(), flags, margin)
     sums = torch.where(flags, sums_before((~flags).double(), places, steps, power), 0)
-    sums = torch.where(sums.isnan(), torch.inf, sums)  # 0 times the infinity of an overflow
+    sums = torch.where(sums < _LARGEST / 2, sums, torch.inf)  # NaN is 0 times the infinity of an overflow
     spoilt = torch.where(scores.detach().isnan().any(), torch.nan, 0.0)
     return torch.zeros_like(scores).scatter(0, order, sums.to(scores.dtype)) + spoilt
 
@@ -61,7 +61,8 @@ def sums_before(weights: Tensor, places: Tensor, steps: Tensor, power: int) -> T
     r"""Return $\sum_{j \le i} w_j (x_i - x_j)^k$ of ascending places $x$; `steps` are the exact distances between."""
     if is_compiled() and not places.requires_grad:  # Dynamo would warn
         return _scan([weights], steps, power)[-1]
-    return cast(Tensor, _SumsBefore.apply(weights, places, steps, power))
+    function = _SumsBefore if is_compiled() else _WithForwardMode
+    return cast(Tensor, function.apply(weights, places, steps, power))
 
 
 def sums_behind(weights: Tensor, places: Tensor, steps: Tensor, power: int) -> Tensor:
@@ -81,7 +82,6 @@ class _SumsBefore(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, int], output: Tensor) -> None:
         *tensors, ctx.power = inputs
         ctx.save_for_backward(*tensors)
-        ctx.save_for_forward(*tensors)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
@@ -95,6 +95,23 @@ class _SumsBefore(torch.autograd.Function):
         return of_weights, of_places, None, None
 
     @staticmethod
+    def vmap(info: Any, dims: tuple[Any, ...], *inputs: Any) -> tuple[Tensor, int]:
+        weights, places, steps = (
+            x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
+            for x, dim in zip(inputs[:3], dims, strict=False)
+        )
+        return sums_before(weights, places, steps, inputs[3]), 0
+
+
+class _WithForwardMode(_SumsBefore):
+    """The same, also for forward-mode differentiation, for which `torch.compile` refuses a Function."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, int], output: Tensor) -> None:
+        _SumsBefore.setup_context(ctx, inputs, output)
+        ctx.save_for_forward(*inputs[:3])
+
+    @staticmethod
     def jvp(ctx: Any, of_weights: Tensor | None, of_places: Tensor | None, *_: None) -> Tensor:
         weights, places, steps = ctx.saved_tensors
         slope, k = torch.zeros_like(places), ctx.power
@@ -104,14 +121,6 @@ class _SumsBefore(torch.autograd.Function):
             moved = of_places * sums_before(weights, places, steps, k - 1)
             slope = slope + k * (moved - sums_before(weights * of_places, places, steps, k - 1))
         return slope
-
-    @staticmethod
-    def vmap(info: Any, dims: tuple[Any, ...], *inputs: Any) -> tuple[Tensor, int]:
-        weights, places, steps = (
-            x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
-            for x, dim in zip(inputs[:3], dims, strict=False)
-        )
-        return sums_before(weights, places, steps, inputs[3]), 0
 
 
 def _scan(moments: list[Tensor], steps: Tensor, power: int) -> list[Tensor]:

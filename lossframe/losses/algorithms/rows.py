@@ -16,6 +16,10 @@ Distance = Literal["squared_euclidean", "euclidean", "cosine"]
 Formula = Callable[[Tensor, Tensor], Tensor]
 _PARALLEL = 2.0**-6
 """Rows whose cosine is this near to 1 lost too many digits of their distance, or of its gradient, to float32."""
+_FEW = 64
+"""Up to how many rows all of their pairs take about as long in float64 as in float32."""
+_CLOSE = 2.0**-9
+"""Float32 distances that differ by this share of their sum lost too many digits of their difference."""
 _PROBES = 8
 """How many rows are compared with all others, and the inverse of the share of parallel ones that is worth float64."""
 
@@ -27,12 +31,18 @@ def normalize(x: Tensor) -> Tensor:
     return scaled / torch.where(squares > 0, squares, 1).sqrt()
 
 
+def widened_if_few(x: Tensor) -> Tensor:
+    """Return rows in float64 if they are so few that float64 costs nothing, else as they are."""
+    return x.double() if len(x) <= _FEW else x
+
+
 def directions(x: Tensor) -> Tensor:
     """Scale rows `[N, D]` to length 1, in float64 where a float32 would not tell many of them apart.
 
     The error of a cosine is then below $2^{-22}$, and that of its gradient a few times $2^{-21}$ of the largest one.
     Where no value may be read, float32 rows stay float32.
     """
+    x = widened_if_few(x)
     unit = normalize(x)
     if x.dtype == torch.float64 or not x.numel() or not is_readable(x):
         return unit
@@ -56,6 +66,23 @@ def rowwise(x: Tensor, y: Tensor, distance: Distance) -> Tensor:
     """Return the distance of each row `[..., D]` of `x` to that row of `y`, in their dtype or in float64."""
     formula, low, high = _ROWWISE[distance]
     return exactly(formula, x, y, low, high)
+
+
+def gaps(anchor: Tensor, positive: Tensor, negative: Tensor, distance: Distance) -> Tensor:
+    """Return $d(a, p) - d(a, n)$ of rows `[N, D]`, in their dtype or in float64.
+
+    Where float32 distances are so close that their difference has few digits, as of a far anchor, they are computed
+    again in float64.
+    """
+    near, far = rowwise(anchor, positive, distance), rowwise(anchor, negative, distance)
+    gap = near - far
+    if anchor.dtype != torch.float32 or not is_readable(gap):
+        return gap
+    close = gap.detach().abs() <= _CLOSE * (near + far).detach()
+    if not close.any():
+        return gap
+    a, p, n = anchor[close].double(), positive[close].double(), negative[close].double()
+    return gap.double().index_put((close,), rowwise(a, p, distance) - rowwise(a, n, distance))
 
 
 def exactly(formula: Formula, x: Tensor, y: Tensor, low: float, high: float) -> Tensor:

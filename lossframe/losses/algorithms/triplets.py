@@ -29,6 +29,7 @@ def _violations(distances: Tensor, partners: Partners, rows: slice, margin: floa
     negatives = _in_order(distances, same)
     limits = torch.where(positive, distances.gather(1, same) + margin, -torch.inf)
     before = torch.searchsorted(negatives.keys, sorting.keys(limits, torch.zeros_like(same)))
+    before = before.clamp_max_(distances.shape[1] - 1)  # a limit of NaN may be behind all
     behind = limits.new_zeros(distances.shape).scatter_add_(1, before, torch.ones_like(limits))
     behind[:, :1] -= same.shape[1]  # minus the limits behind each place, once they are added up
     factors = _put(torch.empty_like(distances), negatives.columns(), behind.cumsum_(1))
