@@ -158,7 +158,9 @@ def decov(c: catalogue.DeCovLoss, features: Tensor) -> Tensor:
 def roc_auc(c: catalogue.ROCAUCLoss, scores: Tensor, target: Tensor) -> Values:
     positive, flat = (target != 0).reshape(-1), scores.reshape(-1)
     valid = positive[:, None] & ~positive
-    gap = torch.where(valid, c.margin - (flat[:, None] - flat), 0).relu()
+    tied = flat.isinf() & (flat[:, None] == flat)
+    apart = torch.where(tied, 0, flat[:, None] - flat)
+    gap = torch.where(valid, c.margin - apart, 0).relu()
     sums, number = gap.pow(c.power).sum(1), valid.sum(1)
     return sums.reshape(scores.shape), number.reshape(scores.shape)
 
@@ -214,7 +216,7 @@ def undecided(c: Loss, inputs: dict[str, Tensor]) -> bool:
     x = {name: t.detach().double() for name, t in inputs.items()}
     if isinstance(c, catalogue.TripletMarginLoss):
         near, far = (distance(x["anchor"], x[name], c.distance) for name in ("positive", "negative"))
-        return bool(((near - far).abs() <= 1e3 * UNRESOLVED * (near + far)).any())
+        return bool(((near - far).abs() <= 1e-9 * (near + far)).any())
     positive, negative = pairs(x["embeddings"], inputs["labels"].long())
     d = distance(x["embeddings"][:, None], x["embeddings"], c.distance)
     gap, size = d[:, :, None] - d[:, None], d[:, :, None] + d[:, None]

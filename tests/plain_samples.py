@@ -158,7 +158,7 @@ def mixture(c: catalogue.DiscretizedLogisticMixtureLoss, parameters: Tensor, ima
     inverse = (-log_scale).exp()
     middle, half = (x - mean) * inverse, inverse / 255
     inside = (middle + half).sigmoid() - (middle - half).sigmoid()
-    density = middle - log_scale - 2 * F.softplus(middle) - math.log(127.5)
+    density = -middle.abs() - log_scale - 2 * F.softplus(-middle.abs()) - math.log(127.5)
     log_p = torch.where(inside > 1e-5, inside.clamp_min(1e-5).log(), density)
     log_p = torch.where(x > 0.999, F.logsigmoid(half - middle), log_p)
     log_p = torch.where(x < -0.999, F.logsigmoid(middle + half), log_p)

@@ -53,7 +53,7 @@ class CenterLoss(Loss):
 
     def loss(self, features: Tensor, labels: Tensor) -> Tensor:
         """Return one value per sample."""
-        apart = features - self.centers.to(features.dtype)[labels.reshape(-1)]
+        apart = features - self.centers.to(features.dtype).index_select(0, labels.reshape(-1))
         return (0.5 * apart * apart).sum(1)
 
     @torch.no_grad()

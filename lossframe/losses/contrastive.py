@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lossframe.errors import InputError
 from lossframe.losses.algorithms.anchorwise import anchorwise
+from lossframe.losses.algorithms.class_targets import without_absent
 from lossframe.losses.algorithms.contrast import softmax_sums
 from lossframe.losses.algorithms.distances import prepared
 from lossframe.losses.algorithms.label_groups import Partners
@@ -75,6 +76,7 @@ class PairContrastiveLoss(Loss):
     def loss(self, distance: Tensor, target: Tensor) -> Tensor:
         """Return one value per pair."""
         same, gap = target.to(distance.dtype), (self.margin - distance).relu()
+        distance, gap = without_absent(distance, same), without_absent(gap, 1 - same)
         # the weights come before the squares, which may overflow
         return (0.5 * same * distance) * distance + (0.5 * (1 - same) * gap) * gap
 

@@ -10,6 +10,7 @@ from lossframe.losses.algorithms.rows import directions
 from lossframe.losses.base import checks
 from lossframe.losses.base.loss import Loss
 from lossframe.losses.base.options import LossOptions
+from lossframe.losses.base.tracing import is_readable
 
 _BLOCK = 64
 """How many features at least have their covariance written out; those of other blocks meet as N x N matrices."""
@@ -90,7 +91,7 @@ class DeCovLoss(Loss):
         if not rows.numel():
             return features.sum()
         number, size = rows.shape
-        if rows.dtype == torch.float32 and number < size and rows.numel() > _MANY and _is_readable(rows):
+        if rows.dtype == torch.float32 and number < size and rows.numel() > _MANY and is_readable(rows):
             value = _by_samples(rows)
             if value is not None:
                 return value
@@ -120,9 +121,3 @@ def _by_features(rows: Tensor) -> Tensor:
     grams = blocks @ blocks.mT / number  # the covariance of two blocks has the norm <gram, gram>
     across = (grams.cumsum(0)[:-1] * grams[1:]).sum((1, 2)).clamp_min(0).sum()
     return within + across
-
-
-def _is_readable(tensor: Tensor) -> bool:
-    """Return whether Python may read values, without waiting for a device."""
-    traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
-    return tensor.device.type == "cpu" and not traced

@@ -4,6 +4,7 @@ All read `probabilities` `[N, C]`, whose rows need not sum to 1, and `target`: g
 soft labels `[N, C]`. Kappa is a property of a batch: they are relational, and give one value for it.
 """
 
+import math
 from typing import Unpack
 
 import torch
@@ -118,7 +119,8 @@ class OrdinalWithLog(Ordinal):
     def cross_entropy(self, p: Tensor, labels: Tensor) -> Tensor:
         """Return the mean over the samples ("categorical"), or over the elements ("binary")."""
         if self.log_term == "categorical":
-            return -(labels * p.clamp(_CLIP_EPS, 1 - _CLIP_EPS).log()).sum(1).mean()
+            values = (-p.clamp_min(_CLIP_EPS).log()).clamp_min(-math.log1p(-_CLIP_EPS))  # 1 - eps is 1 in float32
+            return (labels * values).sum(1).mean()
         return log_loss(p.clamp(0, 1), labels, _LOG_EPS).mean()
 
 

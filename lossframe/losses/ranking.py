@@ -15,8 +15,8 @@ class ROCAUCLoss(Loss):
 
     Reads `scores` `[N]` or `[N, C]`, whose columns are pooled, and `target` of their shape: what is not 0 is positive.
     "mean" is over all pairs; a value is the sum over a positive's pairs. $m$ = `margin`, $k$ = `power`, a whole number.
-    A weight weighs the pairs of a positive. Exact, in $O(N \log N)$ time. Without a positive, or a negative, it is a
-    zero with gradient.
+    A weight weighs the pairs of a positive. Equal infinite scores are tied. Exact, in $O(N \log N)$ time. Without a
+    positive, or a negative, it is a zero with gradient.
     Source: Yan (2003), https://cdn.aaai.org/ICML/2003/ICML03-110.pdf.
 
     Coming from tflearn `roc_auc_score`: `reduction="sum"`; it too is a loss, not a score.

@@ -35,7 +35,13 @@ class L1L2Penalty(Penalty):
 
     def penalty(self, parameters: Sequence[Tensor]) -> Tensor:
         """Return the weighted sum of both norms, as a scalar."""
-        return total([self.l1 * p.abs().sum() + self.l2 / 2 * p.square().sum() for p in parameters])
+        return total([self._of(parameter) for parameter in parameters])
+
+    def _of(self, parameter: Tensor) -> Tensor:
+        # a norm of factor 0 is left out, for 0 times an overflow is NaN
+        sizes = [self.l1 * parameter.abs().sum()] if self.l1 else []
+        squares = [(self.l2 / 2 * parameter * parameter).sum()] if self.l2 else []
+        return sum(sizes + squares, parameter[..., :0].sum())
 
 
 class AuxiliaryLoss(Loss):

@@ -14,7 +14,7 @@ from lossframe.losses.algorithms import triplets
 from lossframe.losses.algorithms.anchorwise import anchorwise
 from lossframe.losses.algorithms.distances import check_distance, prepared
 from lossframe.losses.algorithms.label_groups import Partners
-from lossframe.losses.algorithms.rows import Distance, rowwise
+from lossframe.losses.algorithms.rows import Distance, gaps
 from lossframe.losses.base import checks
 from lossframe.losses.base.loss import Loss
 from lossframe.losses.base.options import LossOptions
@@ -53,7 +53,7 @@ class TripletMarginLoss(Loss):
 
     def loss(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         """Return one value per row."""
-        gap = rowwise(anchor, positive, self.distance) - rowwise(anchor, negative, self.distance)
+        gap = gaps(anchor, positive, negative, self.distance)
         return (gap + self.margin).relu().to(anchor.dtype)
 
 
@@ -126,9 +126,7 @@ class BatchHardTripletLoss(MetricLearning):
         if not len(embeddings):
             return embeddings.sum(1)
         positive, negative = triplets.hardest(*prepared(embeddings.detach(), self.distance), Partners(labels))
-        gap = rowwise(embeddings, embeddings[positive], self.distance) - rowwise(
-            embeddings, embeddings[negative], self.distance
-        )
+        gap = gaps(embeddings, embeddings[positive], embeddings[negative], self.distance)
         return (F.softplus(gap) if self.soft_margin else (gap + self.margin).relu()).to(embeddings.dtype)
 
     def counts(self, embeddings: Tensor, labels: Tensor) -> Tensor:

@@ -39,6 +39,12 @@ class Case:
     autocast: bool = False
     of_directions: bool = False
 
+    def growth(self) -> float:
+        """Return how much larger than a result its parts may be: values before they are weighted, sums before means."""
+        weight = torch.ones(1) if self.weight is None else torch.as_tensor(self.weight).double().reshape(-1)
+        number = max([8, *(2 * x.numel() for x in self.inputs.values())])
+        return number / min([1.0, *weight[weight > 0].tolist()])
+
     def title(self) -> str:
         """Describe the case in a line."""
         inputs = ", ".join(f"{name} {_short(x)}" for name, x in self.inputs.items())

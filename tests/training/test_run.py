@@ -60,11 +60,8 @@ def test_curves_equal_numpy_on_the_values_that_the_losses_returned(
         "center": Recorder(monkeypatch, CenterLoss, "loss"),
         "total": Recorder(monkeypatch, Objective, "forward"),
     }
-    run(
-        configure(
-            "loss=[triplet,center]", "weights.center=0.01", "trainer.max_epochs=2", "trainer.num_sanity_val_steps=0"
-        )
-    )
+    overrides = ("loss=[triplet,center]", "weights.center=0.01", "trainer.max_epochs=2")
+    run(configure(*overrides, "trainer.num_sanity_val_steps=0"))
     batches = len(recorders["total"].train) // 2
     curves = {stage: read(tmp_path / stage) for stage in ("train", "val")}
     for term, recorder in recorders.items():

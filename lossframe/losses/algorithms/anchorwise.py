@@ -17,7 +17,7 @@ from torch import Tensor
 from lossframe import distributed
 from lossframe.chunks import split
 from lossframe.losses.algorithms import threads
-from lossframe.losses.algorithms.tracing import is_batch, is_traced
+from lossframe.losses.base.tracing import is_batch, is_traced
 
 OfAnchors = Callable[[Tensor, Tensor, slice], tuple[Tensor, Tensor]]
 """Embeddings of some anchors `[B, D]`, of everyone `[N, D]`, and which rows the anchors are -> sums `[B]`, numbers."""

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from lossframe.losses.algorithms.class_targets import CERTAIN, lowest, weighed
 from lossframe.losses.algorithms.rowwise import rowwise
-from lossframe.losses.algorithms.tracing import is_readable
+from lossframe.losses.base.tracing import is_readable
 
 _PER_THREAD = 1 << 16
 """How many logits each thread works on at a time: few enough for all that is computed of them to stay in its cache."""
@@ -88,7 +88,10 @@ def _focal(logits: Tensor, target: Tensor, gamma: float, alpha: float | None) ->
         faded = (-gamma * F.softplus(-_opposed(inner, y), threshold=_LINEAR)).exp()
     else:
         values = _cross_entropy_of_soft(logits, y)
-        faded = torch.lerp(inner.sigmoid(), (-inner).sigmoid(), y).clamp_min(lowest(y.dtype)).pow(gamma)
+        wrong = torch.lerp(inner.sigmoid(), (-inner).sigmoid(), y)
+        faded = wrong.clamp_min(lowest(y.dtype)).pow(gamma)
+        if gamma:  # the slope by the target is as large as the logit
+            faded = faded * (wrong > 0)
     return faded * values if alpha is None else _times(_alpha_of(y, alpha), faded * values, alpha)
 
 

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from lossframe.losses.algorithms.tracing import is_readable
+from lossframe.losses.base.tracing import is_readable
 
 CERTAIN = 1e3
 """Beyond this logit, or logarithm of a probability, exp() is 0 in every dtype, and so is the slope of a power of it."""

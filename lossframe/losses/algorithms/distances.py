@@ -3,8 +3,8 @@
 They come from a matrix product, $|x|^2 + |y|^2 - 2 x y$, which cancels for near pairs. On a CPU near pairs are found
 and subtracted: the relative error of a squared distance is a few times $2^{-20}$ for float32 rows, and $2^{-43}$ for
 float64 rows. Float32 rows whose squares would leave float32's range become float64 rows, and so do their distances.
-Where no value may be read (on a GPU, in `torch.compile` and `torch.func`), all rows become float64 rows and no pair is
-subtracted: the relative error is a few times $2^{-53} |x|^2 / d^2$. A cosine's error is absolute.
+Where no value may be read (on a GPU, in `torch.compile` and `torch.func`) and in forward mode, all rows become float64
+rows and no pair is subtracted: the relative error is a few times $2^{-53} |x|^2 / d^2$. A cosine's error is absolute.
 """
 
 from functools import partial
@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from lossframe.errors import InputError, names, nearest
-from lossframe.losses.algorithms.rows import LARGE, Distance, directions, length, readable, root, transformed
+from lossframe.losses.algorithms.rows import LARGE, Distance, directions, length, root, widened_if_few
+from lossframe.losses.base.tracing import is_readable, is_traced
 
 DISTANCES: tuple[str, ...] = get_args(Distance)
 
@@ -42,13 +43,14 @@ _EVERY = slice(None)
 
 def prepared(x: Tensor, distance: Distance) -> tuple[Tensor, Pairwise]:
     """Return rows `[N, D]` with what can be done once for all pairs done, and what gives their distances."""
+    x = widened_if_few(x)
     if distance == "cosine":
         x = directions(x)
-        if x.dtype == torch.float32 or not readable(x) or not bool(x.detach().any(1).all()):
+        if x.dtype == torch.float32 or not is_readable(x) or not bool(x.detach().any(1).all()):
             return x, _cosine
         x = x / 2**0.5  # 1 - u v is |u - v|^2 / 2, which does not cancel, but for rows of length 0
     rooted = distance == "euclidean"
-    if not readable(x):
+    if is_traced(x) or not is_readable(x):
         wide = x.double()
         return _with_squares(wide - _shift(wide)[0]), partial(_distances, rooted=rooted)
     shift, spread = _shift(x)
@@ -72,7 +74,7 @@ def _distances(x: Tensor, y: Tensor, rows: slice = _EVERY, *, rooted: bool) -> T
     squares = _squares(x, y)
     if not rooted:
         return squares
-    return root(squares) if transformed() else cast(Tensor, _Replaced.apply(squares, None, None, True, True))
+    return root(squares) if is_traced(squares) else cast(Tensor, _Replaced.apply(squares, None, None, True, True))
 
 
 _NEAR = {torch.float32: 2.0**-4, torch.float64: 2.0**-10}
@@ -91,6 +93,9 @@ class _Subtracting:
 
     def __call__(self, anchors: Tensor, everyone: Tensor, rows: slice = _EVERY) -> Tensor:
         """Return the distances of anchors, which are these rows of everyone, in their dtype."""
+        if is_traced(anchors):  # backward under vmap
+            x, y = self._wide(anchors, everyone, rows)
+            return _distances(_with_squares(x), _with_squares(y), rooted=self._rooted).to(anchors.dtype)
         squares = _squares(anchors, everyone)
         tiny = torch.finfo(squares.dtype).tiny / torch.finfo(squares.dtype).eps ** 2  # squares below have few digits
         limits = self._near * anchors[:, -2:-1].detach() + tiny
@@ -121,11 +126,13 @@ class _Subtracting:
         return length(difference) if self._rooted else difference.square().sum(1)
 
     def _in_float64(self, anchors: Tensor, everyone: Tensor, rows: slice) -> Tensor:
+        subtracting = _Subtracting(self._original, None, self._rooted, _NEAR_IN_FLOAT64)
+        x, y = self._wide(anchors, everyone, rows)
+        return subtracting(_with_squares(x), _with_squares(y), rows)
+
+    def _wide(self, anchors: Tensor, everyone: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
         x, y, lost = anchors[:, :-2].double(), everyone[:, :-2].double(), self._lost
-        if lost is not None:
-            x, y = x + lost[rows], y + lost
-        wide = _Subtracting(self._original, None, self._rooted, _NEAR_IN_FLOAT64)
-        return wide(_with_squares(x), _with_squares(y), rows)
+        return (x, y) if lost is None else (x + lost[rows], y + lost)
 
 
 class _Replaced(torch.autograd.Function):

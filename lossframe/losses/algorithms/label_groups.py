@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from lossframe.losses.base.tracing import is_readable
+
 
 class Partners:
     """The samples that carry each sample's label, as `width` columns."""
@@ -13,7 +15,7 @@ class Partners:
         self.start = torch.searchsorted(ordered, labels)
         self.count = torch.searchsorted(ordered, labels, right=True) - self.start
         width = len(labels)
-        if labels.numel() and labels.device.type == "cpu" and not torch.compiler.is_compiling():
+        if labels.numel() and is_readable(labels):
             width = int(self.count.max())  # on a GPU, reading it would wait
         self.place = torch.arange(len(labels), device=labels.device)
         self.groups = torch.cat([order, order[:width]]).unfold(0, width, 1)  # from each start on, with some of the next

@@ -86,13 +86,13 @@ def _bins(given: Tensor, x: Tensor) -> _Bins:
     middle, half = (x - mean) * inverse, inverse * _HALF_BIN
     above, below, width = (half + middle).sigmoid_(), (half - middle).sigmoid_(), -torch.expm1(-2 * half)
     inside = above * below * width  # the difference of two sigmoids, as a product: nothing cancels
-    lowest, highest = (x < -_EDGE).to(x.dtype), (x > _EDGE).to(x.dtype)
-    edge = lowest + highest
+    lowest, edge = (x < -_EDGE).to(x.dtype), x.abs() > _EDGE
     # an open bin's logarithm, or that of sigmoid(-m), of which the density is made
     tail = F.logsigmoid(torch.addcmul(half * edge, middle, 2 * lowest - 1))
-    dense = (inside <= _TINY).to(x.dtype) * (1 - edge)
-    density = (middle - log_scale).add_(tail, alpha=2).sub_(math.log(127.5))
-    log_p = torch.lerp(inside.clamp_min(_TINY).log_(), density, dense).lerp_(tail, edge)
+    dense = (inside <= _TINY) & ~edge
+    # m + 2 ln sigmoid(-m), whose first two parts are 0 together where m is infinite
+    density = (middle + tail).nan_to_num(0, torch.inf, -torch.inf).add(tail).sub_(log_scale).sub_(math.log(127.5))
+    log_p = torch.where(edge, tail, torch.where(dense, density, inside.clamp_min(_TINY).log_()))
     return _Bins(inverse, middle, half, above, below, width, tail, dense, log_p)
 
 
@@ -105,8 +105,8 @@ def _slopes(bins: _Bins, x: Tensor) -> tuple[Tensor, Tensor]:
     # ln(width) by half: 2 / (exp(2 h) - 1)
     of_width = width.clamp_min_(torch.finfo(x.dtype).tiny).reciprocal_().sub_(1).mul_(2 * not_highest * not_lowest)
     of_half = of_width.add_(of_above).add_(of_below)
-    of_middle = torch.lerp(of_above.sub_(of_below), tail.expm1_().mul_(2).add_(1), dense)
-    of_log_scale = torch.lerp(half.mul_(of_half), dense, dense).addcmul_(middle, of_middle).neg_()
+    of_middle = torch.where(dense, tail.expm1_().mul_(2).add_(1), of_above.sub_(of_below))
+    of_log_scale = torch.where(dense, 1, half.mul_(of_half)).addcmul_(middle, of_middle).neg_()
     return of_middle.mul_(inverse).neg_(), of_log_scale
 
 

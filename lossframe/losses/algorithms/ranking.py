@@ -9,13 +9,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lossframe.losses.algorithms import sorting
+from lossframe.losses.base.tracing import is_compiled, is_transformed
 
 _BLOCK, _FEW_BLOCK = 16, 32
 """How many places a block of the scan has: few make many levels, many make more to do in each."""
 _FEW = 2048
 """Up to how many places fewer operations are faster than fewer numbers, on a CPU too."""
-_LARGEST = 2.0**1021
-"""Infinite scores count as this, so that their differences are numbers."""
+_LARGEST = 2.0**1022
+"""Infinite scores count as this, so that their differences are numbers; sums beyond its half are infinite again."""
 
 
 def pair_sums(scores: Tensor, positive: Tensor, margin: float, power: int) -> Tensor:
@@ -27,7 +28,7 @@ def pair_sums(scores: Tensor, positive: Tensor, margin: float, power: int) -> Te
     if not len(scores):
         return scores
     # torch.func does not let numpy sort, which is for float32 alone
-    dtype = torch.float64 if torch._C._are_functorch_transforms_active() else scores.dtype
+    dtype = torch.float64 if is_transformed() else scores.dtype
     limits = _rounded_down(margin * positive - scores.detach().double(), dtype)
     keys = sorting.keys(limits, torch.arange(len(scores), device=scores.device), positive)[None]
     ordered = sorting.Ordered(keys, limits.dtype)
@@ -35,7 +36,7 @@ def pair_sums(scores: Tensor, positive: Tensor, margin: float, power: int) -> Te
     places = -scores.gather(0, order).double()  # single precision moves half the bytes about
     steps = _steps(places.detach(), flags, margin)
     sums = torch.where(flags, sums_before((~flags).double(), places, steps, power), 0)
-    sums = torch.where(sums.isnan(), torch.inf, sums)  # 0 times the infinity of an overflow
+    sums = torch.where(sums < _LARGEST / 2, sums, torch.inf)  # NaN is 0 times the infinity of an overflow
     spoilt = torch.where(scores.detach().isnan().any(), torch.nan, 0.0)
     return torch.zeros_like(scores).scatter(0, order, sums.to(scores.dtype)) + spoilt
 
@@ -58,9 +59,10 @@ def _steps(places: Tensor, positive: Tensor, margin: float) -> Tensor:
 
 def sums_before(weights: Tensor, places: Tensor, steps: Tensor, power: int) -> Tensor:
     r"""Return $\sum_{j \le i} w_j (x_i - x_j)^k$ of ascending places $x$; `steps` are the exact distances between."""
-    if torch.compiler.is_compiling() and not places.requires_grad:  # Dynamo would warn
+    if is_compiled() and not places.requires_grad:  # Dynamo would warn
         return _scan([weights], steps, power)[-1]
-    return cast(Tensor, _SumsBefore.apply(weights, places, steps, power))
+    function = _SumsBefore if is_compiled() else _WithForwardMode
+    return cast(Tensor, function.apply(weights, places, steps, power))
 
 
 def sums_behind(weights: Tensor, places: Tensor, steps: Tensor, power: int) -> Tensor:
@@ -99,6 +101,26 @@ class _SumsBefore(torch.autograd.Function):
             for x, dim in zip(inputs[:3], dims, strict=False)
         )
         return sums_before(weights, places, steps, inputs[3]), 0
+
+
+class _WithForwardMode(_SumsBefore):
+    """The same, also for forward-mode differentiation, for which `torch.compile` refuses a Function."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, int], output: Tensor) -> None:
+        _SumsBefore.setup_context(ctx, inputs, output)
+        ctx.save_for_forward(*inputs[:3])
+
+    @staticmethod
+    def jvp(ctx: Any, of_weights: Tensor | None, of_places: Tensor | None, *_: None) -> Tensor:
+        weights, places, steps = ctx.saved_tensors
+        slope, k = torch.zeros_like(places), ctx.power
+        if of_weights is not None:
+            slope = slope + sums_before(of_weights, places, steps, k)
+        if of_places is not None and k:
+            moved = of_places * sums_before(weights, places, steps, k - 1)
+            slope = slope + k * (moved - sums_before(weights * of_places, places, steps, k - 1))
+        return slope
 
 
 def _scan(moments: list[Tensor], steps: Tensor, power: int) -> list[Tensor]:

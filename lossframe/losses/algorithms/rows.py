@@ -10,10 +10,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lossframe.losses.base.tracing import is_readable
+
 Distance = Literal["squared_euclidean", "euclidean", "cosine"]
 Formula = Callable[[Tensor, Tensor], Tensor]
 _PARALLEL = 2.0**-6
 """Rows whose cosine is this near to 1 lost too many digits of their distance, or of its gradient, to float32."""
+_FEW = 64
+"""Up to how many rows all of their pairs take about as long in float64 as in float32."""
+_CLOSE = 2.0**-9
+"""Float32 distances that differ by this share of their sum lost too many digits of their difference."""
 _PROBES = 8
 """How many rows are compared with all others, and the inverse of the share of parallel ones that is worth float64."""
 
@@ -25,14 +31,20 @@ def normalize(x: Tensor) -> Tensor:
     return scaled / torch.where(squares > 0, squares, 1).sqrt()
 
 
+def widened_if_few(x: Tensor) -> Tensor:
+    """Return rows in float64 if they are so few that float64 costs nothing, else as they are."""
+    return x.double() if len(x) <= _FEW else x
+
+
 def directions(x: Tensor) -> Tensor:
     """Scale rows `[N, D]` to length 1, in float64 where a float32 would not tell many of them apart.
 
     The error of a cosine is then below $2^{-22}$, and that of its gradient a few times $2^{-21}$ of the largest one.
     Where no value may be read, float32 rows stay float32.
     """
+    x = widened_if_few(x)
     unit = normalize(x)
-    if x.dtype == torch.float64 or not x.numel() or not readable(x):
+    if x.dtype == torch.float64 or not x.numel() or not is_readable(x):
         return unit
     rows = unit.detach()
     parallel = (rows[:: len(rows) // _PROBES + 1] @ rows.T).abs() > 1 - _PARALLEL
@@ -56,12 +68,29 @@ def rowwise(x: Tensor, y: Tensor, distance: Distance) -> Tensor:
     return exactly(formula, x, y, low, high)
 
 
+def gaps(anchor: Tensor, positive: Tensor, negative: Tensor, distance: Distance) -> Tensor:
+    """Return $d(a, p) - d(a, n)$ of rows `[N, D]`, in their dtype or in float64.
+
+    Where float32 distances are so close that their difference has few digits, as of a far anchor, they are computed
+    again in float64.
+    """
+    near, far = rowwise(anchor, positive, distance), rowwise(anchor, negative, distance)
+    gap = near - far
+    if anchor.dtype != torch.float32 or not is_readable(gap):
+        return gap
+    close = gap.detach().abs() <= _CLOSE * (near + far).detach()
+    if not close.any():
+        return gap
+    a, p, n = anchor[close].double(), positive[close].double(), negative[close].double()
+    return gap.double().index_put((close,), rowwise(a, p, distance) - rowwise(a, n, distance))
+
+
 def exactly(formula: Formula, x: Tensor, y: Tensor, low: float, high: float) -> Tensor:
     """Return a number for each row, of float64 rows where that of float32 ones is not within `low` to `high`.
 
     Magnitudes beyond are known to lack digits or range. Where no value may be read, all rows become float64 rows.
     """
-    if x.dtype != torch.float32 or not readable(x):
+    if x.dtype != torch.float32 or not is_readable(x):
         return formula(x.double(), y.double())
     found = formula(x, y)
     magnitude = found.detach().abs()
@@ -108,13 +137,3 @@ def _scaled(x: Tensor) -> tuple[Tensor, Tensor]:
     largest = x.detach().abs().amax(-1, keepdim=True)
     scale = torch.where((largest > 0) & (largest < torch.inf), largest, 1)
     return x / scale, scale
-
-
-def readable(x: Tensor) -> bool:
-    """Return whether reading values is possible, and waits for no device."""
-    return x.device.type == "cpu" and not transformed()
-
-
-def transformed() -> bool:
-    """Return whether `torch.compile` or `torch.func` is at work."""
-    return torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None

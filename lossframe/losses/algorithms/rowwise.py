@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lossframe.chunks import blocks, split
 from lossframe.losses.algorithms import threads
-from lossframe.losses.algorithms.tracing import is_batch, is_traced
+from lossframe.losses.base.tracing import is_batch, is_traced
 
 Formula = Callable[[Tensor, Tensor], Tensor]
 """Rows of scores `[n, ...]` and of a target -> values `[n, ...]`, each of its row alone: operations for autograd."""

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from lossframe.chunks import blocks
 from lossframe.losses.algorithms.class_targets import without_absent
 from lossframe.losses.algorithms.rowwise import rowwise
-from lossframe.losses.algorithms.tracing import is_readable
+from lossframe.losses.base.tracing import is_compiled, is_readable
 
 SCORES_PER_THREAD = 1 << 19
 """How many scores each thread works on at a time: few enough to reuse memory, many enough to seldom wait."""
@@ -44,7 +44,7 @@ def log_probabilities(scores: Tensor, weight: Tensor) -> Tensor:
 
 
 def _log_probability(scores: Tensor, target: Tensor) -> Tensor:
-    if torch.compiler.is_compiling():  # it makes two passes of this, and the gradient of nll_loss is not scattered
+    if is_compiled():  # it makes two passes of this, and the gradient of nll_loss is not scattered
         shifted = scores - scores.detach().amax(1, keepdim=True)
         return -F.nll_loss(shifted, target, reduction="none") - shifted.exp().sum(1).log()
     values = F.log_softmax(scores.t().contiguous(), 0).t() if _are_short(scores) else F.log_softmax(scores, 1)

@@ -8,6 +8,8 @@ A float64 leaves no room for a column, and a flag replaces its last bit.
 import torch
 from torch import Tensor
 
+from lossframe.losses.base.tracing import is_readable, is_traced
+
 LAST = 0x7FFFFFFF << 32
 """A key above those of all numbers."""
 BEHIND = (1 << 32) - 1
@@ -25,7 +27,7 @@ def keys(x: Tensor, columns: Tensor, flags: Tensor | None = None) -> Tensor:
     bits = x.contiguous().view(torch.int32)
     upper = (bits >> 31).bitwise_and_(torch.iinfo(torch.int32).max).bitwise_xor_(bits).long()
     lower = columns if flags is None else columns + flags * _FLAG
-    return torch.add(lower, upper, alpha=1 << 32, out=upper)
+    return upper.mul_(1 << 32).add_(lower) if is_traced(x) else torch.add(lower, upper, alpha=1 << 32, out=upper)
 
 
 class Ordered:
@@ -36,7 +38,7 @@ class Ordered:
         self._flag = 1 if dtype == torch.float64 else _FLAG
         if dtype == torch.float64:
             keys, self._columns = keys.sort(1)
-        elif keys.device.type == "cpu" and not torch.compiler.is_compiling():
+        elif is_readable(keys):
             keys.numpy().sort(axis=1)
         else:
             keys = keys.sort(1).values

@@ -8,6 +8,7 @@ from lossframe.losses.algorithms import sorting
 from lossframe.losses.algorithms.anchorwise import blocks
 from lossframe.losses.algorithms.distances import Pairwise
 from lossframe.losses.algorithms.label_groups import Partners
+from lossframe.losses.base.tracing import is_traced
 
 
 def hinges(distances: Tensor, partners: Partners, rows: slice, margin: float) -> tuple[Tensor, Tensor]:
@@ -28,10 +29,11 @@ def _violations(distances: Tensor, partners: Partners, rows: slice, margin: floa
     negatives = _in_order(distances, same)
     limits = torch.where(positive, distances.gather(1, same) + margin, -torch.inf)
     before = torch.searchsorted(negatives.keys, sorting.keys(limits, torch.zeros_like(same)))
-    behind = torch.zeros_like(distances).scatter_add_(1, before, torch.ones_like(limits))
+    before = before.clamp_max_(distances.shape[1] - 1)  # a limit of NaN may be behind all
+    behind = limits.new_zeros(distances.shape).scatter_add_(1, before, torch.ones_like(limits))
     behind[:, :1] -= same.shape[1]  # minus the limits behind each place, once they are added up
-    factors = torch.empty_like(distances).scatter_(1, negatives.columns(), behind.cumsum_(1))
-    factors.scatter_(1, same, before.to(factors.dtype))
+    factors = _put(torch.empty_like(distances), negatives.columns(), behind.cumsum_(1))
+    factors = _put(factors, same, before.to(factors.dtype))
     return factors, before.sum(1).to(factors.dtype)
 
 
@@ -52,20 +54,23 @@ def semi_hard(distances: Tensor, partners: Partners, rows: slice) -> tuple[Tenso
 def _in_order(distances: Tensor, same: Tensor) -> sorting.Ordered:
     """Return each anchor's negatives in ascending order; its own class comes last."""
     place = torch.arange(distances.shape[1], device=distances.device)
-    keys = sorting.keys(distances, place).scatter_(1, same, sorting.LAST + same)
+    keys = _put(sorting.keys(distances, place), same, sorting.LAST + same)
     return sorting.Ordered(keys, distances.dtype)
+
+
+def _put(rows: Tensor, columns: Tensor, values: Tensor | float) -> Tensor:
+    """Put values into columns of rows: in place, unless a transform may map over the columns alone."""
+    return rows.scatter(1, columns, values) if is_traced(rows) else rows.scatter_(1, columns, values)
 
 
 def hardest(embeddings: Tensor, pairwise: Pairwise, partners: Partners) -> list[Tensor]:
     """Return the indices `[N]` of each anchor's farthest positive and nearest negative; any where none is."""
     own = distributed.own_part(len(embeddings))
-    chosen = torch.empty(2, own.stop - own.start, dtype=torch.long, device=embeddings.device)
+    chosen = []
     for rows in blocks(embeddings, own):
         columns, positive = partners.of(rows)
         distances = pairwise(embeddings[rows], embeddings, rows)
         farthest = torch.where(positive, distances.gather(1, columns), -torch.inf).argmax(1, keepdim=True)
-        # into place: a small tensor kept from each block would break up the memory that the next one reuses
-        place = slice(rows.start - own.start, rows.stop - own.start)
-        chosen[0, place] = columns.gather(1, farthest).squeeze(1)
-        chosen[1, place] = distances.scatter_(1, columns, torch.inf).argmin(1)
-    return [distributed.assembled(part, own, len(embeddings)) for part in chosen]
+        nearest = _put(distances, columns, torch.inf).argmin(1)
+        chosen.append(torch.stack([columns.gather(1, farthest).squeeze(1), nearest]))
+    return [distributed.assembled(part, own, len(embeddings)) for part in torch.cat(chosen, 1)]

@@ -10,6 +10,7 @@ from torch.utils import _pytree as pytree
 
 from lossframe import distributed
 from lossframe.errors import InputError, names
+from lossframe.losses.base.tracing import is_mapped, is_wrapped
 
 if TYPE_CHECKING:
     from lossframe.losses.base.loss import Loss
@@ -150,16 +151,11 @@ def weight_as_tensor(weight: Any, leaves: list[Tensor]) -> Tensor | float | None
 
 def refuse_vmap(leaves: list[Tensor]) -> None:
     """Raise an `InputError` inside `torch.vmap`: the call of a loss reads and records values."""
-    functorch = torch._C._functorch
-    for leaf in leaves:
-        inner = leaf
-        while functorch.is_functorch_wrapped_tensor(inner):
-            if functorch.is_batchedtensor(inner):
-                raise InputError(
-                    "torch.vmap cannot map over the call of a loss, which checks and records values; map over "
-                    "`criterion.loss`, the pure function of the unreduced values"
-                )
-            inner = functorch.get_unwrapped(inner)
+    if any(is_mapped(leaf) for leaf in leaves):
+        raise InputError(
+            "torch.vmap cannot map over the call of a loss, which checks and records values; map over "
+            "`criterion.loss`, the pure function of the unreduced values"
+        )
 
 
 def tensors(inputs: dict[str, Any]) -> list[Tensor]:
@@ -204,13 +200,10 @@ def weight_of_samples(inputs: dict[str, Any], weight: Tensor | float | None) -> 
 
 def shares_memory(values: Tensor, others: Iterable[Tensor]) -> bool:
     """Return whether a tensor shares its storage with one of the others."""
-    if torch._C._functorch.is_functorch_wrapped_tensor(values):
+    if is_wrapped(values):
         return True  # torch.func hides the storage, so that sharing cannot be excluded
     storage = values.untyped_storage()._cdata
-    return any(
-        not torch._C._functorch.is_functorch_wrapped_tensor(other) and other.untyped_storage()._cdata == storage
-        for other in others
-    )
+    return any(not is_wrapped(other) and other.untyped_storage()._cdata == storage for other in others)
 
 
 def _is_batched(leaf: Any) -> bool:
