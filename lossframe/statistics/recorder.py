@@ -87,8 +87,10 @@ class Recorder(nn.Module):
         return statistic.option is None or bool(getattr(self, statistic.option, False))
 
     def counts_values(self, name: str) -> bool:
-        """Return whether the values of a name are counted into a histogram, as those of a loss with quantiles are."""
-        return name == "loss" and any(each.from_histogram and self.shows(each) for each in table.SERIES)
+        """Return whether the values of a name are counted into a histogram: those of a loss that shows quantiles."""
+        if name != "loss":
+            return False
+        return any(each.from_histogram and self.shows(each) for each in table.SERIES)
 
     def moments(self) -> dict[str, Moments]:
         """Return the moments of every name that has values, on this rank, with one copy from the device."""

@@ -10,7 +10,7 @@ from torch.utils import _pytree as pytree
 
 from lossframe import distributed
 from lossframe.errors import InputError, names
-from lossframe.losses.base.tracing import is_mapped, is_wrapped
+from lossframe.losses.base.tracing import is_mapped, is_transformed
 
 if TYPE_CHECKING:
     from lossframe.losses.base.loss import Loss
@@ -48,7 +48,7 @@ def received(loss: "Loss", args: tuple[Any, ...], kwargs: dict[str, Any], weight
     tensors = leaves(inputs.values())
     refuse_vmap(tensors)
     device = tensors[0].device.type if tensors else "cpu"
-    on_cpu = all(tensor.is_cpu for tensor in tensors)
+    on_cpu = device == "cpu" and all(tensor.is_cpu for tensor in tensors)
     weight = weight_as_tensor(weight, tensors)
     return Batch(converted(inputs, tensors, loss.class_inputs), weight, device, on_cpu)
 
@@ -151,7 +151,7 @@ def weight_as_tensor(weight: Any, leaves: list[Tensor]) -> Tensor | float | None
 
 def refuse_vmap(leaves: list[Tensor]) -> None:
     """Raise an `InputError` inside `torch.vmap`: the call of a loss reads and records values."""
-    if any(is_mapped(leaf) for leaf in leaves):
+    if is_transformed() and any(is_mapped(leaf) for leaf in leaves):
         raise InputError(
             "torch.vmap cannot map over the call of a loss, which checks and records values; map over "
             "`criterion.loss`, the pure function of the unreduced values"
@@ -200,10 +200,10 @@ def weight_of_samples(inputs: dict[str, Any], weight: Tensor | float | None) -> 
 
 def shares_memory(values: Tensor, others: Iterable[Tensor]) -> bool:
     """Return whether a tensor shares its storage with one of the others."""
-    if is_wrapped(values):
+    if is_transformed():
         return True  # torch.func hides the storage, so that sharing cannot be excluded
     storage = values.untyped_storage()._cdata
-    return any(not is_wrapped(other) and other.untyped_storage()._cdata == storage for other in others)
+    return any(other.untyped_storage()._cdata == storage for other in others)
 
 
 def _is_batched(leaf: Any) -> bool:
