@@ -13,9 +13,9 @@ from lossframe import Loss, chunks, losses
 from lossframe.losses.algorithms import rowwise
 
 LOSSES = [
-    losses.BatchAllTripletLoss, losses.BatchSemiHardTripletLoss, losses.BinaryCrossEntropyLoss, losses.BinaryFocalLoss,
-    losses.CrossEntropyLoss, losses.DiscretizedLogisticMixtureLoss, losses.FocalLoss, losses.NTXentLoss,
-    losses.SupConLoss,
+    losses.BatchAllTripletLoss, losses.BatchHardTripletLoss, losses.BatchSemiHardTripletLoss,
+    losses.BinaryCrossEntropyLoss, losses.BinaryFocalLoss, losses.CrossEntropyLoss,
+    losses.DiscretizedLogisticMixtureLoss, losses.FocalLoss, losses.NTXentLoss, losses.ROCAUCLoss, losses.SupConLoss,
 ]  # fmt: skip
 OPTIONS: dict[type[Loss], dict[str, Any]] = {losses.CrossEntropyLoss: {"class_weight": [1.0, 2.0, 0.5, 0.0]}}
 pytestmark = [  # torch's own: forward mode starts by a script, and vmap loops where an operation has no rule

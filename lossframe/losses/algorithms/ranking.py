@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lossframe.losses.algorithms import sorting
-from lossframe.losses.base.tracing import is_compiled, is_transformed
+from lossframe.losses.base.tracing import is_compiled, is_grads_batched, is_transformed
 
 _BLOCK, _FEW_BLOCK = 16, 32
 """How many places a block of the scan has: few make many levels, many make more to do in each."""
@@ -61,6 +61,9 @@ def sums_before(weights: Tensor, places: Tensor, steps: Tensor, power: int) -> T
     r"""Return $\sum_{j \le i} w_j (x_i - x_j)^k$ of ascending places $x$; `steps` are the exact distances between."""
     if is_compiled() and not places.requires_grad:  # Dynamo would warn
         return _scan([weights], steps, power)[-1]
+    if is_grads_batched(weights):
+        moves = F.pad(places.clamp(-_LARGEST, _LARGEST).diff(), (1, 0))
+        return _scan([weights], steps + (moves - moves.detach()), power, by_place=False)[-1]
     function = _SumsBefore if is_compiled() else _WithForwardMode
     return cast(Tensor, function.apply(weights, places, steps, power))
 
@@ -123,13 +126,14 @@ class _WithForwardMode(_SumsBefore):
         return slope
 
 
-def _scan(moments: list[Tensor], steps: Tensor, power: int) -> list[Tensor]:
+def _scan(moments: list[Tensor], steps: Tensor, power: int, by_place: bool = True) -> list[Tensor]:
     r"""Return the moments at all places, made of what each place adds to them: only the last if one is given, or all.
 
     Moments are the coefficients $\sum_j w_j \binom{k}{q} (x_i - x_j)^q$ of a polynomial. Nothing is ever subtracted.
+    Going on place `by_place` writes into place, which autograd cannot follow.
     """
     places = steps.shape[-1]
-    size, within = _BLOCK, _one_by_one if steps.device.type == "cpu" else _at_once
+    size, within = _BLOCK, _one_by_one if by_place and steps.device.type == "cpu" else _at_once
     if places <= _FEW:
         size, within = _FEW_BLOCK if places > 2 * _FEW_BLOCK else places, _at_once
     blocks, kept = -(-places // size), range(power + 1) if len(moments) > 1 else [power]
@@ -137,7 +141,7 @@ def _scan(moments: list[Tensor], steps: Tensor, power: int) -> list[Tensor]:
     results, ends = within(added, steps, power, kept)
     if blocks > 1:
         reach = steps.cumsum(0)
-        carried = [F.pad(x.narrow(-1, 0, blocks - 1), (1, 0)) for x in _scan(ends, reach[-1], power)]
+        carried = [F.pad(x.narrow(-1, 0, blocks - 1), (1, 0)) for x in _scan(ends, reach[-1], power, by_place)]
         results = [x + _shifted(carried, reach, power, q) for x, q in zip(results, kept, strict=True)]
     return [x.movedim(0, -1).reshape(*x.shape[1:-1], blocks * size).narrow(-1, 0, places) for x in results]
 

@@ -36,8 +36,16 @@ def is_batch(gradient: Tensor) -> bool:
 
     Such a tensor has the shape of one gradient. Nothing of it can be written into an ordinary tensor.
     """
-    # is_grads_batched is built on an older vmap than that of torch.func
-    return torch._C._functorch.is_legacy_batchedtensor(gradient) or is_transformed()
+    return is_grads_batched(gradient) or is_transformed()
+
+
+def is_grads_batched(gradient: Tensor) -> bool:
+    """Return whether a gradient in backward stands for several, as in `is_grads_batched=True` alone.
+
+    That option is built on an older vmap than that of `torch.func`, which does not see how a
+    `torch.autograd.Function` that is called in backward is differentiated again.
+    """
+    return not is_compiled() and torch._C._functorch.is_legacy_batchedtensor(gradient)
 
 
 def is_mapped(tensor: Tensor) -> bool:
