@@ -1,14 +1,13 @@
 """Computes named losses of one frame, and combines them into a total."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from lossframe import distributed
 from lossframe.losses.base.compilation import outside
-from lossframe.losses.base.inputs import leaves
 from lossframe.losses.base.loss import Loss
 from lossframe.losses.base.penalty import Penalty
 from lossframe.objectives.weighting import Fixed, Weighting
@@ -113,7 +112,7 @@ class Objective(Recorder):
                 read = entries(loss, self.inputs[name], frame)
                 value: Tensor = loss(**read)
                 left_out = isinstance(self.weighting, Fixed) and not self.weighting.current[name]
-                values[name] = _zero_like(value, [*leaves(read.values()), *loss.parameters()]) if left_out else value
+                values[name] = _absent(value) if left_out else value
         return values
 
     def _weighted(self, values: Mapping[str, Tensor], weights: Mapping[str, Tensor | float]) -> dict[str, Tensor]:
@@ -130,13 +129,27 @@ class Objective(Recorder):
         self.accumulate("total", total.detach().clone(), replicated=replicated)  # the caller may change it
 
 
-def _zero_like(value: Tensor, reached: list[Tensor]) -> Tensor:
-    """Return a zero with a gradient of 0 for a term of weight 0, even if its value or its derivative is NaN.
+def _absent(value: Tensor) -> Tensor:
+    """Return a zero in place of a term's value, with a gradient of exactly 0 for every parameter that it depends on.
 
-    The zero stays connected to the tensors in `reached`, because data parallelism refuses parameters that have no
-    gradient.
+    Data parallelism refuses parameters without a gradient. The zero is connected to the parameters themselves: on the
+    way through the model a gradient of 0 becomes NaN where a derivative is not finite.
     """
     if not value.requires_grad:
         return torch.zeros_like(value)
-    empty = [tensor.reshape(-1)[:0].sum().to(value.dtype) for tensor in reached if tensor.requires_grad]
+    empty = [leaf.reshape(-1)[:0].sum().to(value.dtype) for leaf in _graph_leaves(value)]
     return torch.stack([torch.zeros_like(value), *empty]).sum()
+
+
+def _graph_leaves(value: Tensor) -> list[Tensor]:
+    """Return the leaf tensors that a value depends on with gradient."""
+    leaves: dict[int, Tensor] = {}
+    nodes, seen = [value.grad_fn], {value.grad_fn}
+    while nodes:
+        node: Any = nodes.pop()
+        if (leaf := getattr(node, "variable", None)) is not None:
+            leaves[id(leaf)] = leaf
+        following = {other for other, _ in getattr(node, "next_functions", ()) if other is not None} - seen
+        seen |= following
+        nodes += following
+    return list(leaves.values()) if value.grad_fn is not None else [value]

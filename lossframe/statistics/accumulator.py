@@ -1,11 +1,13 @@
 """Accumulates values on their device: keeps references, folds them in bulk and copies the results to the host."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch._functorch.pyfunctorch import temporarily_pop_interpreter_stack
 
 from lossframe.chunks import blocks
 from lossframe.statistics import histogram
@@ -88,6 +90,16 @@ class Accumulator:
         return self.histogram
 
 
+@contextmanager
+def outside_transforms() -> Iterator[None]:
+    """Leave the transforms of `torch.func` for a while: inside, every result is wrapped and has no memory to read."""
+    with ExitStack() as stack:
+        while torch._C._are_functorch_transforms_active():
+            stack.enter_context(temporarily_pop_interpreter_stack())
+        yield
+
+
+@outside_transforms()
 @torch.inference_mode(False)  # a state made in inference mode could not be updated outside of it
 @torch.no_grad()
 def fold(accumulators: Iterable[Accumulator]) -> None:
@@ -148,6 +160,20 @@ class HostCopy:
 def on_host(accumulators: Sequence[Accumulator]) -> list[Moments]:
     """Return the moments of accumulators with one copy from the device; the accumulators keep their values."""
     return HostCopy(accumulators).moments()
+
+
+def as_recorded(value: Tensor | float) -> Tensor:
+    """Return a copy of a value to log, which may change later; numbers of Python keep all their digits."""
+    wide = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64)
+    return wide.detach().clone()
+
+
+def unwrapped(tensor: Tensor) -> Tensor:
+    """Return the tensor inside the wrappers of `torch.func`, which end with the transform."""
+    functorch = torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = functorch.get_unwrapped(tensor)
+    return tensor.detach()
 
 
 def updatable(tensor: Tensor) -> Tensor:

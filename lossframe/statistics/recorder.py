@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lossframe.errors import NonFiniteError
 from lossframe.statistics import series as table
-from lossframe.statistics.accumulator import Accumulator, on_host
+from lossframe.statistics.accumulator import Accumulator, as_recorded, on_host, unwrapped
 from lossframe.statistics.moments import Moments
 from lossframe.statistics.series import Statistic
 
@@ -41,6 +41,8 @@ class Recorder(nn.Module):
         """
         if torch._C._current_graph_task_id() != -1:
             return
+        if torch._C._are_functorch_transforms_active():
+            values, mask = unwrapped(values), None if mask is None else unwrapped(mask)
         accumulator = self.accumulators.get(name)
         if accumulator is None:
             accumulator = self.accumulators[name] = Accumulator(self.counts_values(name))
@@ -49,7 +51,7 @@ class Recorder(nn.Module):
 
     def log(self, name: str, value: Tensor | float) -> None:
         """Record a value of any shape under a name."""
-        self.accumulate(name, torch.as_tensor(value).detach().clone())  # a logged parameter changes later
+        self.accumulate(name, as_recorded(value))
 
     @property
     def avg(self) -> dict[str, float]:

@@ -10,7 +10,7 @@ from torch.utils import _pytree as pytree
 
 from lossframe import distributed
 from lossframe.errors import InputError, names
-from lossframe.losses.base.tracing import is_mapped, is_transformed
+from lossframe.losses.base.tracing import is_mapped, is_readable, is_transformed
 
 if TYPE_CHECKING:
     from lossframe.losses.base.loss import Loss
@@ -46,7 +46,7 @@ def received(loss: "Loss", args: tuple[Any, ...], kwargs: dict[str, Any], weight
     """Return this rank's batch of a call: inputs bound to the names that the loss reads, in wide dtypes."""
     inputs = bind(loss.reads, loss.optional, args, kwargs)
     tensors = leaves(inputs.values())
-    refuse_vmap(tensors)
+    refuse_vmap([*tensors, weight] if isinstance(weight, Tensor) else tensors)
     device = tensors[0].device.type if tensors else "cpu"
     on_cpu = device == "cpu" and all(tensor.is_cpu for tensor in tensors)
     weight = weight_as_tensor(weight, tensors)
@@ -189,7 +189,8 @@ def weight_of_samples(inputs: dict[str, Any], weight: Tensor | float | None) -> 
     if not isinstance(weight, Tensor):
         return weight if weight or len(sizes) > 1 else batched[0].new_zeros(len(batched[0]), dtype=torch.float64)
     if not weight.ndim:
-        return weight
+        absent = len(sizes) == 1 and is_readable(weight) and not bool(weight)
+        return weight.expand(len(batched[0])) if absent else weight
     if weight.shape == (1,) and len(sizes) == 1:
         return weight.expand(next(iter(sizes)))
     if sizes != {len(weight)} or weight.numel() != len(weight):

@@ -16,6 +16,7 @@ from lossframe.losses.base.inputs import Batch
 from lossframe.losses.base.options import LossOptions, check_options, is_plain, positional_parameters
 from lossframe.losses.base.per_sample import PerSample
 from lossframe.losses.base.state import WideState
+from lossframe.statistics.accumulator import as_recorded
 from lossframe.statistics.recorder import Recorder
 
 CAREFUL_CALLS = 3
@@ -119,9 +120,10 @@ class Loss(WideState, Recorder, ABC):
         """Record a value of any shape under a name, as a curve in addition to the loss."""
         if not self.record:
             return
+        if name == "loss":
+            raise InputError("cannot log a value named 'loss': that is the loss's own; choose another name")
         if not torch.compiler.is_dynamo_compiling():
-            value = torch.as_tensor(value).detach().clone()  # a logged parameter changes later
-            self.accumulate(name, value, replicated=self._in_formula and self._is_replicated())
+            self.accumulate(name, as_recorded(value), replicated=self._in_formula and self._is_replicated())
         elif self._compiled is None or not self._compiled.running:
             outside(self, "log", name, value)
         else:
@@ -146,10 +148,11 @@ class Loss(WideState, Recorder, ABC):
         values = self._values(batch.inputs if shield is None else shield.before(batch.inputs))
         if self.training:
             self.update(**batch.inputs)
-        weighed = reduction.weighed(values, batch, self.per_sample)
+        exact = values.double() if self.reduction == "weighted_mean" else values  # weights of any scale cancel
+        weighed = reduction.weighed(exact, batch, self.per_sample)
         if shield is not None:
             shield.cover(weighed.mask, values.shape)
-        result = self._reduced(weighed, batch)
+        result = self._reduced(weighed, batch).to(values.dtype)
         if readable and self.invalid_gives_nonfinite and not _is_finite(result):
             self._check_values(batch)
         self._record(weighed, batch)
@@ -173,6 +176,9 @@ class Loss(WideState, Recorder, ABC):
             object.__setattr__(self, "_in_formula", False)
         if not isinstance(values, Tensor):
             raise InputError(f"wanted a tensor of values from loss(...), found {type(values).__name__}")
+        if values.is_complex():
+            raise InputError(f"wanted real values from loss(...), found {values.dtype}; take .abs() or .real of them")
+        values = inputs.at_least_float32(values)
         state = (*self.parameters(), *self.buffers()) if values.is_leaf or values._is_view() else ()
         # the caller, the optimiser and `update` may change shared memory before recorded values are folded
         shared = inputs.shares_memory(values, [*inputs.leaves(inputs_.values()), *state])

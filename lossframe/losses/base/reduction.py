@@ -33,7 +33,7 @@ def align(weight: Tensor | float, values: Tensor) -> Tensor:
     >>> align(torch.ones(4), torch.zeros(4, 3)).shape
     torch.Size([4, 1])
     """
-    dtype = values.dtype if values.is_floating_point() else torch.get_default_dtype()
+    dtype = values.dtype if values.is_floating_point() else torch.float32
     aligned = torch.as_tensor(weight, dtype=dtype, device=values.device)
     if aligned.shape == (1,):
         aligned = aligned.reshape(())
@@ -90,14 +90,16 @@ def weighed(values: Tensor, batch: Batch, per_sample: bool) -> Weighed:
     mask = None if aligned is None else aligned != 0
     if batch.counts is not None:
         mask = batch.counts != 0 if mask is None else mask & (batch.counts != 0)
+    if batch.kept is not None and isinstance(batch.weight, Tensor) and not batch.weight.numel():
+        mask = torch.zeros((), dtype=torch.bool, device=values.device)  # no sample counts: a mean of nothing may be NaN
     return Weighed(weigh(values, aligned, mask), aligned, batch.counts, mask)
 
 
 def product(weight: Tensor | None, other: Tensor | None) -> Tensor | None:
-    """Multiply two weights; None stands for 1."""
+    """Multiply two weights, 0 where the first is 0; None stands for 1."""
     if weight is None or other is None:
         return weight if other is None else other
-    return weight * other
+    return torch.where(weight != 0, weight * other, 0)
 
 
 def _weight_of_values(values: Tensor, weight: Tensor, per_sample: bool) -> Tensor | None:
