@@ -14,9 +14,6 @@ from lossframe.losses.base import checks
 from lossframe.losses.base.loss import Loss
 from lossframe.losses.base.options import LossOptions
 
-_SUM_ROUNDING = 1e-2
-"""How far from 1 probabilities of half precision may sum to."""
-
 
 class Classification(Loss):
     """Abstract base of the losses on one score per class, `[N, C, ...]`."""
@@ -165,8 +162,10 @@ class CategoricalCrossEntropyLoss(Loss):
         if self.normalize:
             return
         checks.probabilities(probabilities=probabilities)
-        several = target.is_floating_point() and _first_not_1(target) is not None  # labels that exclude no other
-        found = None if several else _first_not_1(probabilities)
+        several = (
+            target.is_floating_point() and class_targets.first_sum_not_1(target) is not None
+        )  # labels that exclude no other
+        found = None if several else class_targets.first_sum_not_1(probabilities)
         if found is not None:
             raise InputError(
                 f"wanted probabilities that sum to 1 over the classes (dim 1), found a sum of {found:g}; "
@@ -177,20 +176,12 @@ class CategoricalCrossEntropyLoss(Loss):
         """Return one value per target."""
         if self.normalize and probabilities.shape[1]:
             largest = probabilities.detach().abs().amax(1, keepdim=True)
-            probabilities = probabilities / torch.where(
-                (largest > 0) & (largest < torch.inf), largest, 1
-            )  # a sum may overflow
+            largest = torch.where((largest > 0) & (largest < torch.inf), largest, 1)
+            probabilities = probabilities / largest  # their sum may overflow
             total = probabilities.sum(1, keepdim=True)
             probabilities = probabilities / torch.where(total == 0, 1, total)
         values = -probabilities.clamp_min(self.eps).log()
         return class_targets.expected(values.clamp_min(-math.log1p(-self.eps)), target)  # 1 - eps is rounded in float32
-
-
-def _first_not_1(rows: Tensor) -> float | None:
-    """Return the first sum over the classes that is not 1, but for rounding; rows of zeros, as in padding, pass."""
-    sums = rows.detach().sum(1)
-    wrong = ((sums - 1).abs() > _SUM_ROUNDING) & (sums != 0)
-    return sums[wrong][0].item() if wrong.any() else None
 
 
 class FocalLoss(Classification):
