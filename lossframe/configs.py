@@ -1,6 +1,5 @@
 """The yaml files of `lossframe.conf`, read without Hydra: what can be chosen, and what a choice says."""
 
-from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -14,18 +13,6 @@ def root() -> Traversable:
     """Return the folder of these files: in the installed package, or beside the package in a checkout."""
     installed = files("lossframe") / "conf"
     return installed if installed.is_dir() else Path(__file__).parents[1] / "conf"
-
-
-def groups() -> list[str]:
-    """Return the names of all groups, as `data` and `data/sampler`."""
-
-    def within(folder: Traversable, prefix: str) -> Iterator[str]:
-        for each in folder.iterdir():
-            if each.is_dir() and not each.name.startswith("_"):
-                yield prefix + each.name
-                yield from within(each, f"{prefix}{each.name}/")
-
-    return sorted(within(root(), ""))
 
 
 def choices(group: str) -> list[str]:

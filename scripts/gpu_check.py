@@ -205,17 +205,20 @@ def main() -> None:
         return
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     print(f"{name}, torch {torch.__version__}, {time.strftime('%Y-%m-%d')}\n\n| check | result |\n|---|---|")
-    failed = 0
-    for check in CHECKS:
-        try:
-            result = check(device)
-        except Exception:
-            failed += 1
-            result = "**failed**: " + traceback.format_exc().strip().splitlines()[-1]
-        print(f"| {check.__doc__} | {result} |", flush=True)
+    failed = [check for check in CHECKS if not passes(check, device)]
     for suite in options.suites:
         print(f"\n{suite}\n\n{benchmark(suite, device)}", flush=True)
-    sys.exit(failed)
+    sys.exit(len(failed))
+
+
+def passes(check: Check, device: torch.device) -> bool:
+    """Run a check, print its row of the table, and return whether it passes."""
+    try:
+        result, passed = check(device), True
+    except Exception:
+        result, passed = "**failed**: " + traceback.format_exc().strip().splitlines()[-1], False
+    print(f"| {check.__doc__} | {result} |", flush=True)
+    return passed
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Fixtures: runs of train.py, inside this process and as a user starts them."""
+"""Fixtures that compose and start runs, in this process or as a user does."""
 
 import os
 import subprocess
@@ -13,7 +13,8 @@ from hypothesis import settings
 from omegaconf import DictConfig
 from pool import Pool
 
-os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # as in train.py, for the processes that tests start
+import lossframe.training.cli  # noqa: F401 - registers the resolvers that conf/train.yaml uses
+
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
 ROOT = Path(__file__).parent.parent
@@ -28,8 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def configure(tmp_path: Path) -> Callable[..., DictConfig]:
-    """Compose conf/train.yaml with overrides; the run's folder is temporary and the terminal quiet."""
-    import train  # noqa: F401 - registers the resolvers that the configuration uses
+    """Compose conf/train.yaml with overrides; the run directory is temporary and the terminal quiet."""
 
     def configured(*overrides: str) -> DictConfig:
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):

@@ -1,4 +1,4 @@
-"""Reading curves back as TensorBoard does."""
+"""Reads curves back from event files, as TensorBoard does."""
 
 from pathlib import Path
 

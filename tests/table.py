@@ -71,9 +71,7 @@ def embedded(n: int, g: torch.Generator) -> Inputs:
 
 
 KAPPA = {"num_classes": CLASSES}
-OF_CLASSES = {"bool": "labels number classes, and two answers are no number"}
 SHARES = {"scale": "probabilities lie in [0, 1]"}
-GRADES = {**OF_CLASSES, **SHARES}
 ANY = (-math.inf, math.inf)
 TABLE: dict[type[Loss], Row] = {
     catalogue.AuxiliaryLoss: Row(lambda n, g: {"value": normal(n, g)}, range=ANY),
@@ -82,23 +80,20 @@ TABLE: dict[type[Loss], Row] = {
     catalogue.BatchSemiHardTripletLoss: Row(embedded, smooth=False, alone=True, one_class=True),
     catalogue.BinaryCrossEntropyLoss: Row(binary, {"label_smoothing": 0.1}),
     catalogue.BinaryFocalLoss: Row(binary),
-    catalogue.CategoricalAccuracy: Row(scored, smooth=False, gradient=False, range=(0, 1), excused=OF_CLASSES),
-    catalogue.CategoricalCrossEntropyLoss: Row(probable, excused=GRADES),
+    catalogue.CategoricalAccuracy: Row(scored, smooth=False, gradient=False, range=(0, 1)),
+    catalogue.CategoricalCrossEntropyLoss: Row(probable, excused=SHARES),
     catalogue.CenterLoss: Row(
         lambda n, g: {"features": normal(n, g, FEATURES), "labels": labels(n, g)},
         {"num_classes": CLASSES, "num_features": FEATURES},
     ),
-    catalogue.ClippedKappaLogLoss: Row(probable, KAPPA, per_sample=False, range=(-1, math.inf), excused=GRADES),
+    catalogue.ClippedKappaLogLoss: Row(probable, KAPPA, per_sample=False, range=(-1, math.inf), excused=SHARES),
     catalogue.ContrastiveLoss: Row(embedded, smooth=False, alone=True),
     catalogue.CosineDistanceLoss: Row(regression, {"normalize": True}, range=(0, 2)),
-    catalogue.CrossEntropyLoss: Row(
-        scored, {"label_smoothing": 0.1, "class_weight": [1.0, 2.0, 0.5, 0.0]}, excused=OF_CLASSES
-    ),
+    catalogue.CrossEntropyLoss: Row(scored, {"label_smoothing": 0.1, "class_weight": [1.0, 2.0, 0.5, 0.0]}),
     catalogue.DeCovLoss: Row(lambda n, g: {"features": normal(n, g, FEATURES)}, per_sample=False, alone=True),
     catalogue.DiceLoss: Row(
         lambda n, g: {"logits": normal(n, g, CLASSES, 3), "target": torch.randint(0, CLASSES, (n, 3), generator=g)},
         range=(0, 1),
-        excused=OF_CLASSES,
     ),
     catalogue.DiscretizedLogisticMixtureLoss: Row(
         lambda n, g: {"parameters": normal(n, g, 20, 2, 2), "image": 2 * uniform(n, g, 3, 2, 2) - 1},
@@ -106,14 +101,14 @@ TABLE: dict[type[Loss], Row] = {
         smooth=False,
         excused={"offset": "shares of components are a softmax of log-likelihoods, as large as the offset"},
     ),
-    catalogue.FocalLoss: Row(scored, excused=OF_CLASSES),
+    catalogue.FocalLoss: Row(scored),
     catalogue.GaussianNLLLoss: Row(
         lambda n, g: {**regression(n, g), "variance": 0.1 + uniform(n, g, 3)},
         range=(math.log(1e-6) / 2 - 1e-6, math.inf),
     ),
     catalogue.HingeLoss: Row(binary, smooth=False),
     catalogue.HuberLoss: Row(regression, smooth=False),
-    catalogue.KappaLogLoss: Row(probable, KAPPA, per_sample=False, range=(-1.25, math.inf), excused=GRADES),
+    catalogue.KappaLogLoss: Row(probable, KAPPA, per_sample=False, range=(-1.25, math.inf), excused=SHARES),
     catalogue.L1L2Penalty: Row(lambda n, g: {}, {"l1": 0.1, "l2": 0.5}, per_sample=False, smooth=False),
     catalogue.L1Loss: Row(regression, smooth=False),
     catalogue.LogLoss: Row(lambda n, g: {"probabilities": uniform(n, g, 3), "target": bits(n, g, 3)}, excused=SHARES),
@@ -126,7 +121,7 @@ TABLE: dict[type[Loss], Row] = {
         lambda n, g: {"distance": 2 * uniform(n, g), "target": bits(n, g)}, smooth=False
     ),
     catalogue.PullAwayLoss: Row(lambda n, g: {"embeddings": normal(n, g, FEATURES)}, alone=True),
-    catalogue.QuadraticWeightedKappaLoss: Row(probable, KAPPA, per_sample=False, range=(-1, math.inf), excused=GRADES),
+    catalogue.QuadraticWeightedKappaLoss: Row(probable, KAPPA, per_sample=False, range=(-1, math.inf), excused=SHARES),
     catalogue.QuantileLoss: Row(regression, {"quantile": 0.9}, smooth=False),
     catalogue.ROCAUCLoss: Row(
         lambda n, g: {"scores": normal(n, g), "target": bits(n, g)},

@@ -1,4 +1,4 @@
-"""A small Trainer for tests."""
+"""Makes a small Trainer for tests."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 def tiny_trainer(folder: Path, callbacks: Sequence[Any] = (), lightning: ModuleType = pl, **options: Any) -> Any:
     """Return a quiet Trainer on the CPU that logs to TensorBoard in `folder`; `options` overrule its arguments.
 
-    `lightning` is the package that it is made of: `pytorch_lightning` or `lightning.pytorch`.
+    `lightning` is the package of the Trainer: `pytorch_lightning` or `lightning.pytorch`.
     """
     arguments: dict[str, Any] = {
         "max_epochs": 1,

@@ -1,1 +1,1 @@
-"""Lightning callbacks: the monitor of losses, images beside its curves, and what a run needs around its training."""
+"""Lightning callbacks that monitor losses, draw images, write hyperparameters, and save, stop and check a training."""

@@ -1,4 +1,4 @@
-"""What callbacks share that write into the LossMonitor's TensorBoard runs."""
+"""Base class of callbacks that write into the TensorBoard runs of the LossMonitor."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,15 +10,15 @@ from lossframe.callbacks.monitor.loss_monitor import LossMonitor
 from lossframe.errors import InputError
 
 
-class Companion(pl.Callback):
-    """Abstract: writes beside the curves, at the monitor's samples seen; a trainer without one is an `InputError`."""
+class MonitorCallback(pl.Callback):
+    """Abstract base: gives a callback the writers and the number of samples seen of the trainer's LossMonitor."""
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Refuse before anything is trained."""
+        """Raise an `InputError` before training if the trainer has no LossMonitor."""
         self.monitor(trainer)
 
     def monitor(self, trainer: pl.Trainer) -> LossMonitor:
-        """Return the trainer's monitor."""
+        """Return the LossMonitor among the trainer's callbacks, or raise an `InputError`."""
         callbacks: list[Any] = getattr(trainer, "callbacks")  # noqa: B009 - Lightning's stubs do not know it
         for callback in callbacks:
             if isinstance(callback, LossMonitor):
@@ -27,7 +27,7 @@ class Companion(pl.Callback):
         raise InputError(f"{name} writes into the runs of a LossMonitor, but there is none: add LossMonitor()")
 
     def writers(self, trainer: pl.Trainer, stage: str) -> Iterator[tuple[SummaryWriter, int]]:
-        """Yield each writer of a stage's run and the samples seen, on rank 0, and flush it; on other ranks nothing."""
+        """Yield each writer of a stage with the samples seen, and flush it afterwards; yield none on ranks above 0."""
         if not trainer.is_global_zero:
             return
         monitor = self.monitor(trainer)

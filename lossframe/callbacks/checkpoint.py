@@ -1,4 +1,4 @@
-"""Checkpoints that stay right when the folder they are in is moved."""
+"""Keeps checkpoints valid when their run directory is moved or copied."""
 
 from pathlib import Path
 from typing import Any
@@ -7,13 +7,13 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 
 class MovableCheckpoint(ModelCheckpoint):
-    """Lightning's `ModelCheckpoint`, which remembers its best scores also in a folder that was moved or copied.
+    """Extends Lightning's `ModelCheckpoint` to keep its best scores in a run directory that was moved or copied.
 
-    Lightning's own would forget them, write over a better checkpoint, and test that of the former folder.
+    Lightning's own callback would drop the scores, overwrite a better checkpoint, and test the one in the former place.
     """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where the state was made, with the same files in the folder of today if they are there."""
+        """Restore the state, with all paths in the current directory if the best checkpoint is there."""
         before, now = str(state_dict.get("dirpath") or self.dirpath), str(self.dirpath)
 
         def moved(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Every run in TensorBoard's HParams tab."""
+"""Writes the hyperparameters and results of a run into TensorBoard's HParams tab."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,22 +9,22 @@ from tensorboard.plugins.hparams.summary_v2 import hparams_pb  # .api wants tens
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from lossframe.callbacks.base import Companion
+from lossframe.callbacks.base import MonitorCallback
 from lossframe.loggers import tags
 from lossframe.loggers.stage_writer import is_tensorboard
 
 Scalar = bool | int | float | str
 STAGE = "val"
-"""The TensorBoard run that stands for the whole: the tab finds the numbers of a run in that run only."""
+"""TensorBoard run that holds the session, because the tab looks for metrics in the run of the session only."""
 
 
-class HParams(Companion):
-    """Shows what a run was given, and what it reached, in TensorBoard's HParams tab; the former in every other logger.
+class HParams(MonitorCallback):
+    """Shows hyperparameters and results of a run in TensorBoard's HParams tab, and logs the former to other loggers.
 
-    `hyperparameters` may be nested: they are named as `optimizer.lr`. They are written when training starts, so that
-    a run that is killed is there too. What it reached are the validation's curves, in whose run all of this is;
-    `final/val/NAME`, the score of the best checkpoint; and `final/test/NAME`, what the test gave but for the losses.
-    These are written one sample after the end, where a run that goes on purges them.
+    `hyperparameters` may be nested, and get dotted names such as `optimizer.lr`. They are written when training starts,
+    so that a killed run is listed too. Results are the curves of the validation, whose TensorBoard run holds the
+    session; `final/val/NAME`, the score of the best checkpoint; and `final/test/NAME`, the metrics of the test except
+    the losses. Final results are written one sample after the end, where a resumed run purges them.
     """
 
     def __init__(self, hyperparameters: Mapping[str, Any]) -> None:
@@ -41,7 +41,7 @@ class HParams(Companion):
                 logger.log_hyperparams(self.hyperparameters)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the best checkpoint's score, and that training is over."""
+        """Write the score of the best checkpoint, and the end of the session."""
         checkpoint: Any = trainer.checkpoint_callback
         score = getattr(checkpoint, "best_model_score", None)
         _, _, end = hparams({}, {})
@@ -52,7 +52,7 @@ class HParams(Companion):
             _add(writer, end)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write what the test of a training gave."""
+        """Write the metrics of the test, if it follows a training."""
         measured = {name: float(value) for name, value in trainer.callback_metrics.items() if _is_metric(name)}
         for writer, _ in self.writers(trainer, STAGE) if self._end else []:
             for name, value in measured.items():
@@ -60,7 +60,7 @@ class HParams(Companion):
 
 
 def flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Scalar]]:
-    """Yield the scalars in nested mappings by their names joined with dots; `_target_` is the class's name.
+    """Yield the scalars in nested mappings under dotted names; `_target_` gives the name of a class.
 
     >>> dict(flat({"optimizer": {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 0.1}, "seed": 1}))
     {'optimizer': 'Adam', 'optimizer.lr': 0.1, 'seed': 1}
@@ -76,6 +76,7 @@ def flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Sca
 
 
 def _is_metric(name: str) -> bool:
+    """Return whether a curve of the test is a metric, and neither a loss, a weighted term nor a share."""
     of_terms = tuple(f"test/{kind}/" for kind in (tags.LOSS, tags.WEIGHTED, tags.SHARE))
     return name.startswith("test/") and not name.startswith(of_terms)
 

@@ -1,4 +1,4 @@
-"""The progress bar: one line with the total, the terms and the validation metrics."""
+"""Shows the total, the terms and the validation metrics on one line of a progress bar."""
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import TQDMProgressBar
@@ -7,7 +7,7 @@ from lossframe.objectives.wiring import Frame
 
 
 class ProgressBar(TQDMProgressBar):
-    """Shows each name without its `train/loss/` or `val/`, and no version number."""
+    """Extends Lightning's tqdm bar: drops `train/loss/` and `val/` from names, and hides the version number."""
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Frame:  # type: ignore[override]
         """Return what the bar shows: name -> number."""

@@ -1,4 +1,4 @@
-"""All ranks train the same thing, or nothing."""
+"""Refuses to train when ranks differ in configuration or initial weights."""
 
 import hashlib
 from collections.abc import Mapping
@@ -11,8 +11,8 @@ from lossframe import distributed
 from lossframe.errors import InputError
 
 
-class Agreement(pl.Callback):
-    """Compares the resolved configuration and the initial weights of all ranks at the start, and refuses a difference.
+class RankConsistency(pl.Callback):
+    """Compares the resolved configuration and the initial weights of all ranks, and refuses to train if they differ.
 
     `config` is a nested mapping. The `InputError` is raised on all ranks, and names the first key that differs.
     """
@@ -21,7 +21,7 @@ class Agreement(pl.Callback):
         self.config = dict(flatten(config))
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Compare, before anything is synchronised."""
+        """Compare the ranks before weights are synchronised."""
         if stage != "fit":
             return
         facts = {f"configuration key {key!r}": repr(value) for key, value in self.config.items()}

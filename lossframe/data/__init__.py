@@ -1,4 +1,4 @@
-"""Small real data sets that work offline, in exact global batches on any number of ranks."""
+"""Provides small real data sets that work offline, with the same global batches on any number of ranks."""
 
 from lossframe.data.images import Digits, ImageData, ImageFolder, Mnist5k
 from lossframe.data.in_memory import DataOptions, InMemoryData

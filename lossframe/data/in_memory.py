@@ -1,4 +1,4 @@
-"""What all data sets here share: held in memory, split once, given as exact global batches on any number of ranks."""
+"""Base class of data sets in memory: loads, checks and splits the samples once, and batches them on all ranks."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from lossframe.errors import InputError
 
 
 class DataOptions(TypedDict, total=False):
-    """What every data set takes besides what describes it.
+    """Options of every data set, in addition to those that describe its contents.
 
     `batch_size`: samples in a batch, over all ranks (default 80).
     `split`: "samples" (default), or "classes": the last classes are in the test split only.
@@ -39,7 +39,7 @@ class DataOptions(TypedDict, total=False):
 
 
 class InMemoryData(pl.LightningDataModule, ABC):
-    """Abstract: subclasses load the whole data set as a frame, and say what they promise of it."""
+    """Abstract base: loads a data set as one frame, checks and splits it, and makes a loader for each split."""
 
     provides: ClassVar[frozenset[str]]
 
@@ -65,14 +65,14 @@ class InMemoryData(pl.LightningDataModule, ABC):
 
     @abstractmethod
     def load(self) -> dict[str, Tensor]:
-        """Return every sample of the data set; a sample's row is its id."""
+        """Return the entries of all samples, name -> tensor; the row of a sample is its id."""
 
     @abstractmethod
     def facts(self, frame: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Return what `frame` shows of those attributes that others rely on before the data is loaded."""
+        """Return the values that `frame` has for attributes which are configured before the data is loaded."""
 
     def prepare(self, frame: dict[str, Tensor], train: Tensor) -> dict[str, Tensor]:
-        """Return the frame to train on; may learn from the rows `train` only (default: as loaded)."""
+        """Return the frame after preprocessing, fitted on the rows `train` only (default: unchanged)."""
         return frame
 
     def setup(self, stage: str | None = None) -> None:
@@ -99,6 +99,7 @@ class InMemoryData(pl.LightningDataModule, ABC):
         return self._loader("test", OrderedBatchSampler(len(self.splits["test"]), self.batch_size))
 
     def _check(self, frame: Mapping[str, Tensor]) -> None:
+        """Raise an `InputError` if the configured attributes differ from those of the data."""
         for name, found in self.facts(frame).items():
             wanted = getattr(self, name)
             if wanted != found:

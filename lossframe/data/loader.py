@@ -1,4 +1,4 @@
-"""Batches straight from tensors in memory, that resume in the middle of an epoch."""
+"""Loads batches from tensors in memory, and resumes in the middle of an epoch."""
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -10,11 +10,11 @@ from lossframe.data.samplers import ShardedBatchSampler
 
 
 class BatchLoader:
-    """One rank's batches of the samples `index` of `frame`; each also gives the samples' ids as `index`.
+    """Loads one rank's batches of the samples `index` of `frame`, and adds the ids of the samples as `index`.
 
-    Takes the place of a `DataLoader`, without its workers, its collation sample by sample, or the sampler that
-    Lightning would put into it. `state_dict` holds how far the epoch is: after `load_state_dict` the next iteration
-    of the same epoch starts there.
+    Replaces a `DataLoader`: there are no workers, no collation of samples, and Lightning inserts no sampler.
+    `state_dict` holds the position in the epoch; after `load_state_dict`, the next iteration of the same epoch
+    continues from this position.
     """
 
     def __init__(self, frame: Mapping[str, Tensor], index: Tensor, batch_sampler: ShardedBatchSampler) -> None:
@@ -36,11 +36,11 @@ class BatchLoader:
             yield self._take(batch)
 
     def state_dict(self) -> dict[str, int]:
-        """Return the epoch and the number of its batches given so far, the same on every rank."""
+        """Return the epoch and the number of batches that it has yielded, the same on every rank."""
         return dict(self._progress)
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go on where the loader that gave `state` was."""
+        """Continue from the position of the loader that returned `state`."""
         self._progress = dict(state)
         self._resuming = True
 

@@ -1,7 +1,7 @@
-"""Sequences of global batches, the same on every rank, and the share of each batch that one rank takes.
+"""Samples global batches, the same on every rank, and shards them over the ranks.
 
-Everything here is a function of the seed and the epoch alone: not of the rank, nor of what was drawn before. So any
-number of ranks sees the same batches, and a run that resumes sees the batches that it would have seen.
+A batch depends on the seed and the epoch only: not on the rank, nor on earlier draws. Any number of ranks therefore
+sees the same global batches, and so does a resumed run.
 """
 
 from abc import ABC, abstractmethod
@@ -19,7 +19,7 @@ Positions = NDArray[np.int64]
 
 
 class GlobalBatchSampler(Sampler[list[int]], ABC):
-    """Abstract: the batches of one epoch over all ranks, each a list of positions in the data set."""
+    """Abstract base: samples the batches of one epoch over all ranks, each a list of positions in the data set."""
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
@@ -32,7 +32,7 @@ class GlobalBatchSampler(Sampler[list[int]], ABC):
     def __iter__(self) -> Iterator[list[int]]: ...
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration gives."""
+        """Set the epoch of the next iteration."""
         self.epoch = epoch
 
     def _generator(self) -> np.random.Generator:
@@ -40,7 +40,7 @@ class GlobalBatchSampler(Sampler[list[int]], ABC):
 
 
 class OrderedBatchSampler(GlobalBatchSampler):
-    """Every position once, in order; the last batch may be smaller."""
+    """Samples every position once, in order; the last batch may be smaller."""
 
     def __init__(self, size: int, batch_size: int, seed: int = 0) -> None:
         super().__init__(seed)
@@ -62,18 +62,18 @@ class OrderedBatchSampler(GlobalBatchSampler):
 
 
 class ShuffledBatchSampler(OrderedBatchSampler):
-    """Every position once, in an order of its own for each epoch; the last batch may be smaller."""
+    """Samples every position once, in another random order each epoch; the last batch may be smaller."""
 
     def _order(self) -> Positions:
         return self._generator().permutation(self.size)
 
 
 class ClassBalancedBatchSampler(GlobalBatchSampler):
-    """`classes_per_batch` classes with `samples_per_class` samples each, class after class, in every batch.
+    """Samples batches of `classes_per_batch` classes with `samples_per_class` samples each, class after class.
 
-    An epoch has `len(labels) // (classes_per_batch * samples_per_class)` batches, and at least one. Within an epoch
-    no class and no sample of a class is drawn again before all others were; a sample is twice in one batch only if
-    its class has fewer than `samples_per_class` samples. Fewer than `classes_per_batch` classes is an `InputError`.
+    An epoch has `len(labels) // (classes_per_batch * samples_per_class)` batches, and at least one. Within an epoch,
+    no class, and no sample of a class, is drawn again before all others were drawn. A batch repeats a sample only if
+    its class has fewer than `samples_per_class` samples. Fewer than `classes_per_batch` classes are an `InputError`.
     """
 
     def __init__(self, labels: Tensor, classes_per_batch: int, samples_per_class: int, seed: int = 0) -> None:
@@ -102,14 +102,14 @@ class ClassBalancedBatchSampler(GlobalBatchSampler):
 
 
 class ShardedBatchSampler(Sampler[list[int]]):
-    """Rank r of W takes every W-th sample of each global batch, from the r-th on.
+    """Shards global batches: rank r of W gets every W-th sample of each batch, from the r-th on.
 
-    Nothing is padded, dropped or repeated: every rank has as many batches as there are global ones, of sizes that
-    differ by one at most, and empty where a global batch has fewer samples than there are ranks.
+    No sample is padded, dropped or repeated. Every rank gets as many batches as there are global ones. The sizes of
+    a batch on different ranks differ by one at most, and some are 0 if a batch has fewer samples than there are ranks.
     """
 
     def __init__(self, sampler: GlobalBatchSampler, rank: int = 0, world_size: int = 1) -> None:
-        self.sampler = sampler  # under this name Lightning finds its `set_epoch`
+        self.sampler = sampler  # Lightning finds `set_epoch` under this name
         self.rank = rank
         self.world_size = world_size
         if not 0 <= rank < world_size:
@@ -124,21 +124,21 @@ class ShardedBatchSampler(Sampler[list[int]]):
 
 
 class SamplerFactory(Protocol):
-    """Makes the training batches: `balanced`, `shuffled`, or a partial of these."""
+    """Protocol of functions that make the training batches: `balanced`, `shuffled`, or a partial of these."""
 
     def __call__(self, frame: Mapping[str, Tensor], batch_size: int, seed: int) -> GlobalBatchSampler:
-        """Return batches of `batch_size` positions in `frame`."""
+        """Return a sampler of batches of `batch_size` positions in `frame`."""
 
 
 def shuffled(frame: Mapping[str, Tensor], batch_size: int, seed: int) -> GlobalBatchSampler:
-    """Sample by sample in random order."""
+    """Return a sampler of all samples in random order."""
     return ShuffledBatchSampler(len(next(iter(frame.values()))), batch_size, seed)
 
 
 def balanced(frame: Mapping[str, Tensor], batch_size: int, seed: int, samples_per_class: int = 8) -> GlobalBatchSampler:
-    """As many classes as make up the batch with `samples_per_class` samples of each.
+    """Return a sampler of batches with `samples_per_class` samples of each of several classes.
 
-    Data without `labels`, and a batch that cannot be made up of the classes there are, are an `InputError`.
+    Data without `labels`, or with too few classes for `batch_size`, is an `InputError`.
     """
     if "labels" not in frame:
         raise InputError(f"balanced batches need 'labels', but the data gives {names(frame)}: use the sampler shuffled")
@@ -152,6 +152,7 @@ def balanced(frame: Mapping[str, Tensor], batch_size: int, seed: int, samples_pe
 
 
 def _what_fits(batch_size: int, samples_per_class: int, classes: int) -> str:
+    """Return the nearest values of both options that fit the number of classes."""
     per_class = max(1, samples_per_class)
     fitting = [per_class * max(1, min(classes, batch_size // per_class))]
     others = [size for size in range(1, batch_size + 1) if batch_size % size == 0 and batch_size // size <= classes]
@@ -160,7 +161,7 @@ def _what_fits(batch_size: int, samples_per_class: int, classes: int) -> str:
 
 
 class _Deck:
-    """Deals cards at random: each once before any again, and none twice in a hand that can do without."""
+    """Draws elements at random, each once before any is repeated, and avoids repetitions within one draw."""
 
     def __init__(self, cards: Positions, generator: np.random.Generator) -> None:
         self.cards = cards
@@ -168,6 +169,7 @@ class _Deck:
         self.rest = cards[:0]
 
     def deal(self, count: int) -> Positions:
+        """Return the next `count` elements."""
         hand, self.rest = self.rest[:count], self.rest[count:]
         while len(hand) < count:
             fresh = self.generator.permutation(self.cards)

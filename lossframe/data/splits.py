@@ -1,4 +1,4 @@
-"""Which samples train, validate and test: each sample is in exactly one split, decided by the seed alone."""
+"""Splits samples into train, val and test: each sample is in one split, which depends on the seed only."""
 
 from collections.abc import Callable
 
@@ -19,9 +19,9 @@ def split_samples(labels: Tensor, val_fraction: float, test_fraction: float, see
 
 
 def split_classes(labels: Tensor, val_fraction: float, test_fraction: float, seed: int) -> Splits:
-    """Return the ids of "train", "val" and "test", the last `test_fraction` of the classes in "test" only.
+    """Return the ids of "train", "val" and "test", where the last `test_fraction` of the classes are in "test" only.
 
-    At least two classes are held out, and "val" has `val_fraction` of each other class.
+    At least two classes are held out for "test". "val" has `val_fraction` of each other class.
     """
     strata = labels.numpy()
     classes = np.unique(strata)
@@ -43,7 +43,7 @@ SPLITS: dict[str, Callable[[Tensor, float, float, int], Splits]] = {
 
 
 def split_by(kind: str, labels: Tensor, val_fraction: float, test_fraction: float, seed: int) -> Splits:
-    """Split by one of `SPLITS`; another kind, or fractions that leave nothing, are an `InputError`."""
+    """Split by the function `kind` of `SPLITS`; an unknown kind or an empty split is an `InputError`."""
     if kind not in SPLITS:
         raise InputError(f"split must be one of {names(SPLITS)}, but is {kind!r}.{nearest(kind, SPLITS)}")
     if min(val_fraction, test_fraction) <= 0 or val_fraction + test_fraction >= 1:
@@ -55,6 +55,7 @@ def split_by(kind: str, labels: Tensor, val_fraction: float, test_fraction: floa
 
 
 def _cut(ids: Positions, strata: Positions, fractions: dict[str, float], seed: int) -> Splits:
+    """Cut each class in `strata` at random into parts of these fractions, and "train" for the rest."""
     generator = np.random.default_rng(seed)
     parts: dict[str, list[Positions]] = {"train": [], **{name: [] for name in fractions}}
     for label in np.unique(strata[ids]):

@@ -1,4 +1,4 @@
-"""Tables of numbers from scikit-learn, two regressions and one binary classification; none needs a download."""
+"""Provides tables from scikit-learn: two regressions and one binary classification; none needs a download."""
 
 from abc import ABC
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from lossframe.data.samplers import shuffled
 
 
 class TabularData(InMemoryData, ABC):
-    """Abstract: `inputs` float32 [B, F], standardised by the training samples, `target` float32 [B], and `index`."""
+    """Abstract base: provides `inputs` float32 [B, F], standardised over the training samples, `target` and `index`."""
 
     provides = frozenset({"index", "inputs", "target"})
 
@@ -25,32 +25,32 @@ class TabularData(InMemoryData, ABC):
         self.num_outputs = num_outputs
 
     def facts(self, frame: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Return the number of columns, and of outputs that predict the target."""
+        """Return the number of columns, and the number of outputs that predict the target."""
         return {"num_inputs": frame["inputs"].shape[1], "num_outputs": 1}
 
     def prepare(self, frame: dict[str, Tensor], train: Tensor) -> dict[str, Tensor]:
-        """Give the columns mean 0 and standard deviation 1 over the training samples."""
+        """Scale the columns to mean 0 and standard deviation 1 over the training samples."""
         return frame | {"inputs": _standardise(frame["inputs"], train)}
 
 
 class Diabetes(TabularData):
-    """442 patients, 10 measurements, and the progression of the disease a year later, standardised too."""
+    """Loads 442 patients with 10 measurements; `target` is the standardised progression of the disease in a year."""
 
     def __init__(self, num_inputs: int = 10, num_outputs: int = 1, **options: Unpack[DataOptions]) -> None:
         super().__init__(num_inputs, num_outputs, **options)
 
     def load(self) -> dict[str, Tensor]:
-        """Return the measurements in their own units, and the progression."""
+        """Return the measurements in their original units, and the progression."""
         inputs, target = load_diabetes(return_X_y=True, scaled=False)
         return {"inputs": torch.from_numpy(inputs).float(), "target": torch.from_numpy(target).float()}
 
     def prepare(self, frame: dict[str, Tensor], train: Tensor) -> dict[str, Tensor]:
-        """Give columns and target mean 0 and standard deviation 1 over the training samples."""
+        """Scale columns and target to mean 0 and standard deviation 1 over the training samples."""
         return super().prepare(frame, train) | {"target": _standardise(frame["target"], train)}
 
 
 class BreastCancer(TabularData):
-    """569 tumours with 30 measurements; `labels` int64 [B] is 0 malignant, 1 benign, and `target` the same as float."""
+    """Loads 569 tumours with 30 measurements; `labels` int64 are 0 malignant, 1 benign; `target` as floats."""
 
     provides = TabularData.provides | {"labels"}
     class_names: ClassVar = ["malignant", "benign"]
@@ -62,33 +62,34 @@ class BreastCancer(TabularData):
         self.num_classes = num_classes
 
     def load(self) -> dict[str, Tensor]:
-        """Return the measurements in their own units, and the labels."""
+        """Return the measurements in their original units, and the labels."""
         inputs, labels = load_breast_cancer(return_X_y=True)
         labels = torch.from_numpy(labels).long()
         return {"inputs": torch.from_numpy(inputs).float(), "labels": labels, "target": labels.float()}
 
     def facts(self, frame: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Return the number of columns, and of classes, each with an output."""
+        """Return the number of columns, and the number of classes, each of which has one output."""
         classes = len(np.unique(frame["labels"].numpy()))
         return super().facts(frame) | {"num_outputs": classes, "num_classes": classes}
 
 
 class DigitHalves(TabularData):
-    """scikit-learn's 1,797 digits: the upper 32 pixels are the inputs, the lower 32 the `target` [B, 32], in [0, 1]."""
+    """Loads scikit-learn's 1,797 digits: the upper 32 pixels as inputs, the lower 32 as `target` [B, 32] in [0, 1]."""
 
     def __init__(self, num_inputs: int = 32, num_outputs: int = 32, **options: Unpack[DataOptions]) -> None:
         super().__init__(num_inputs, num_outputs, **options)
 
     def load(self) -> dict[str, Tensor]:
-        """Return both halves."""
+        """Return the upper halves as inputs, and the lower halves as targets."""
         upper, lower = torch.from_numpy(load_digits(return_X_y=True)[0] / 16).float().split(32, dim=1)
         return {"inputs": upper, "target": lower}
 
     def facts(self, frame: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Return the number of pixels in either half."""
+        """Return the number of pixels in each half."""
         return {"num_inputs": frame["inputs"].shape[1], "num_outputs": frame["target"].shape[1]}
 
 
 def _standardise(values: Tensor, train: Tensor) -> Tensor:
+    """Scale columns to mean 0 and standard deviation 1 over the rows `train`; constant columns become 0."""
     mean, std = values[train].mean(dim=0), values[train].std(dim=0, correction=0)
     return (values - mean) / torch.where(std > 0, std, torch.ones_like(std))

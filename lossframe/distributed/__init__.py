@@ -1,4 +1,4 @@
-"""Ranks: exact sums and gathers over uneven shards. The only package that knows `torch.distributed`."""
+"""Sums, gathers and messages over ranks with uneven shards; the only package that imports `torch.distributed`."""
 
 from lossframe.distributed.collectives import gather, total
 from lossframe.distributed.group import close, collective_device, first_rank_says, rank, shard, world_size

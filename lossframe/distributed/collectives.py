@@ -1,4 +1,4 @@
-"""Sums and gathers over uneven shards, with the gradient that one process would compute."""
+"""Sums and gathers tensors over ranks with uneven shards, with the gradient that one process would compute."""
 
 from typing import Any
 
@@ -13,6 +13,8 @@ _MAX_DIMS = 8
 
 
 class _Total(torch.autograd.Function):
+    """Sums a tensor over the ranks; passes the gradient back, times the number of ranks."""
+
     @staticmethod
     def forward(ctx: Any, local: Tensor) -> Tensor:
         result = local.detach().clone()
@@ -25,10 +27,10 @@ class _Total(torch.autograd.Function):
 
 
 def total(local: Tensor) -> Tensor:
-    """Sum a tensor over all ranks; the gradient reaches the local part, times the number of ranks.
+    """Sum a tensor over all ranks; the gradient of the local tensor is that of the sum, times the number of ranks.
 
-    Data parallelism averages the ranks' gradients; the factor turns that average back into the sum, which is
-    the gradient that one process would compute on the concatenated batch.
+    Data parallelism averages the gradients of the ranks. The factor turns this average into the sum, which is the
+    gradient that one process would compute on the concatenated batch.
     """
     if world_size() == 1:
         return local
@@ -37,7 +39,7 @@ def total(local: Tensor) -> Tensor:
 
 
 class _Gather(torch.autograd.Function):
-    """Concatenates the ranks' rows; the gradient of the local rows comes back, times the number of ranks."""
+    """Concatenates rows of all ranks; passes the gradient of the local rows back, times the number of ranks."""
 
     @staticmethod
     def forward(ctx: Any, local: Tensor, pieces: list[Tensor]) -> Tensor:
@@ -53,10 +55,9 @@ class _Gather(torch.autograd.Function):
 def gather(tensors: list[Tensor]) -> tuple[list[Tensor], slice]:
     """Concatenate every tensor along dim 0 over all ranks, in rank order; shards may be uneven or empty.
 
-    Every rank gets the same result, and which rows of the first tensor are its own; gradient flows to the local rows
-    only, times the number of ranks (see `total`). Two collectives whatever the number of tensors: their shapes, then
-    all of them in one buffer.
-    An `InputError` on every rank if dtypes or trailing shapes differ between ranks.
+    Every rank gets the same result, and the slice of its own rows in the first tensor. The gradient reaches the local
+    rows only, times the number of ranks (see `total`). Any number of tensors takes two collectives: one for the shapes,
+    and one for all tensors in one buffer. Dtypes or trailing shapes that differ are an `InputError` on every rank.
     """
     if world_size() == 1 or not tensors:
         return tensors, slice(None)
@@ -74,12 +75,12 @@ def gather(tensors: list[Tensor]) -> tuple[list[Tensor], slice]:
 
 
 def _with_gradient(tensor: Tensor) -> Tensor:
-    """Require a gradient also where only another rank's rows have one: all ranks then do the same work."""
+    """Return a tensor that requires a gradient, because rows of another rank do and all ranks must do the same work."""
     return tensor if tensor.requires_grad else tensor.detach().requires_grad_()
 
 
 def _exchange_shapes(tensors: list[Tensor]) -> tuple[list[list[tuple[int, ...]]], list[bool]]:
-    """Return the shapes of all ranks' tensors, and which of them need a gradient on any rank."""
+    """Return the shapes of the tensors on all ranks, and which tensors need a gradient on any rank."""
     for tensor in tensors:
         if tensor.dtype not in _DTYPES or tensor.ndim > _MAX_DIMS:
             known = ", ".join(map(str, _DTYPES))
@@ -111,8 +112,9 @@ _DTYPES = [
 
 
 def _as_bytes(tensor: Tensor) -> Tensor:
+    """Return the memory of a tensor as a vector of bytes."""
     flat = tensor.reshape(-1)
-    if flat.stride(0) != 1:  # as of a single row of a column, which torch calls contiguous
+    if flat.stride(0) != 1:  # torch calls a single row of a column contiguous
         flat = torch.empty(flat.shape, dtype=flat.dtype, device=flat.device).copy_(flat)
     return flat.view(torch.uint8)
 
@@ -131,6 +133,7 @@ def _all_gather_uneven(local: Tensor, sizes: list[int]) -> list[Tensor]:
 
 
 def _split(buffer: Tensor, shapes: list[tuple[int, ...]], like: list[Tensor]) -> list[Tensor]:
+    """Cut a buffer of bytes into tensors of these shapes, with the dtypes of `like`."""
     lengths = [_byte_size(shape, tensor) for shape, tensor in zip(shapes, like, strict=True)]
     parts = buffer.split(lengths)
     return [

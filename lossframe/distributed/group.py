@@ -1,4 +1,4 @@
-"""The group of processes that train together: who is in it, and what all of them agree on."""
+"""Describes, configures and closes the process group of a training."""
 
 import os
 
@@ -11,12 +11,12 @@ from torch.distributed.fsdp import fully_shard
 
 
 def world_size() -> int:
-    """Return the number of ranks; 1 where no process group is running."""
+    """Return the number of ranks; 1 without a process group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Return this process' rank; 0 where no process group is running."""
+    """Return the rank of this process; 0 without a process group."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
@@ -28,7 +28,7 @@ def collective_device() -> torch.device:
 
 
 def first_rank_says(message: str) -> str:
-    """Return rank 0's message on every rank that torchrun started, before there is a process group."""
+    """Return the message of rank 0 on every rank, before torchrun's ranks have a process group."""
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     store = TCPStore(host, port, is_master=False)
     key = f"lossframe/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
@@ -39,7 +39,7 @@ def first_rank_says(message: str) -> str:
 
 
 def shard(module: nn.Module, mesh: DeviceMesh) -> None:
-    """Spread a module's parameters over the ranks of a mesh, child by child (FSDP2)."""
+    """Shard the parameters of a module over the ranks of a mesh, child by child (FSDP2)."""
     for child in module.children():
         if next(child.parameters(), None) is not None:
             fully_shard(child, mesh=mesh)
@@ -47,6 +47,6 @@ def shard(module: nn.Module, mesh: DeviceMesh) -> None:
 
 
 def close() -> None:
-    """Leave the process group, so that another one can be started."""
+    """Destroy the process group, if there is one, so that another can be started."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Messages from every rank to every rank."""
+"""Exchanges Python objects and flags between all ranks."""
 
 import pickle
 from typing import Any
@@ -11,15 +11,15 @@ from torch import Tensor
 from lossframe.distributed.group import collective_device, world_size
 
 _HEAD = 8
-"""How many bytes say how long a message is."""
+"""Number of bytes that hold the length of a message."""
 
 
 def exchange(message: object, capacity: int, device: torch.device) -> list[Any]:
-    """Give every rank the messages of all ranks, in rank order, in one collective.
+    """Return the messages of all ranks on every rank, in rank order, with one collective.
 
-    Every rank sends `capacity` bytes whatever its message is, so that the shape of the collective never depends
-    on what a rank saw. A message that does not fit is noticed by all ranks alike, and costs a second collective.
-    `capacity` must be the same on all ranks.
+    Every rank sends `capacity` bytes, whatever its message is, so that the shape of the collective is the same on all
+    ranks. If a message does not fit, all ranks see its length and send again in a second collective. `capacity` must be
+    the same on all ranks.
     """
     if world_size() == 1:
         return [message]
@@ -32,7 +32,7 @@ def exchange(message: object, capacity: int, device: torch.device) -> list[Any]:
 
 
 def _send(content: bytes, capacity: int, device: torch.device) -> np.ndarray:
-    """Return each rank's row: the number of bytes of its content, and as many of them as fit."""
+    """Return one row per rank: the length of its content, and as many bytes of the content as fit."""
     row = (len(content).to_bytes(_HEAD) + content[:capacity]).ljust(_HEAD + capacity, b"\0")
     mine = torch.frombuffer(bytearray(row), dtype=torch.uint8).to(device)
     everyone = mine.new_empty(world_size(), len(mine))

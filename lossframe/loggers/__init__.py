@@ -1,1 +1,1 @@
-"""Where curves go: TensorBoard, CSV, and any other of Lightning's loggers."""
+"""Writes curves to TensorBoard, to CSV and to Lightning's other loggers."""

@@ -1,4 +1,4 @@
-"""Lightning's CSV logger, whose rows survive a resume."""
+"""Extends Lightning's CSV logger to keep earlier rows when a run is resumed."""
 
 import csv
 import os
@@ -11,7 +11,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 
 class ResumableCSVLogger(CSVLogger):
-    """Sets an earlier process' `metrics.csv` aside, where Lightning's would delete it, and keeps what is asked for."""
+    """Renames an earlier `metrics.csv`, which Lightning's logger would delete, and copies the rows to keep from it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -19,14 +19,14 @@ class ResumableCSVLogger(CSVLogger):
 
     @property
     def experiment(self) -> Any:
-        """Return Lightning's writer, which deletes an earlier file when it is made."""
+        """Rename an earlier file, and return Lightning's writer, whose constructor would delete the file."""
         if self._experiment is None:
             self._set_aside()
         return super().experiment
 
     @rank_zero_only
     def keep(self, written: Mapping[str, int] | None) -> None:
-        """Take over the earlier rows, or of each stage (the columns' first part) those up to `written[stage]`."""
+        """Copy the rows of the earlier file: all of them, or of each stage those up to the step `written[stage]`."""
         writer = self.experiment
         if not self._earlier.exists():
             return
@@ -38,7 +38,7 @@ class ResumableCSVLogger(CSVLogger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Put the earlier file back if nothing was written."""
+        """Restore the earlier file if nothing was written."""
         super().finalize(status)
         if self._earlier.exists() and not self._metrics.exists():
             os.replace(self._earlier, self._metrics)

@@ -1,4 +1,4 @@
-"""The page of TensorBoard's "custom scalars": for each term a mean with bands, train and val on one chart."""
+"""Lays out TensorBoard's tab "custom scalars": bands of each term, with train and val on one chart."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from lossframe.statistics import series
 
 
 def layout(losses: Mapping[str, Loss]) -> dict[str, dict[str, list[Any]]]:
-    """Return the categories and charts of these terms and their statistics, as `add_custom_scalars` takes it."""
+    """Return the layout for `add_custom_scalars`: a category of charts for each term, and one for the objective."""
     known = {each.suffix: each for each in series.SERIES}
     categories: dict[str, dict[str, list[Any]]] = {}
     for term, loss in losses.items():

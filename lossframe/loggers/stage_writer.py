@@ -1,4 +1,4 @@
-"""Writes the curves of train, val and test into any of Lightning's loggers."""
+"""Writes the curves of train, val and test into all loggers of a trainer."""
 
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,15 @@ from lossframe.loggers.csv import ResumableCSVLogger
 from lossframe.statistics.moments import Moments
 
 _BARS = 64
-"""How many bars a histogram has: TensorBoard shows it with about half of them."""
+"""Number of bars of a histogram, of which TensorBoard shows about half."""
 
 
 class StageWriter:
-    """Writes scalars: into one TensorBoard run per stage, so that stages share a chart; elsewhere as `stage/tag`."""
+    """Writes points of curves: into one TensorBoard run per stage, so that stages share charts, else as `stage/tag`.
+
+    `written` holds the last step of each stage, `layout` the charts of the tab "custom scalars". `resumed` says whether
+    points beyond `written` are purged.
+    """
 
     def __init__(self) -> None:
         self.written: dict[str, int] = {}
@@ -26,7 +30,7 @@ class StageWriter:
     def write(
         self, loggers: list[Any], stage: str, scalars: dict[str, float], values: dict[str, Moments], step: int
     ) -> None:
-        """Write one point of each curve, and the histograms of values where they were counted."""
+        """Write one point of each curve in `scalars`, and the histograms in `values`."""
         if not self._kept:
             self._kept = True
             for logger in loggers:
@@ -35,7 +39,7 @@ class StageWriter:
         for writer in self.writers(loggers, stage):
             points = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
             events: Any = writer.file_writer
-            events.add_summary(Summary(value=points), step)  # in one event: `add_scalar` writes one each
+            events.add_summary(Summary(value=points), step)  # `add_scalar` would write one event per curve
             for tag, moments in values.items():
                 add_histogram(writer, tag, moments, step)
             writer.flush()
@@ -46,7 +50,7 @@ class StageWriter:
         self.written[stage] = step
 
     def writers(self, loggers: list[Any], stage: str) -> list[SummaryWriter]:
-        """Return the stage's writer of each TensorBoard logger; a run has no other, for TensorBoard reads only one."""
+        """Return the writer of a stage for each TensorBoard logger; TensorBoard reads only one event file of a run."""
         return [self._writer(logger, stage) for logger in loggers if is_tensorboard(logger)]
 
     def close(self) -> None:
@@ -56,7 +60,7 @@ class StageWriter:
         self._writers.clear()
 
     def _writer(self, logger: Any, stage: str) -> SummaryWriter:
-        """Open a stage's run; after a resume, what an earlier process wrote beyond the checkpoint is purged."""
+        """Return the writer of a stage. Opening it in a resumed training purges points beyond the checkpoint."""
         key = (id(logger), stage)
         if key not in self._writers:
             purge = self.written.get(stage, -1) + 1 if self.resumed else None
@@ -67,12 +71,12 @@ class StageWriter:
 
 
 def is_tensorboard(logger: Any) -> bool:
-    """Recognise TensorBoard's logger of either Lightning package, without opening a run for nothing."""
+    """Return whether a logger is the TensorBoardLogger of either Lightning package, without opening a run."""
     return any(kind.__name__ == "TensorBoardLogger" for kind in type(logger).__mro__)
 
 
 def add_histogram(writer: SummaryWriter, tag: str, moments: Moments, step: int) -> None:
-    """Write a histogram of values as TensorBoard's bars, if they were counted."""
+    """Write a histogram as TensorBoard's bars, unless values were not counted or not finite."""
     if moments.histogram is None or not len(moments.histogram.counts) or moments.nonfinite:
         return
     limits, counts = moments.histogram.bars(_BARS, moments.min, moments.max)

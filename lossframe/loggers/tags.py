@@ -1,4 +1,4 @@
-"""The names of all curves: what the monitor writes, and the report and the HParams tab read."""
+"""Defines the tags of all curves, which the monitor writes, and the report and the HParams tab read."""
 
 import re
 from collections.abc import Iterable
@@ -6,15 +6,15 @@ from collections.abc import Iterable
 from lossframe.statistics import series
 
 LOSS, WEIGHTED, SHARE, WEIGHT, VALUES, FINAL = "loss", "weighted", "share", "weight", "values", "final"
-"""First parts of tags that are no metric's: of terms, their histograms, and metrics repeated for the HParams tab."""
+"""First parts of tags other than metrics: of terms, of histograms, and of final results in the HParams tab."""
 TOTAL = "total"
-"""The name of an objective's total among the terms."""
+"""Name of an objective's total among the terms."""
 RATE, NORM, SPEED = "lr", "gradient_norm", "samples_per_second"
-"""Tags that say how training goes, not what it reached."""
+"""Tags that describe the progress of training, not its result."""
 
 
 def of_loss(term: str, name: str = LOSS) -> str:
-    """Return the tag of a term's mean, or of a value that its loss logs under a name.
+    """Return the tag of a term's mean, or of a value that the term's loss logs under a name.
 
     >>> of_loss("triplet"), of_loss("triplet", "active_triplets")
     ('loss/triplet', 'loss/triplet/active_triplets')
@@ -38,7 +38,7 @@ def is_term(tag: str) -> bool:
 
 
 def means(tags: Iterable[str]) -> list[str]:
-    """Return the tags that are not another tag's statistic, such as `loss/a` but not `loss/a_std`.
+    """Return the tags of means: those that are not a statistic of another tag, such as `loss/a_std` of `loss/a`.
 
     >>> means(["loss/a", "loss/a_std", "loss/low_min", "accuracy"])
     ['loss/a', 'loss/low_min', 'accuracy']
@@ -59,7 +59,7 @@ def terms(tags: Iterable[str]) -> list[str]:
 
 
 def extras(tags: Iterable[str], term: str) -> list[str]:
-    """Return the tags of the values that a term logs beside its loss."""
+    """Return the tags of the further values that a term logs."""
     return [tag for tag in means(tags) if tag.startswith(f"{LOSS}/{term}/")]
 
 
@@ -69,7 +69,7 @@ def is_progress(tag: str) -> bool:
 
 
 def metrics(tags: Iterable[str]) -> list[str]:
-    """Return the tags of metrics: those neither of a term nor of the optimisation.
+    """Return the tags of metrics: neither curves of a term nor of the progress of training.
 
     >>> metrics(["loss/a", "lr", "lr/0", "weight/a", "gradient_norm", "final/val/auroc", "precision_at_1"])
     ['precision_at_1']

@@ -1,4 +1,4 @@
-"""Lightning's TensorBoard logger for a run whose stages the LossMonitor writes."""
+"""Extends Lightning's TensorBoard logger for runs whose stages the LossMonitor writes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,24 +6,26 @@ from typing import Any
 from pytorch_lightning.loggers import TensorBoardLogger
 
 
-class RunFolder(TensorBoardLogger):
-    """Says where the stages' runs are, and makes a run of its own, with an hparams.yaml, only when it is written to.
+class LazyTensorBoardLogger(TensorBoardLogger):
+    """Names the directory of a run, and opens an event file and an hparams.yaml there only at the first write.
 
-    Lightning's own opens one as soon as a trainer starts: TensorBoard would list an empty run beside the stages.
+    Lightning's logger opens both when a trainer starts, so that TensorBoard lists an empty run next to the stages.
     """
 
     @property
     def experiment(self) -> Any:
-        """Return the writer of the run of its own, which is opened when it is used."""
-        return _WhenUsed(lambda: super(RunFolder, self).experiment)
+        """Return a proxy of Lightning's writer, which opens the event file at its first use."""
+        return _WhenUsed(lambda: super(LazyTensorBoardLogger, self).experiment)
 
     def save(self) -> None:
-        """Flush what was written, if anything was."""
+        """Flush the event file, if it is open."""
         if self._experiment is not None:
             super().save()
 
 
 class _WhenUsed:
+    """Forwards attributes to an object that `make` creates at the first use."""
+
     def __init__(self, make: Callable[[], Any]) -> None:
         self._make = make
 

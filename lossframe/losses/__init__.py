@@ -1,10 +1,9 @@
 """The catalogue: one module per family."""
 
-from lossframe.losses.binary import BinaryCrossEntropyLoss, BinaryFocalLoss, HingeLoss, LogLoss
+from lossframe.losses.binary import BinaryCrossEntropyLoss, BinaryFocalLoss, HingeLoss
 from lossframe.losses.center import CenterLoss
 from lossframe.losses.classification import (
     CategoricalAccuracy,
-    CategoricalCrossEntropyLoss,
     CrossEntropyLoss,
     FocalLoss,
 )
@@ -12,6 +11,7 @@ from lossframe.losses.contrastive import ContrastiveLoss, NTXentLoss, PairContra
 from lossframe.losses.decorrelation import DeCovLoss, PullAwayLoss
 from lossframe.losses.density import DiscretizedLogisticMixtureLoss
 from lossframe.losses.ordinal import ClippedKappaLogLoss, KappaLogLoss, QuadraticWeightedKappaLoss
+from lossframe.losses.probabilities import CategoricalCrossEntropyLoss, LogLoss
 from lossframe.losses.ranking import ROCAUCLoss
 from lossframe.losses.regression import (
     CosineDistanceLoss,

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from lossframe.losses.algorithms import class_targets
 from lossframe.losses.algorithms.binary import binary_cross_entropy, binary_focal
-from lossframe.losses.algorithms.log_loss import log_loss
 from lossframe.losses.base import checks
 from lossframe.losses.base.loss import Loss
 from lossframe.losses.base.options import LossOptions
@@ -70,39 +69,6 @@ class BinaryCrossEntropyLoss(BinaryClassification):
             y = y.to(logits.dtype) * (1 - self.label_smoothing) + self.label_smoothing / 2
         weight = None if self.pos_weight is None else class_targets.along(self.pos_weight, logits)
         return binary_cross_entropy(logits, y, weight)
-
-
-class LogLoss(Loss):
-    r"""Cross-entropy of probabilities, $-y \log(p + \epsilon) - (1 - y) \log(1 - p + \epsilon)$, one value per element.
-
-    A value below 0, which $\epsilon$ makes of a perfect prediction, is 0, with the formula's gradient.
-    Source: tf.contrib.losses,
-    https://github.com/tensorflow/tensorflow/blob/v1.15.0/tensorflow/contrib/losses/python/losses/loss_ops.py.
-
-    Coming from tf.contrib.losses `log_loss`: the same.
-
-    >>> import torch
-    >>> LogLoss()(torch.tensor([0.5, 0.9]), torch.tensor([1, 0]))
-    tensor(1.4979)
-    """
-
-    core_dims = ()
-
-    def __init__(self, eps: float = 1e-7, **options: Unpack[LossOptions]) -> None:
-        super().__init__(**options)
-        self.eps = checks.positive(eps=eps)
-
-    def check(self, probabilities: Tensor, target: Tensor) -> None:
-        """Require floating probabilities, and a target of their shape."""
-        checks.elementwise(target, probabilities=probabilities)
-
-    def check_values(self, probabilities: Tensor, target: Tensor) -> None:
-        """Require probabilities and targets within [0, 1]."""
-        checks.probabilities(probabilities=probabilities, target=target)
-
-    def loss(self, probabilities: Tensor, target: Tensor) -> Tensor:
-        """Return one value per element."""
-        return log_loss(probabilities.clamp(0, 1), target.to(probabilities.dtype), self.eps)
 
 
 class BinaryFocalLoss(BinaryClassification):

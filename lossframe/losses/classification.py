@@ -1,13 +1,10 @@
 """Classification: classes are on dim 1; integer targets are class indices, floating ones probabilities."""
 
-import math
 from collections.abc import Sequence
 from typing import Unpack
 
-import torch
 from torch import Tensor
 
-from lossframe.errors import InputError
 from lossframe.losses.algorithms import class_targets
 from lossframe.losses.algorithms.softmax import log_probabilities, log_probability
 from lossframe.losses.base import checks
@@ -125,63 +122,6 @@ class CrossEntropyLoss(Classification):
         weights = class_targets.along(self.class_weight, logits).expand_as(logits)
         counted = target if target.is_floating_point() else target.clamp(0, logits.shape[1] - 1)
         return class_targets.expected(weights, counted)
-
-
-class CategoricalCrossEntropyLoss(Loss):
-    r"""Cross-entropy of probabilities, $-\sum_c y_c \log \mathrm{clip}(p_c, \epsilon, 1 - \epsilon)$.
-
-    Reads `probabilities` `[N, C, ...]` and `target`: class indices `[N, ...]` or probabilities `[N, C, ...]`.
-    Probabilities sum to 1 over the classes, or are all 0 for a sample of padding; where targets are several labels that
-    exclude no other, and so do not sum to 1, probabilities need not either.
-    `normalize` first divides scores of any size by their sum over the classes; where that is 0, all are $\epsilon$.
-    Source: scikit-learn's log_loss, https://scikit-learn.org/stable/modules/generated/sklearn.metrics.log_loss.html.
-
-    Coming from tflearn `categorical_crossentropy`: `normalize=True, eps=1e-10`; it too reads scores >= 0, not logits.
-    Coming from tefla `log_loss_custom`: its value times C, for it averages over the C classes too.
-
-    >>> probabilities = torch.tensor([[0.8, 0.2], [0.5, 0.5]])
-    >>> CategoricalCrossEntropyLoss()(probabilities, torch.tensor([0, 1]))
-    tensor(0.4581)
-    """
-
-    core_dims = (1,)
-    class_inputs = frozenset(["target"])
-
-    def __init__(self, eps: float = 1e-7, normalize: bool = False, **options: Unpack[LossOptions]) -> None:
-        super().__init__(**options)
-        self.eps = checks.positive(eps=eps)
-        self.normalize = normalize
-
-    def check(self, probabilities: Tensor, target: Tensor) -> None:
-        """Require floating probabilities `[N, C, ...]`; indices `[N, ...]` or probabilities `[N, C, ...]` as target."""
-        checks.class_scores(target, probabilities=probabilities)
-
-    def check_values(self, probabilities: Tensor, target: Tensor) -> None:
-        """Require probabilities within [0, 1] that sum to 1 unless they are normalised, and a target of the classes."""
-        checks.class_target(probabilities.shape[1], None, target=target)
-        if self.normalize:
-            return
-        checks.probabilities(probabilities=probabilities)
-        several = (
-            target.is_floating_point() and class_targets.first_sum_not_1(target) is not None
-        )  # labels that exclude no other
-        found = None if several else class_targets.first_sum_not_1(probabilities)
-        if found is not None:
-            raise InputError(
-                f"wanted probabilities that sum to 1 over the classes (dim 1), found a sum of {found:g}; "
-                "normalize=True divides scores >= 0 by their sum, CrossEntropyLoss reads logits"
-            )
-
-    def loss(self, probabilities: Tensor, target: Tensor) -> Tensor:
-        """Return one value per target."""
-        if self.normalize and probabilities.shape[1]:
-            largest = probabilities.detach().abs().amax(1, keepdim=True)
-            largest = torch.where((largest > 0) & (largest < torch.inf), largest, 1)
-            probabilities = probabilities / largest  # their sum may overflow
-            total = probabilities.sum(1, keepdim=True)
-            probabilities = probabilities / torch.where(total == 0, 1, total)
-        values = -probabilities.clamp_min(self.eps).log()
-        return class_targets.expected(values.clamp_min(-math.log1p(-self.eps)), target)  # 1 - eps is rounded in float32
 
 
 class FocalLoss(Classification):

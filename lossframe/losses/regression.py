@@ -16,7 +16,7 @@ from lossframe.losses.base.options import LossOptions
 class Regression(Loss):
     """Abstract base of the losses on a prediction and a target of the same shape."""
 
-    shows_misfits = True
+    invalid_gives_nonfinite = True
     core_dims: tuple[int, ...] | None = ()
 
     def check(self, prediction: Tensor, target: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Small models, each a module from frame to frame: `forward` gives the entries that it adds."""
+"""Small models, each a module whose `forward` maps a frame to the entries that the model adds."""
 
 from lossframe.models.embedder import ConvEmbedder
 from lossframe.models.mlp import Mlp

@@ -1,4 +1,4 @@
-"""A small convolutional network that embeds images."""
+"""Embeds images with a small convolutional network."""
 
 from collections.abc import Collection, Mapping, Sequence
 from math import gcd, prod
@@ -13,14 +13,14 @@ _SMALL = 16  # pixels a side
 
 
 class ConvEmbedder(nn.Module):
-    """Three convolutions that halve the image (the first only if it is above 16 pixels), a mean, a linear layer.
+    """Embeds images by three convolutions that halve their size, a mean over pixels and a linear layer.
 
-    Reads `image` [N, C, H, W]. Always gives `features` [N, D] and `embeddings` [N, D], the features with length 1.
-    Of the other heads it builds those named in `heads`: `logits` and `probabilities` [N, K]; `reconstruction`
-    [N, C, H, W] in [0, 1], linear in the features but for its sigmoid; `parameters` [N, 3 M, H, W], or 10 M for three
-    channels, of mixtures of M = `num_mixtures` logistics; `activity` [N], the features' mean square. Samples do not see
-    each other (no batch normalisation), so any split of a batch over ranks gives the same numbers, and a batch may be
-    empty.
+    The first convolution halves only images above 16 pixels. The model reads `image` [N, C, H, W], and always returns
+    `features` [N, D] and `embeddings` [N, D], the features scaled to length 1. `heads` names further outputs: `logits`
+    and `probabilities` [N, K]; `reconstruction` [N, C, H, W] in [0, 1], the sigmoid of a linear layer; `parameters`
+    [N, 3 M, H, W], or 10 M for three channels, of mixtures of M = `num_mixtures` logistics; `activity` [N], the mean
+    square of the features. There is no batch normalisation, so that any split of a batch over ranks gives the same
+    numbers. A batch may be empty.
     """
 
     provides: ClassVar[frozenset[str]] = frozenset(

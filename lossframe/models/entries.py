@@ -1,4 +1,4 @@
-"""How models read the frame."""
+"""Reads the entries of a frame for a model, and checks their shapes."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from lossframe.errors import InputError, names
 
 
 def read(model: nn.Module, frame: Mapping[str, Tensor], name: str, shape: tuple[int, ...]) -> Tensor:
-    """Return an entry of shape [N, *shape]; one that is missing or of another shape is an `InputError`."""
+    """Return an entry of shape [N, *shape]; a missing entry or another shape is an `InputError`."""
     reader = type(model).__name__
     if name not in frame:
         raise InputError(f"{reader} reads {name!r}, but the frame holds only {names(frame)}")

@@ -1,4 +1,4 @@
-"""A small fully connected network for tables of numbers."""
+"""Predicts from tables of numbers with a small fully connected network."""
 
 from collections.abc import Collection, Mapping
 from typing import ClassVar
@@ -10,11 +10,11 @@ from lossframe.models.entries import read
 
 
 class Mlp(nn.Module):
-    """`depth` hidden layers with `hidden` units each, and one linear layer for each head.
+    """Applies `depth` hidden layers with `hidden` units each, and one linear layer for each head.
 
-    Reads `inputs` [N, F]. Builds and gives the heads named in `heads`: `prediction` [N], or [N, num_outputs] if there
-    are several outputs, its `variance`, `logits` [N, num_outputs], their softmax `probabilities`, `scores` [N], one
-    number to rank the samples by, and their sigmoid `chance`. A batch may be empty.
+    The model reads `inputs` [N, F], and returns the outputs that `heads` names: `prediction` [N], or [N, num_outputs]
+    for several outputs, its `variance`, `logits` [N, num_outputs], their softmax `probabilities`, `scores` [N], one
+    number to rank samples by, and their sigmoid `chance`. A batch may be empty.
     """
 
     provides: ClassVar[frozenset[str]] = frozenset(

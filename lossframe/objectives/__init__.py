@@ -1,1 +1,1 @@
-"""Objectives: named losses of one frame, weighted and summed."""
+"""Objectives compute named losses of one frame, and combine them into a total."""

@@ -1,4 +1,4 @@
-"""Objectives: named losses of one frame, weighted and summed."""
+"""Computes named losses of one frame, and combines them into a total."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import cast
@@ -18,12 +18,12 @@ from lossframe.statistics.series import Statistic
 
 
 class Objective(Recorder):
-    """`sum_k weights[k] * losses[k]`, each loss reading the frame's entries that its parameters name.
+    """Computes `sum_k weights[k] * losses[k]`, where each loss reads the entries of a frame that its parameters name.
 
-    `weights` default to 1, that of an accuracy to 0. `inputs[term][parameter]` renames: the frame's entry to read
-    instead of the one named like the parameter; `inputs[term]["weight"]` names an entry with per-sample weights.
-    `weighting` makes a `Weighting` of the weights, which decides how the terms make up the total; by default `Fixed`.
-    Records the `total`, every weighted term, and weights that are not fixed, one value a call.
+    `weights` default to 1, that of an accuracy to 0. `inputs[term][parameter]` names the entry to read instead of the
+    one named like the parameter; `inputs[term]["weight"]` names an entry with weights, such as one per sample.
+    `weighting` creates a `Weighting` from the weights, which combines the terms into the total (default: `Fixed`).
+    A call records one value each of `total`, every weighted term, and every weight that is not fixed.
 
     Coming from tf.contrib.losses `get_total_loss`: `objective(frame)`; nothing registers itself.
     Coming from tf.contrib.losses `get_losses`: `objective.terms(frame)`, by name.
@@ -53,7 +53,7 @@ class Objective(Recorder):
 
     @property
     def weights(self) -> Mapping[str, float]:
-        """The current weight of each term; those of the default weighting can be set: `weights["center"] = 0.1`."""
+        """Current weight of each term. Those of `Fixed` can be set, as in `weights["center"] = 0.1`."""
         return self.weighting.current if isinstance(self.weighting, Fixed) else self.weighting.configured
 
     @property
@@ -67,18 +67,18 @@ class Objective(Recorder):
         )
 
     def named_losses(self) -> Iterator[tuple[str, Loss]]:
-        """Yield every term's name and loss, in order."""
+        """Yield name and loss of every term, in order."""
         for name, loss in self.losses.items():
             yield name, cast(Loss, loss)
 
     def bind(self, model: nn.Module) -> None:
-        """Give the penalties the model whose parameters they penalise."""
+        """Choose the model whose parameters the penalties penalise."""
         for _, loss in self.named_losses():
             if isinstance(loss, Penalty):
                 loss.bind(model)
 
     def terms(self, frame: Frame, penalties: bool = True) -> dict[str, Tensor]:
-        """Return the weighted value of each term, in order; `penalties=False` leaves out those on parameters."""
+        """Return the weighted value of each term, in order; `penalties=False` leaves penalties on parameters out."""
         values = self._values(frame, penalties)
         return self._weighted(values, self.weighting.weights(values))
 
@@ -96,17 +96,17 @@ class Objective(Recorder):
         return total
 
     def shows(self, statistic: Statistic, name: str = "total") -> bool:
-        """Return whether a statistic is shown: of the total those that any loss shows, of other names the mean."""
+        """Return whether a statistic is shown: for the total, if any loss shows it; for other names, only the mean."""
         if name != "total":
             return statistic.option is None
         return any(loss.shows(statistic) for _, loss in self.named_losses())
 
     def counts_values(self, name: str) -> bool:
-        """Return that no value is counted into a histogram."""
+        """Return False: no value of an objective is counted into a histogram."""
         return False
 
     def _values(self, frame: Frame, penalties: bool = True) -> dict[str, Tensor]:
-        """Return the value of each term, in order, without its weight."""
+        """Return the unweighted value of each term, in order, and 0 for a term with the fixed weight 0."""
         values: dict[str, Tensor] = {}
         for name, loss in self.named_losses():
             if penalties or not isinstance(loss, Penalty):
@@ -120,20 +120,21 @@ class Objective(Recorder):
         return {name: weights[name] * value for name, value in values.items()}
 
     def _record(self, total: Tensor, weighted: Mapping[str, Tensor], weights: Mapping[str, Tensor | float]) -> None:
-        """Record the total, every weighted term, and weights that are not fixed: one value of each a call."""
+        """Record one value each of the total, every weighted term, and every weight that is not fixed."""
         replicated = distributed.world_size() > 1
         for name, value in weighted.items():
             self.accumulate(f"weighted/{name}", value, replicated=replicated)
             if not isinstance(self.weighting, Fixed):
                 weight = torch.as_tensor(weights[name]).detach().clone()
                 self.accumulate(f"weight/{name}", weight, replicated=replicated)
-        self.accumulate("total", total.detach().clone(), replicated=replicated)  # the caller may change its own
+        self.accumulate("total", total.detach().clone(), replicated=replicated)  # the caller may change it
 
 
 def _zero_like(value: Tensor, reached: list[Tensor]) -> Tensor:
-    """Return a zero for a term of weight 0, whatever its value is: of gradient 0, not of 0 times its derivative.
+    """Return a zero with a gradient of 0 for a term of weight 0, even if its value or its derivative is NaN.
 
-    The zero is connected to the tensors that the term reads, for data parallelism refuses a head without a gradient.
+    The zero stays connected to the tensors in `reached`, because data parallelism refuses parameters that have no
+    gradient.
     """
     if not value.requires_grad:
         return torch.zeros_like(value)

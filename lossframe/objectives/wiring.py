@@ -1,4 +1,4 @@
-"""Wires the terms of an objective to the entries of a frame, by name."""
+"""Maps the parameters of an objective's losses to the entries of a frame, by name."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,14 +9,14 @@ from lossframe.errors import InputError, names, nearest
 from lossframe.losses.base.loss import Loss
 
 Frame = Mapping[str, Any]
-"""The batch and what the model made of it: name -> tensor."""
+"""Mapping name -> tensor of the entries of a batch and of the model's outputs."""
 
 RESERVED = frozenset(["total"])
-"""Names that a term cannot have, for the curves of the objective itself have them."""
+"""Names that a term cannot have, because curves of the objective have them."""
 
 
 def wiring(term: str, loss: Loss, renamed: Mapping[str, str | None]) -> dict[str, str]:
-    """Return the entry that each parameter of a loss reads: the one of its name, unless it is renamed."""
+    """Return the entry that each parameter of a loss reads: the one of the same name, or the one in `renamed`."""
     known = [*loss.reads, "weight"]
     for parameter in renamed:
         if parameter not in known:

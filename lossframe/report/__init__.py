@@ -1,4 +1,4 @@
-"""`python -m lossframe report RUN ...`: the curves of runs as one HTML file, without TensorBoard."""
+"""Writes the curves of runs as one HTML file without TensorBoard, for `lossframe report RUN ...`."""
 
 import os
 import warnings
@@ -24,11 +24,11 @@ from lossframe.report.scales import BUCKETS
 
 
 def write(folders: Sequence[Path], output: Path | None = None, warn: Callable[[str], object] = warnings.warn) -> Path:
-    """Write the report on all runs at or below `folders`, and return where it is.
+    """Write the report on all runs at or below `folders`, and return its path.
 
-    Without `output` it is `report.html` in the folder given, or in what several have in common. The file needs no
-    other file and no network. Files that are damaged are read as far as possible, and `warn` is called with what was
-    not. Raises an `InputError` if a folder has no run, or there is no folder to write to.
+    The default of `output` is `report.html` in the folder, or in the common parent of several. The report needs no
+    other file and no network. Damaged files are read as far as possible, and `warn` is called with a text on the rest.
+    Raises an `InputError` if a folder has no run, or the folder of `output` does not exist.
     """
     found = find_runs(folders)
     common = Path(os.path.commonpath([folder.resolve() for folder in folders]))

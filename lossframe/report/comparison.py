@@ -1,4 +1,4 @@
-"""What the report says about several runs together."""
+"""Builds the section of the report that compares several runs."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from lossframe.report.runs import Run
 
 
 def comparison(runs: Sequence[Run]) -> Section:
-    """Return a table of how the runs differ and what they reached, and the curves that several of them have."""
+    """Return a section with a table of differences and results, and charts of the curves that several runs share."""
     known = list(dict.fromkeys(tag for run in runs for tag in run.tags))
     losses = [tags.of_loss(term) for term in tags.terms(known)]
     shared = [tag for tag in tags.metrics(known) + losses if sum(tag in run.tags for run in runs) > 1]
@@ -34,13 +34,13 @@ def comparison(runs: Sequence[Run]) -> Section:
 
 
 def _notes(runs: Sequence[Run]) -> list[Text]:
-    """Return which runs are shown in part, and so may be compared by other than their latest values."""
+    """Return a warning for each run with damaged files, whose latest values may be missing."""
     damaged = [run.name for run in runs if not all(note.usual for note in run.notes)]
     return [Text(f"Not all of {name} could be read: its section says what not.", warning=True) for name in damaged]
 
 
 def _table(runs: Sequence[Run], shared: Sequence[str]) -> Table:
-    """Return the runs as rows; what differs between them, and what they reached, as columns."""
+    """Return a table with a row per run, and columns of differing keys and of results."""
     configs = [run.config for run in runs]
     head, columns = ["run"], [[Cell(run.name) for run in runs]]
     for key, values in differences(configs).items():
@@ -59,7 +59,7 @@ def _table(runs: Sequence[Run], shared: Sequence[str]) -> Table:
 
 
 def _marked(runs: Sequence[Run], tag: str, scores: Sequence[float | None]) -> list[Cell]:
-    """Return the cells of a column, the best one marked if they can be compared."""
+    """Return the cells of a column, with the best one marked if the values are comparable."""
     configs = [run.config for run, score in zip(runs, scores, strict=True) if score is not None]
     found = [score for score in scores if score is not None and not math.isnan(score)]
     if len(found) < 2 or (tag.startswith("loss/") and not same_loss(configs, tag.removeprefix("loss/"))):

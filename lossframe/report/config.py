@@ -1,4 +1,4 @@
-"""What runs were configured to be, in words, and in what they differ."""
+"""Describes the configurations of runs in words, and finds their differences."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 from lossframe.losses.base.options import known_options
 
 COMPOSED = ("loss.", "weights.", "inputs.")
-"""What is there because a term is."""
+"""Prefixes of keys that exist only with their term."""
 
 
 def described(value: Any) -> str:
-    """Return a part of a configuration as a call, without the options that every loss takes.
+    """Describe a part of a configuration as a call, without the options that every loss accepts.
 
     >>> described({"_target_": "torch.optim.Adam", "_partial_": True, "lr": 0.1, "log_std": True})
     'Adam(lr=0.1)'
@@ -23,7 +23,7 @@ def described(value: Any) -> str:
 
 
 def facts(config: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return what a run was: its losses with their weights, then the parts that it has."""
+    """Return the losses of a run with their weights, and its other parts, name -> lines of text."""
     losses, weights = _mapping(config, "loss"), _mapping(config, "weights")
     found = {"losses": [f"{weights.get(name, 1.0)} * {name}: {described(loss)}" for name, loss in losses.items()]}
     parts = ("data", "model", "optimizer", "scheduler", "seed", "ckpt")
@@ -32,10 +32,10 @@ def facts(config: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[str | None]]:
-    """Return the keys on which configurations differ, and each one's value, or None where it has none.
+    """Return the keys whose values differ between configurations, with one value per configuration, None if missing.
 
-    A key that only some have differs if it says what something is (`_target_`), or if those that have it differ;
-    what belongs to a term is compared between those that have the term.
+    A key that only some configurations have differs if it is a `_target_`, or if its values differ. Keys of a term are
+    compared between the configurations that have the term.
 
     >>> differences([{"seed": 1, "loss": {"a": {"margin": 0.2}}}, {"seed": 2, "loss": {"b": {"margin": 0.5}}}])
     {'losses': ['a', 'b'], 'seed': ['1', '2']}
@@ -51,7 +51,7 @@ def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[str | No
 
 
 def same_loss(configs: Sequence[Mapping[str, Any]], term: str) -> bool:
-    """Whether a term has the same formula and parameters in all `configs`, so that its values can be compared.
+    """Return whether a term has the same formula and parameters in all `configs`, so that its values are comparable.
 
     Options that change which statistics are shown, and not the values, may differ.
     """
@@ -62,7 +62,7 @@ def same_loss(configs: Sequence[Mapping[str, Any]], term: str) -> bool:
 
 
 def lower_is_better(configs: Sequence[Mapping[str, Any]], tag: str) -> bool:
-    """Whether a small value is good: as the runs chose their checkpoint, or else for losses and errors."""
+    """Return whether lower values are better: by the runs' checkpoint monitor, or else for losses and errors."""
     for config in configs:
         monitor = _mapping(config, "checkpoint_monitor")
         if str(monitor.get("metric", "")).partition("/")[2] == tag:

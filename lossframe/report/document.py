@@ -1,4 +1,4 @@
-"""What a page is made of, and how it becomes one file of HTML."""
+"""Defines the blocks of a page, and renders them into one HTML file."""
 
 import base64
 import math
@@ -17,7 +17,7 @@ NOTHING = "-"
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table; `exact` is shown when it is pointed at, the best of a column is marked."""
+    """Cell of a table; `exact` is shown on hovering, `best` marks the best value of a column."""
 
     text: str
     exact: str = ""
@@ -27,7 +27,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a head."""
+    """Table with a head and a note below."""
 
     kind: ClassVar[str] = "table"
     head: Sequence[str]
@@ -37,7 +37,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Facts:
-    """Names and what they are; a value may have several lines."""
+    """List of names, each with one or more lines of text."""
 
     kind: ClassVar[str] = "facts"
     entries: Mapping[str, Sequence[str]]
@@ -45,7 +45,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph; a warning stands out."""
+    """Paragraph, highlighted if it is a warning."""
 
     kind: ClassVar[str] = "text"
     text: str
@@ -54,7 +54,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Folded:
-    """A long text that is opened on demand."""
+    """Long text that the reader can unfold."""
 
     kind: ClassVar[str] = "folded"
     title: str
@@ -63,7 +63,7 @@ class Folded:
 
 @dataclass(frozen=True)
 class Image:
-    """A logged image, at least 480 pixels wide where whole pixels allow it."""
+    """Logged image, enlarged by a whole factor to at most 480 pixels if it is narrower."""
 
     kind: ClassVar[str] = "image"
     picture: Picture
@@ -71,12 +71,12 @@ class Image:
 
     @property
     def address(self) -> str:
-        """The image itself."""
+        """Image as a data URL."""
         return "data:image/png;base64," + base64.b64encode(self.picture.encoded).decode()
 
     @property
     def width(self) -> int:
-        """How wide it is shown, in pixels."""
+        """Displayed width in pixels."""
         return self.picture.width * max(1, 480 // max(1, self.picture.width))
 
 
@@ -85,7 +85,7 @@ Block = Table | Facts | Text | Folded | Chart | Image
 
 @dataclass
 class Section:
-    """A title, blocks, and sections below."""
+    """Section with a title, blocks and subsections."""
 
     title: str
     blocks: list[Block] = field(default_factory=list)
@@ -100,7 +100,7 @@ def number(value: float | None, best: bool = False) -> Cell:
 
 
 def render(title: str, subtitle: str, sections: Sequence[Section], data: Mapping[str, Any]) -> str:
-    """Return the page; `data` are in it as JSON, under the id `data`. All text is escaped."""
+    """Return the page as HTML, with all text escaped, and with `data` as JSON in the element `data`."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
     template = environment.from_string(files(__package__).joinpath("page.html.jinja").read_text("utf-8"))
@@ -108,7 +108,7 @@ def render(title: str, subtitle: str, sections: Sequence[Section], data: Mapping
 
 
 def _strict(data: Any) -> Any:
-    """Return data that are JSON: its numbers have no NaN and no infinity, which become text."""
+    """Return data that JSON can hold: NaN and infinity become text."""
     if isinstance(data, Mapping):
         return {key: _strict(value) for key, value in data.items()}
     return str(data) if isinstance(data, float) and not math.isfinite(data) else data

@@ -1,4 +1,4 @@
-"""Charts as SVG: curves with bands, quantiles, distributions over time, small multiples."""
+"""Draws charts as SVG: curves with bands, quantiles, distributions over time, small multiples."""
 
 import base64
 import io
@@ -38,7 +38,7 @@ Statistics = Mapping[str, Curve]
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing, as the address of an <img>, and what it shows."""
+    """Drawing as a data URL, with a description."""
 
     kind: ClassVar[str] = "chart"
     address: str
@@ -47,7 +47,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Line:
-    """A named curve of a panel."""
+    """Labelled curve of a panel, with colour and line style."""
 
     label: str
     colour: str
@@ -56,7 +56,7 @@ class Line:
 
 
 def bands(tag: str, stages: Mapping[str, Statistics], end: float) -> Chart:
-    """Draw a term's mean with bands, all stages in one chart: most of the values on the left, all on the right.
+    """Draw the mean and bands of a term for all stages in one chart: most values on the left, all values on the right.
 
     The dark band is from the 5 % to the 95 % quantile, or mean +- std within [min, max]; the light one [min, max].
     """
@@ -76,7 +76,7 @@ def bands(tag: str, stages: Mapping[str, Statistics], end: float) -> Chart:
 
 
 def percent(suffix: str) -> str:
-    """Return a quantile's suffix in words.
+    """Return the suffix of a quantile in words.
 
     >>> percent("p99_9")
     '99.9 %'
@@ -85,7 +85,7 @@ def percent(suffix: str) -> str:
 
 
 def quantiles(tag: str, stages: Mapping[str, Statistics], end: float) -> Chart | None:
-    """Draw the quantiles of a term over time, a panel for each stage; None if there are none."""
+    """Draw the quantiles of a term over time, with a panel per stage; None without quantiles."""
     highest_first = [each.suffix for each in reversed(series.SERIES) if each.from_histogram]
     styles = list(zip(highest_first, cycle(LINES), strict=False))
     panels = {
@@ -98,7 +98,7 @@ def quantiles(tag: str, stages: Mapping[str, Statistics], end: float) -> Chart |
 
 
 def distribution(tag: str, stages: Mapping[str, Sequence[Histogram]], end: float) -> Chart:
-    """Draw distributions over time as strips of heat, a panel for each stage, all on one axis of values."""
+    """Draw distributions over time as heat maps, with a panel per stage and one axis of values."""
 
     def draw(figure: Figure) -> None:
         axis, low, high = extent([one for histograms in stages.values() for one in histograms])
@@ -124,7 +124,7 @@ def multiples(
     panels: Mapping[str, Sequence[Line]], end: float, shows: str, columns: int = 3, shared: bool = False,
     over: str = "samples seen",
 ) -> Chart:  # fmt: skip
-    """Draw a small chart for each title, with one legend for all; `shared` gives them one axis of values."""
+    """Draw a small chart per title, with one legend; with `shared`, all charts have the same axis of values."""
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
     everything = [_values(line.curve for line in lines) for lines in panels.values()]
@@ -146,14 +146,14 @@ def multiples(
 
 
 def overlaid(curves: Mapping[str, Curve | None]) -> list[Line]:
-    """Return the lines of one panel, each name in its own style; a name keeps its style where it has no curve."""
+    """Return the lines of one panel. A name has the same style in all panels, even if some lack its curve."""
     styles = cycle([(colour, style) for style in ("-", "--", ":") for colour in PALETTE])
     named = zip(curves.items(), styles, strict=False)
     return [Line(name, colour, curve, style) for (name, curve), (colour, style) in named if curve is not None]
 
 
 def _bands(axes: Axes, stages: Mapping[str, Statistics], whole: bool) -> None:
-    """Draw each stage's mean and inner band, and if `whole` the outer one."""
+    """Draw the mean and the inner band of each stage, and with `whole` the outer band too."""
     shown: list[Floats] = []
     for stage, curves in stages.items():
         one, colour = banded(curves), COLOURS[stage]
@@ -166,7 +166,7 @@ def _bands(axes: Axes, stages: Mapping[str, Statistics], whole: bool) -> None:
 
 
 def _band(axes: Axes, colour: str, steps: Floats, edges: tuple[Floats, Floats], alpha: float) -> None:
-    """Fill between two curves, thinly outlined; a single point gets a vertical line."""
+    """Fill the area between two curves, or draw a vertical line at a single point."""
     if len(steps) == 1:
         axes.vlines(steps, *edges, color=colour, alpha=3 * alpha, lw=20 * alpha)
     else:
@@ -176,7 +176,7 @@ def _band(axes: Axes, colour: str, steps: Floats, edges: tuple[Floats, Floats], 
 
 
 def _line(axes: Axes, line: Line, envelope: bool = True) -> Any:
-    """Draw a curve; where it is thinned, with a band from each bucket's minimum to its maximum."""
+    """Draw a curve; a thinned one has a band from the minimum to the maximum of each bucket."""
     thinned, number = thin(line.curve), len(line.curve.steps)
     if envelope and number > BUCKETS:
         axes.fill_between(thinned.steps, thinned.low, thinned.high, color=line.colour, alpha=0.15, lw=0)
@@ -192,7 +192,7 @@ def _values(curves: Iterable[Curve]) -> Floats:
 
 
 def _fit(axes: Axes, values: Floats, typical: Floats | None = None) -> None:
-    """Choose the axis of values."""
+    """Scale the axis of values to fit."""
     axis = scale(values, values if typical is None else typical)
     axis.apply(axes, *axis.limits(values))
 
@@ -205,7 +205,7 @@ def _over(axes: Axes, end: float, over: str = "samples seen") -> None:
 
 
 def _legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
-    """Put the legend above the panels, in as few rows as its words allow."""
+    """Draw the legend above the panels, in as few rows as the labels allow."""
     longest = max(len(label) for label in labels)
     columns = len(labels) if sum(len(label) + 8 for label in labels) < 140 else max(1, 140 // (longest + 8))
     for text in figure.legend(handles, labels, loc="outside upper left", ncols=columns).get_texts():

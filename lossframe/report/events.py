@@ -1,4 +1,4 @@
-"""Event files of TensorBoard as plain data."""
+"""Reads TensorBoard's event files into plain data, up to the first damaged record."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,25 +17,25 @@ from tensorboard.util.tensor_util import make_ndarray
 Floats = NDArray[np.float64]
 
 KEPT = {"scalars": 0, "histograms": 0, "tensors": 0, "images": 1}
-"""How many events of a tag are kept: 0 means all of them, 1 the latest."""
+"""Number of events kept per tag: 0 for all, 1 for the latest."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """What was written under one tag: `values` [N] at `steps` [N], in ascending order."""
+    """Points of one tag: `values` [N] at `steps` [N], in ascending order."""
 
     steps: Floats
     values: Floats
 
     @property
     def last(self) -> float:
-        """The latest value."""
+        """Latest value."""
         return float(self.values[-1])
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """The distribution at one step: `counts` [K] of the values between `left` [K] and `right` [K]."""
+    """Distribution at one step: `counts` [K] of the values between `left` [K] and `right` [K]."""
 
     step: float
     left: Floats
@@ -45,7 +45,7 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Picture:
-    """An encoded image, its width in pixels, and when it was written."""
+    """Encoded image with its step and its width in pixels."""
 
     step: int
     width: int
@@ -54,7 +54,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Note:
-    """What is to be said about a file that not all could be read of; `usual` if a run that goes on has such files."""
+    """Remark on a file that was read in part; `usual` if a run that is still writing leaves such files."""
 
     file: Path
     text: str
@@ -63,7 +63,7 @@ class Note:
 
 @dataclass
 class Stage:
-    """One run in TensorBoard's sense: tag -> what was written; and what could not be read."""
+    """Contents of one TensorBoard run by tag, with notes on unreadable files."""
 
     scalars: dict[str, Curve] = field(default_factory=dict)
     histograms: dict[str, list[Histogram]] = field(default_factory=dict)
@@ -72,9 +72,9 @@ class Stage:
 
 
 def read_stage(folder: Path) -> Stage:
-    """Read all event files of `folder`, without its sub-folders; what a resumed run has replaced is left out.
+    """Read all event files of `folder`, without sub-folders, and leave out points that a resumed run has replaced.
 
-    As by TensorBoard, a damaged file is read up to the damage. That is noted.
+    Like TensorBoard, the function reads a damaged file up to the damage, and notes this.
     """
     events = EventAccumulator(str(folder), size_guidance=KEPT)
     files = sorted(file for file in folder.iterdir() if IsSummaryEventsFile(str(file)))
@@ -95,13 +95,13 @@ def read_stage(folder: Path) -> Stage:
 
 
 def _feed(events: EventAccumulator, file: Path) -> list[Note]:
-    """Give the events of a file to `events`; return what is to be said if these are not all of them."""
+    """Add the events of a file to `events`, and return a note if the file could not be read to its end."""
     good, reached = 0, None
     try:
         with file.open("rb") as stream:
             for record in _records(stream):
                 event = Event.FromString(record)
-                events._ProcessEvent(event)  # its Reload() says nothing about damage
+                events._ProcessEvent(event)  # Reload() would not report damage
                 good = stream.tell()
                 if event.HasField("summary"):
                     reached = max(event.step, reached or 0)
@@ -111,7 +111,7 @@ def _feed(events: EventAccumulator, file: Path) -> list[Note]:
 
 
 def _note(file: Path, error: Exception, good: int, reached: int | None) -> Note:
-    """Return what is to be said about a file that could be read for `good` bytes, with points up to step `reached`."""
+    """Return a note on a file that was read for `good` bytes, with points up to step `reached`."""
     if not good:
         return Note(file, f"could not be read at all: {error}.")
     until = "before its first point" if reached is None else f"after points up to step {reached:,}"
@@ -123,14 +123,14 @@ def _note(file: Path, error: Exception, good: int, reached: int | None) -> Note:
 
 
 def _records(stream: BinaryIO) -> Iterator[bytes]:
-    """Give the records of an event file: an EOFError if it ends inside one, a ValueError at a wrong checksum."""
+    """Yield the records of an event file; raise an EOFError inside a record, a ValueError at a wrong checksum."""
     while head := stream.read(8):
         length = int.from_bytes(_checked(head, 8, stream), "little")
         yield _checked(stream.read(length), length, stream)
 
 
 def _checked(data: bytes, length: int, stream: BinaryIO) -> bytes:
-    """Return `data` if there are `length` bytes of it, and their checksum follows."""
+    """Return `data` if its length is `length` and its checksum follows in the stream."""
     checksum = stream.read(4)
     if len(data) < length or len(checksum) < 4:
         raise EOFError("ends inside a record")
@@ -140,7 +140,7 @@ def _checked(data: bytes, length: int, stream: BinaryIO) -> bytes:
 
 
 def _add_tensors(stage: Stage, plugin: str, tag: str, events: list[tuple[int, Any]]) -> None:
-    """Sort in what was written in TensorBoard's second format."""
+    """Add the events of a tag in TensorBoard's newer format to a stage."""
     if plugin == "scalars":
         stage.scalars[tag] = _curve([(step, float(value)) for step, value in events])
     elif plugin == "histograms":
@@ -157,6 +157,6 @@ def _curve(points: list[tuple[int, float]]) -> Curve:
 
 
 def _histogram(step: int, value: Any) -> Histogram:
-    """Return a histogram of TensorBoard's first format, whose outermost limits may be infinite."""
+    """Convert a histogram of TensorBoard's older format, whose outermost limits may be infinite."""
     limits = np.clip(np.asarray(value.bucket_limit, np.float64), value.min, value.max)
     return Histogram(step, np.concatenate([[value.min], limits[:-1]]), limits, np.asarray(value.bucket, np.float64))

@@ -1,4 +1,4 @@
-"""What the report says about one run."""
+"""Builds the section of the report on one run."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -14,11 +14,11 @@ from lossframe.report.runs import STAGES, Run
 from lossframe.statistics import series
 
 ROWS = 20
-"""How many hard samples of a list are shown."""
+"""Number of hard samples that are shown of a list."""
 
 
 def run_section(run: Run) -> Section:
-    """Return everything about one run; what it did not log is left out."""
+    """Return the section of one run, without parts that the run did not log."""
     terms = tags.terms(run.tags)
     progress = [tag for tag in run.tags if tags.is_progress(tag)]
     pictures = [tag for tag in run.pictures if not any(_is_hard(tag, term) for term in terms)]
@@ -34,7 +34,7 @@ def run_section(run: Run) -> Section:
 
 
 def _overview(run: Run) -> list[Block]:
-    """Return what the run was and what it reached."""
+    """Return the configuration and the results of the run."""
     entries = facts(run.config)
     checkpoint = run.metrics.get("checkpoint")
     entries |= {"overrides": [" ".join(run.overrides)]} if run.overrides else {}
@@ -50,12 +50,12 @@ def _overview(run: Run) -> list[Block]:
 
 
 def _notes(run: Run) -> list[Text]:
-    """Return what could not be read."""
+    """Return the notes on files that could not be read."""
     return [Text(f"{note.file.relative_to(run.folder)} {note.text}", warning=not note.usual) for note in run.notes]
 
 
 def _objective(run: Run, terms: Sequence[str]) -> list[Block]:
-    """Return the total and what each term contributes; nothing for one term whose weight does not change."""
+    """Return charts of the total and of each term's part; nothing for a single term of constant weight."""
     weights = [curve for term in terms if (curve := run.curve("train", f"{tags.WEIGHT}/{term}")) is not None]
     if len(terms) < 2 and all(curve.values.min() == curve.values.max() for curve in weights):
         return []
@@ -69,7 +69,7 @@ def _objective(run: Run, terms: Sequence[str]) -> list[Block]:
 
 
 def _term(run: Run, term: str) -> list[Block]:
-    """Return all about one term: curves, quantiles, distributions, what it logs beside its loss, hard samples."""
+    """Return the blocks of one term: curves, quantiles, distributions, further logged values, hard samples."""
     tag, values = tags.of_loss(term), f"{tags.VALUES}/{term}"
     blocks = _bands(run, tag)
     quantiles = drawing.quantiles(tag, _statistics(run, tag), run.end)
@@ -82,7 +82,7 @@ def _term(run: Run, term: str) -> list[Block]:
 
 
 def _bands(run: Run, tag: str) -> list[Block]:
-    """Return the chart of one tag with its bands, and a table of the latest statistics; without any, its curve."""
+    """Return a chart of one tag with bands and a table of the latest statistics, or only the curve without any."""
     found = _statistics(run, tag)
     if all(len(curves) == 1 for curves in found.values()):
         return _multiples(run, [tag], f"{tag} over samples seen")
@@ -95,7 +95,7 @@ def _bands(run: Run, tag: str) -> list[Block]:
 
 
 def _statistics(run: Run, tag: str) -> dict[str, dict[str, Curve]]:
-    """Return stage -> statistic -> curve of one tag, for the stages that have its mean."""
+    """Return the curves of one tag, stage -> statistic -> curve, for the stages that have its mean."""
     names = {"mean": tag} | {name: f"{tag}_{name}" for name in series.suffixes()}
     return {
         stage: {name: one.scalars[full] for name, full in names.items() if full in one.scalars}
@@ -105,7 +105,7 @@ def _statistics(run: Run, tag: str) -> dict[str, dict[str, Curve]]:
 
 
 def _multiples(run: Run, shown: Iterable[str], shows: str) -> list[Block]:
-    """Return one figure with a small chart for each tag."""
+    """Return a figure with a small chart per tag."""
     panels = {
         tag: [Line(s, COLOURS[s], curve) for s in run.stages if (curve := run.curve(s, tag)) is not None]
         for tag in shown
@@ -114,12 +114,13 @@ def _multiples(run: Run, shown: Iterable[str], shows: str) -> list[Block]:
 
 
 def _small(run: Run, panels: Mapping[str, Sequence[Line]], shows: str) -> list[Block]:
+    """Return a figure of the panels that have lines, or nothing."""
     drawn = {title: lines for title, lines in panels.items() if lines}
     return [drawing.multiples(drawn, run.end, shows)] if drawn else []
 
 
 def _beside(run: Run) -> list[Block]:
-    """Return what the LightningModule logged itself, which is over optimiser steps."""
+    """Return charts of what the LightningModule has logged itself, over optimiser steps."""
     curves = {tag: curve for tag, curve in run.beside.scalars.items() if tag not in ("epoch", "hp_metric")}
     if not curves:
         return []
@@ -129,7 +130,7 @@ def _beside(run: Run) -> list[Block]:
 
 
 def _images(run: Run, shown: Iterable[str]) -> list[Block]:
-    """Return the latest image of each of these tags, of each stage."""
+    """Return the latest image of each tag and stage."""
     return [
         Image(picture, f"{tag}, {stage}, after {picture.step:,} samples")
         for tag in shown
@@ -139,7 +140,7 @@ def _images(run: Run, shown: Iterable[str]) -> list[Block]:
 
 
 def _hard_tables(run: Run, term: str) -> list[Block]:
-    """Return the newest list of hard samples of each stage, and the list of those that often were."""
+    """Return the latest list of hard samples of each stage, and the list of the most frequent ones."""
     blocks: list[Block] = []
     for file in (f"{stage}_{term}{which}" for stage in STAGES for which in ("", "_often")):
         rows = run.hard.get(file, [])
@@ -151,7 +152,7 @@ def _hard_tables(run: Run, term: str) -> list[Block]:
 
 
 def _cell(text: str | None) -> Cell:
-    """Return a cell of a CSV file; a fraction is shortened."""
+    """Return a cell of a CSV file, with decimal fractions shortened."""
     text = text or ""
     try:
         value = float(text)

@@ -1,4 +1,4 @@
-"""Finding runs, and reading what they left: event files, configuration, final metrics, hard samples."""
+"""Finds runs, and reads their event files, configuration, final metrics and hard samples."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Run:
-    """What one training run left in its folder."""
+    """Contents of the directory of one training run."""
 
     name: str
     folder: Path
@@ -39,38 +39,38 @@ class Run:
 
     @property
     def end(self) -> float:
-        """The last step of any curve but those of the HParams tab, which are one further."""
+        """Last step of all curves except those of the HParams tab, which are one step later."""
         curves = [one.items() for one in (stage.scalars for stage in self.stages.values())]
         return max((c.steps[-1] for some in curves for tag, c in some if not tag.startswith("final/")), default=1.0)
 
     @property
     def tags(self) -> list[str]:
-        """The tags of all stages."""
+        """Tags of the curves of all stages."""
         return list(dict.fromkeys(tag for stage in self.stages.values() for tag in stage.scalars))
 
     @property
     def pictures(self) -> list[str]:
-        """The tags of all stages' images."""
+        """Tags of the images of all stages."""
         return list(dict.fromkeys(tag for stage in self.stages.values() for tag in stage.pictures))
 
     @property
     def final_values(self) -> dict[str, dict[str, float]]:
-        """Stage -> tag -> the latest value."""
+        """Latest values, stage -> tag -> value."""
         return {name: {tag: curve.last for tag, curve in stage.scalars.items()} for name, stage in self.stages.items()}
 
     def curve(self, stage: str, tag: str) -> Curve | None:
-        """Return a stage's curve, if there is one."""
+        """Return the curve of a stage, or None."""
         return self.stages.get(stage, Stage()).scalars.get(tag)
 
     def last(self, stage: str, tag: str) -> float | None:
-        """Return the latest value of a curve; for test, metrics.json stands in for a missing event file."""
+        """Return the latest value of a curve, or without the curve the value in metrics.json."""
         found = self.curve(stage, tag)
         other = self.metrics.get(f"{stage}/{tag}")
         return found.last if found is not None else other
 
 
 def find_runs(folders: Sequence[Path]) -> list[Path]:
-    """Return every run at or below `folders`, in natural order; an `InputError` for a folder without one."""
+    """Return all runs at or below `folders`, in natural order; a folder without a run is an `InputError`."""
     found: set[Path] = set()
     for folder in folders:
         if not folder.is_dir():
@@ -89,13 +89,13 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
 
 
 def left_out(folders: Sequence[Path], runs: Sequence[Path]) -> list[Path]:
-    """Return the folders that have a run's configuration, but no event files."""
+    """Return the folders that have the configuration of a run, but no event files."""
     configured = {c.parent.parent for folder in folders for c in folder.resolve().rglob(".hydra/config.yaml")}
     return sorted(configured - set(runs), key=_natural)
 
 
 def read_run(folder: Path, name: str) -> Run:
-    """Read one run; a file beside the event files that cannot be read counts as missing, which is noted."""
+    """Read one run; any other file than an event file that cannot be read counts as missing, with a note."""
     stages = {stage: read_stage(folder / stage) for stage in STAGES if any((folder / stage).glob(EVENTS))}
     beside = read_stage(folder) if any(folder.glob(EVENTS)) else Stage()
     notes = [note for one in (*stages.values(), beside) for note in one.notes]
@@ -113,28 +113,28 @@ def read_run(folder: Path, name: str) -> Run:
 
 
 def run_names(runs: Sequence[Path]) -> list[str]:
-    """Return how the runs are called: the folder, or where there are several the path below what they share."""
+    """Return the names of runs: the name of a single folder, or the paths of several below their common parent."""
     shared = Path(os.path.commonpath([run.parent for run in runs]))
     return [str(run.relative_to(shared)) for run in runs]
 
 
 def _read(file: Path, parse: Callable[[str], T], notes: list[Note]) -> T | None:
-    """Return what `parse` makes of a file; None if there is none or it cannot be read, which is added to `notes`."""
+    """Return the parsed contents of a file; None if it is missing or, with an entry in `notes`, cannot be read."""
     try:
         return parse(file.read_text("utf-8")) if file.exists() else None
-    except Exception as error:  # of a damaged file, parsers raise nearly anything
+    except Exception as error:  # parsers raise nearly any exception on a damaged file
         why = textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ...")
         notes.append(Note(file, f"could not be read, and is left out: {why}"))
         return None
 
 
 def _config(folder: Path, notes: list[Note]) -> dict[str, Any]:
-    """Return the first configuration there is that can be read."""
+    """Return the first configuration that exists and can be read, or an empty one."""
     return next((found for name in CONFIGS if (found := _read(folder / name, _configuration, notes))), {})
 
 
 def _configuration(text: str) -> dict[str, Any]:
-    """Return a configuration without what only says where the run is; an empty one if it has Python objects."""
+    """Parse a configuration, and hide the path of the run; one with Python objects becomes empty."""
     try:
         config = _checked(dict, yaml.safe_load(text))
     except yaml.constructor.ConstructorError as error:
@@ -146,6 +146,7 @@ def _configuration(text: str) -> dict[str, Any]:
 
 
 def _without(value: Any, where: Any) -> Any:
+    """Replace the path `where` in all texts of a configuration by RUN."""
     if isinstance(value, dict):
         return {str(key): _without(entry, where) for key, entry in value.items()}
     return value.replace(where, "RUN") if isinstance(value, str) and isinstance(where, str) and where else value
@@ -156,14 +157,14 @@ def _overrides(text: str) -> list[str]:
 
 
 def _metrics(text: str) -> dict[str, Any]:
-    """Return the final metrics as numbers, and the path of their checkpoint."""
+    """Parse the final metrics as numbers, and the path of their checkpoint."""
     found = _checked(dict, json.loads(text))
     numbers = {tag: float(value) for tag, value in found.items() if isinstance(value, int | float)}
     return {**numbers, "checkpoint": found.get("checkpoint")}
 
 
 def _rows(text: str) -> list[dict[str, str]]:
-    """Return the rows of a list of hard samples: each has a cell for each column, and its value is a number."""
+    """Parse a list of hard samples; a row with a missing cell or a value that is no number is a ValueError."""
     if not text:
         raise ValueError("wanted a head and rows, found nothing")
     rows = list(csv.DictReader(io.StringIO(text)))
@@ -175,7 +176,7 @@ def _rows(text: str) -> list[dict[str, str]]:
 
 
 def _checked(kind: type[T], found: Any) -> T:
-    """Return what was found if it is of this kind."""
+    """Return `found` if it is an instance of `kind`, else raise a ValueError."""
     if not isinstance(found, kind):
         wanted = "a mapping" if kind is dict else "a list"
         raise ValueError(f"wanted {wanted}, found {'nothing' if found is None else type(found).__name__}")
@@ -183,5 +184,5 @@ def _checked(kind: type[T], found: Any) -> T:
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
-    """Order 2_triplet before 10_triplet."""
+    """Return a sort key of a path that orders 2_triplet before 10_triplet."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(path))]

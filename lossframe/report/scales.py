@@ -1,4 +1,4 @@
-"""Curves and histograms on the scale of a page: fewer points, and an axis that shows them."""
+"""Reduces curves and histograms to the resolution of a page, and chooses their axes."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,12 +10,12 @@ from matplotlib.axes import Axes
 from lossframe.report.events import Curve, Floats, Histogram
 
 BUCKETS = 1000
-"""The most points that a curve is drawn with; a chart is about as many pixels wide."""
+"""Largest number of points of a drawn curve, about the width of a chart in pixels."""
 
 
 @dataclass(frozen=True)
 class Thinned:
-    """A curve in at most `BUCKETS` buckets of consecutive points: the mean of each, and its extremes."""
+    """Curve reduced to at most `BUCKETS` buckets of consecutive points, with mean and extremes of each."""
 
     steps: Floats
     mean: Floats
@@ -24,7 +24,7 @@ class Thinned:
 
 
 def thin(curve: Curve) -> Thinned:
-    """Return a curve's buckets; a curve of at most `BUCKETS` points is itself.
+    """Reduce a curve to buckets; a curve of at most `BUCKETS` points is unchanged.
 
     >>> thin(Curve(np.arange(3.0), np.array([1.0, 5.0, 3.0]))).mean
     array([1., 5., 3.])
@@ -42,7 +42,7 @@ def thin(curve: Curve) -> Thinned:
 
 @dataclass(frozen=True)
 class Banded:
-    """A curve of means and the edges of two bands around it, each [N]: most of the values, and all of them."""
+    """Curve of means with the edges of two bands, each [N]: most values in `inner`, all values in `outer`."""
 
     steps: Floats
     mean: Floats
@@ -51,9 +51,9 @@ class Banded:
 
 
 def banded(curves: Mapping[str, Curve]) -> Banded:
-    """Return the bands of `mean`: [p5, p95], or else mean +- std within [min, max]; and [min, max].
+    """Return the bands around `mean`: [p5, p95], or else mean +- std within [min, max]; and [min, max].
 
-    Where a statistic is missing, its band has no width.
+    The band of a missing statistic has no width.
     """
     thinned = {name: thin(curve) for name, curve in curves.items()}
     mean = thinned["mean"]
@@ -73,13 +73,13 @@ def banded(curves: Mapping[str, Curve]) -> Banded:
 
 @dataclass(frozen=True)
 class Scale:
-    """An axis of values: linear, logarithmic, or linear within `width` of zero and logarithmic beyond (asinh)."""
+    """Axis of values: linear, logarithmic, or linear within `width` of zero and logarithmic beyond (asinh)."""
 
     name: str
     width: float = 1.0
 
     def apply(self, axes: Axes, low: float, high: float) -> None:
-        """Give `axes` this scale of values, from `low` to `high`."""
+        """Apply this scale to `axes`, from `low` to `high`."""
         axes.set_yscale(self.name, **({"linear_width": self.width} if self.name == "asinh" else {}))
         axes.set_ylim(low, high)
         if self.name == "asinh":
@@ -87,7 +87,7 @@ class Scale:
             axes.yaxis.set_major_formatter("{x:g}")
 
     def limits(self, values: Floats) -> tuple[float, float]:
-        """Return the ends of an axis on which `values` [N] have a margin of 4 %."""
+        """Return the ends of an axis that shows `values` [N] with a margin of 4 %."""
         height = self._height(values[np.isfinite(values)])
         low, high = (height.min(), height.max()) if len(height) else (0.0, 1.0)
         margin = 0.04 * (high - low) or 0.5 * max(abs(low), 1e-3)
@@ -100,7 +100,7 @@ class Scale:
         return self._value(np.linspace(bottom, top, cells + 1))
 
     def _decades(self, low: float, high: float) -> list[float]:
-        """Return zero and powers of ten that are apart by a twelfth of the axis or more."""
+        """Return ticks at zero and at powers of ten, at least a twelfth of the axis apart."""
         first, last = math.floor(math.log10(self.width)), math.ceil(math.log10(max(-low, high)))
         ticks = [0.0]
         for power in range(first, last + 1):
@@ -111,23 +111,23 @@ class Scale:
         return ticks
 
     def _height(self, values: Floats) -> Floats:
-        """Return where values are on the axis, up to a linear map."""
+        """Return the positions of values on the axis, up to a linear map."""
         if self.name == "log":
             return np.asarray(np.log(values))
         return np.asarray(np.arcsinh(values / self.width)) if self.name == "asinh" else values
 
     def _value(self, heights: Floats) -> Floats:
-        """Return what is at these heights."""
+        """Return the values at these positions; the inverse of `_height`."""
         if self.name == "log":
             return np.asarray(np.exp(heights))
         return np.asarray(self.width * np.sinh(heights)) if self.name == "asinh" else heights
 
 
 def scale(values: Floats, typical: Floats) -> Scale:
-    """Choose the axis on which `values` [N] can be read, where `typical` [M] is the size of most.
+    """Choose the axis for `values` [N], most of which have the size of `typical` [M].
 
-    Positive values that span decades get a logarithmic axis; where some are zero, negative, or a hundred times
-    smaller than what is typical, small ones are on a linear part.
+    Positive values that span decades get a logarithmic axis. If some values are zero, negative or a hundred times
+    smaller than typical ones, small values are on a linear part (asinh).
 
     >>> [scale(np.array(v), np.array([1.0])).name for v in ([1.0, 2.0], [0.1, 90.0], [0.0, 90.0])]
     ['linear', 'log', 'asinh']
@@ -141,17 +141,17 @@ def scale(values: Floats, typical: Floats) -> Scale:
 
 
 def extent(histograms: Sequence[Histogram]) -> tuple[Scale, float, float]:
-    """Return the axis that shows all values of some distributions, and its ends."""
+    """Return the axis for all values of some distributions, and its ends."""
     ends = np.concatenate([side[one.counts > 0] for one in histograms for side in (one.left, one.right)])
     axis = scale(ends, np.array([_median(one) for one in histograms]))
     return axis, *axis.limits(ends)
 
 
 def strip(histograms: Sequence[Histogram], edges: Floats, columns: int = 240) -> tuple[Floats, Floats]:
-    """Return a picture of distributions over time: the columns' edges [C + 1], and shares [len(edges) - 1, C].
+    """Return a heat map of distributions over time: column edges [C + 1] and shares [len(edges) - 1, C].
 
-    A column reaches back to the one before it. Consecutive histograms are added up where there are more than
-    `columns`. Counts are spread evenly within a bin.
+    A column reaches back to the previous one. More than `columns` histograms are added up in consecutive groups. The
+    counts of a bin are spread evenly.
     """
     groups = np.array_split(np.arange(len(histograms)), min(len(histograms), columns))
     counts = np.stack([np.sum([_rebinned(histograms[i], edges) for i in group], axis=0) for group in groups])
@@ -167,7 +167,7 @@ def _median(histogram: Histogram) -> float:
 
 
 def _rebinned(histogram: Histogram, edges: Floats) -> Floats:
-    """Return how many values fall between neighbouring edges; a bin without a width is in one cell."""
+    """Return the number of values between neighbouring edges; a bin without a width falls into one cell."""
     wide = histogram.right > histogram.left
     points = np.histogram(histogram.left[~wide], edges, weights=histogram.counts[~wide])[0]
     left, right = histogram.left[wide], histogram.right[wide]

@@ -1,1 +1,1 @@
-"""Exact statistics of values that merge over steps and ranks in any order."""
+"""Accumulates and merges exact statistics of values, over steps and ranks in any order."""

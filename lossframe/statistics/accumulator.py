@@ -1,4 +1,4 @@
-"""Accumulates values on their device: calls keep references, which are folded and copied to the host in bulk."""
+"""Accumulates values on their device: keeps references, folds them in bulk and copies the results to the host."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -14,14 +14,14 @@ from lossframe.statistics.moments import EMPTY, FEW, Moments, merge, moments, mo
 
 _BUFFERED_CALLS = 64
 _PER_THREAD = 1 << 16
-"""How many values each thread folds at a time: few enough to stay in the cache."""
+"""Number of values that each thread folds at a time, so that they stay in the cache."""
 
 
 class Accumulator:
     """Accumulates the values of one name: pending values with their masks, and the states of those already folded.
 
-    `counts_values` says whether values are also counted into a histogram; `replicated` values are the same on every
-    rank, and count once.
+    `counts_values` says whether values are also counted into a histogram. `replicated` values are equal on all ranks,
+    so that a merge over ranks counts those of one rank.
     """
 
     __slots__ = ("counts_values", "histogram", "masks", "pending", "replicated", "states")
@@ -36,7 +36,7 @@ class Accumulator:
 
     @classmethod
     def of(cls, moments: Moments) -> Self:
-        """Return an accumulator that holds the values of some moments."""
+        """Create an accumulator whose folded values have these moments."""
         accumulator = cls(moments.histogram is not None)
         accumulator.states = [torch.tensor(moments.numbers, dtype=torch.float64)]
         if moments.histogram is not None:
@@ -44,7 +44,7 @@ class Accumulator:
         return accumulator
 
     def push(self, values: Tensor, mask: Tensor | None = None) -> None:
-        """Keep values of any shape, those under the mask if there is one; nothing is computed yet."""
+        """Append values of any shape under an optional mask; fold them after 64 calls, or at once if they are many."""
         pending = self.pending
         if pending and pending[-1].device != values.device:
             fold([self])
@@ -54,7 +54,7 @@ class Accumulator:
             fold([self])
 
     def state(self) -> Tensor:
-        """Return the state `[6]` of all folded values."""
+        """Return the merged state `[6]` of all folded values."""
         if not self.states:
             return torch.tensor(EMPTY, dtype=torch.float64)
         if len(self.states) > 1:
@@ -62,14 +62,14 @@ class Accumulator:
         return self.states[0]
 
     def reset(self) -> None:
-        """Drop all values."""
+        """Drop all values, pending and folded."""
         self.pending.clear()
         self.masks.clear()
         self.states = []
         self.histogram = None
 
     def take(self) -> tuple[list[Tensor], Tensor | None]:
-        """Return the pending values, flat, and their mask, and drop both."""
+        """Remove the pending values, and return them as flat tensors with their joint mask, None if no call had one."""
         flat = [v if v.ndim == 1 else v.reshape(-1) for v in self.pending]
         mask = None
         if any(mask is not None for mask in self.masks):
@@ -79,7 +79,7 @@ class Accumulator:
         return flat, mask
 
     def buckets(self, device: torch.device) -> Tensor | None:
-        """Return the histogram `[SIZE]` to count values into; None unless values are counted."""
+        """Return the histogram `[SIZE]` on a device, to be updated in place; None if values are not counted."""
         if not self.counts_values:
             return None
         if self.histogram is None:
@@ -91,7 +91,7 @@ class Accumulator:
 @torch.inference_mode(False)  # a state made in inference mode could not be updated outside of it
 @torch.no_grad()
 def fold(accumulators: Iterable[Accumulator]) -> None:
-    """Compute the states of all pending values, at once for the accumulators that hold equally many."""
+    """Fold all pending values into states, in one operation for accumulators with equally many pending values."""
     alike: dict[Any, list[tuple[Accumulator, list[Tensor], Tensor | None]]] = defaultdict(list)
     for each in accumulators:
         if each.pending:
@@ -115,7 +115,7 @@ def fold(accumulators: Iterable[Accumulator]) -> None:
 
 
 class HostCopy:
-    """Copies the states and histograms of accumulators to the host, all at once, without waiting for the device."""
+    """Copies the states and histograms of accumulators to the host in one transfer, without waiting for the device."""
 
     def __init__(self, accumulators: Sequence[Accumulator]) -> None:
         fold(accumulators)
@@ -146,22 +146,22 @@ class HostCopy:
 
 
 def on_host(accumulators: Sequence[Accumulator]) -> list[Moments]:
-    """Return the moments of accumulators, which keep their values, with one copy from the device."""
+    """Return the moments of accumulators with one copy from the device; the accumulators keep their values."""
     return HostCopy(accumulators).moments()
 
 
 def updatable(tensor: Tensor) -> Tensor:
-    """Return a tensor that can be updated in place: not one that was made in inference mode."""
+    """Return a tensor that can be updated in place: a copy if the tensor was created in inference mode."""
     return tensor.clone() if tensor.is_inference() else tensor
 
 
 def joined(parts: Sequence[Tensor]) -> Tensor:
-    """Concatenate tensors along dim 0; a single one is returned as it is."""
+    """Concatenate tensors along dim 0; return a single tensor without a copy."""
     return parts[0] if len(parts) == 1 else torch.cat(parts)  # type: ignore[arg-type]
 
 
 def mask_like(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Return a flat mask with an entry for each of the values; all true without a mask."""
+    """Return a flat mask with one entry per value, all true if there is no mask."""
     if mask is None:
         return torch.ones(values.numel(), dtype=torch.bool, device=values.device)
     return mask.expand_as(values).reshape(-1)

@@ -1,7 +1,7 @@
-"""A mergeable histogram of fixed relative error: DDSketch's idea, with buckets read off the bits of a float.
+"""Counts values into a histogram of fixed relative error, as DDSketch does, and merges histograms.
 
-A bucket is a 64th of an octave: the sign, the exponent and the first six bits of the fraction of a float64, so that
-the middle of a value's bucket is within 1/128 of the value. Magnitudes below 2^-64 (5e-20) count as 0, those
+A bucket is a 64th of an octave. The sign, the exponent and the first six bits of the fraction of a float name the
+bucket, whose middle is within 1/128 of each value in the bucket. Magnitudes below 2^-64 (5e-20) count as 0, those
 beyond 2^44 (2e13) as 2^44. Two histograms merge by adding their counts.
 Source: Masson, Rim & Lee (2019), https://doi.org/10.14778/3352063.3352135.
 """
@@ -21,23 +21,23 @@ _FRACTION_BITS = 6
 _PER_OCTAVE = 1 << _FRACTION_BITS
 _HALF = (_HIGHEST - _LOWEST) * _PER_OCTAVE
 SIZE = 2 * _HALF + 1
-"""Buckets in all: negative ones, zero in the middle, positive ones."""
+"""Number of buckets: those of negative values, zero in the middle, those of positive values."""
 
 
 def count(values: Tensor, mask: Tensor | None, into: Tensor) -> None:
-    """Add each finite value under the mask, of a vector, to its bucket of `into` `[SIZE]`."""
+    """Count the finite values of a vector, or those under its mask, in their buckets of `into` `[SIZE]`."""
     values = values if values.dtype in (torch.float32, torch.float64) else values.double()
     counted = values.isfinite() if mask is None else mask & values.isfinite()
     into.scatter_add_(0, _bucket(values).long(), counted.to(into.dtype))
 
 
 def count_finite(values: Tensor, into: Tensor) -> None:
-    """Add each value of a vector on the CPU, all of which are finite, to its bucket of `into` `[SIZE]`."""
+    """Count the values of a vector on the CPU, which must all be finite, in their buckets of `into` `[SIZE]`."""
     into += torch.bincount(_bucket(values), minlength=SIZE)
 
 
 def _bucket(values: Tensor) -> Tensor:
-    """Return each value's bucket, from the bits of a float32 or float64."""
+    """Return the bucket of each value, read from the bits of a float32 or float64."""
     wide = values.dtype == torch.float64
     bits = values.contiguous().view(torch.int64 if wide else torch.int32)
     bias, fraction, last = (1023, 52, 63) if wide else (127, 23, 31)
@@ -49,21 +49,21 @@ def _bucket(values: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """The occupied buckets in rising order, and how many values each holds."""
+    """Holds the occupied buckets in ascending order, and the number of values in each."""
 
     buckets: np.ndarray
     counts: np.ndarray
 
     @classmethod
     def of(cls, dense: np.ndarray) -> Self:
-        """Keep the occupied buckets of `[SIZE]` counts."""
+        """Create a histogram from the counts of all buckets `[SIZE]`."""
         buckets = np.flatnonzero(dense)
         counts = dense[buckets]
         return cls(buckets.astype(np.uint16), counts.astype(np.min_scalar_type(counts.max(initial=0))))
 
     @classmethod
     def merged(cls, histograms: Iterable[Self]) -> Self:
-        """Return the histogram of all values together."""
+        """Return the histogram of the values of all histograms."""
         dense = np.zeros(SIZE, np.int64)
         for histogram in histograms:
             dense[histogram.buckets] += histogram.counts
@@ -76,17 +76,17 @@ class Histogram:
         return counts
 
     def state(self) -> tuple[list[int], list[int]]:
-        """Return plain numbers, for a checkpoint."""
+        """Return the buckets and counts as lists, for a checkpoint."""
         return self.buckets.tolist(), self.counts.tolist()
 
     @classmethod
     def from_state(cls, state: tuple[list[int], list[int]]) -> Self:
-        """Take over a `state`."""
+        """Create a histogram from a `state`."""
         return cls(np.array(state[0], np.uint16), np.array(state[1], np.int64))
 
     @property
     def middles(self) -> np.ndarray:
-        """The value that stands for each bucket: no value in it is farther away than `RELATIVE_ERROR` of itself."""
+        """Representative value of each bucket, within `RELATIVE_ERROR` of every value in the bucket."""
         rank = np.abs(self.buckets.astype(np.int64) - _HALF) - 1
         octave, part = np.divmod(rank, _PER_OCTAVE)
         low = np.ldexp(1 + part / _PER_OCTAVE, octave + _LOWEST)

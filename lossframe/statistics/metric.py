@@ -1,4 +1,4 @@
-"""Statistics of values as a `torchmetrics.Metric`."""
+"""Computes the statistics of values as a `torchmetrics.Metric`."""
 
 from typing import Any, Self
 
@@ -13,7 +13,7 @@ from lossframe.statistics.moments import EMPTY, Moments, merge, moments
 
 
 class Statistics(Metric):
-    """Count, mean, population std, min and max of every value seen, and quantiles; a `torchmetrics.Metric`.
+    """Computes count, mean, population std, min, max and quantiles of all values, as a `torchmetrics.Metric`.
 
     Moments are float64 whatever the precision of the model. `quantiles` also counts the values into a histogram,
     from which each quantile is known within 1/128 of its value (`histogram.RELATIVE_ERROR`). `compute()` gives a
@@ -39,14 +39,14 @@ class Statistics(Metric):
         self.quantiles = quantiles
 
     def update(self, values: Tensor, mask: Tensor | None = None) -> None:
-        """Take in values of any shape, those under the mask if there is one."""
+        """Accumulate values of any shape, or those under the mask."""
         counted = None if mask is None else mask_like(values, mask)
         self.histogram = updatable(self.histogram)
         new = moments(values.detach().reshape(-1), counted, self.histogram if self.quantiles else None)
         self.moments = merge(torch.stack([self.moments, new]))
 
     def compute(self) -> dict[str, Tensor]:
-        """Return count, mean, std, min and max, and p5, p50, p95 and p99 if asked for, as scalar float64 tensors."""
+        """Return count, mean, std, min and max, with `quantiles` also p5, p50, p95 and p99, as float64 scalars."""
         count, mean, m2, low, high, _ = self.moments.unbind()
         result = {"count": count, "mean": mean, "std": (m2 / count.clamp_min(1)).sqrt(), "min": low, "max": high}
         if self.quantiles:
@@ -55,7 +55,7 @@ class Statistics(Metric):
         return result
 
     def _apply(self, fn: Any, exclude_state: Any = "") -> Self:
-        """Follow a module to another device, and never to another dtype."""
+        """Move the states to another device with their module; ignore a cast to another dtype."""
         device = fn(torch.empty(0, device=self.moments.device)).device
         self.moments, self.histogram = self.moments.to(device), self.histogram.to(device)
         return self

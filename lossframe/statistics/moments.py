@@ -1,4 +1,4 @@
-"""Exact moments and extrema that merge over steps and ranks in any order.
+"""Computes exact moments and extrema of values, and merges them over steps and ranks in any order.
 
 A state is one float64 vector `[count, mean, m2, min, max, nonfinite]`, where `m2 = sum((x - mean)^2)`; two states
 merge by Chan, Golub & LeVeque (1983), https://doi.org/10.1080/00031305.1983.10483115.
@@ -18,16 +18,16 @@ from lossframe.statistics.histogram import Histogram
 EMPTY = (0.0, 0.0, 0.0, float("inf"), float("-inf"), 0.0)
 
 FEW = 1 << 16
-"""Up to how many values are read as float64."""
+"""Largest number of values that is read as float64 in one piece."""
 _ROW = 4096
 _ROWS_PER_THREAD = 128
-"""Many enough for threads to seldom wait for one another, few enough for the cache that they share."""
+"""Enough rows that threads seldom wait for one another, and few enough for the cache that they share."""
 _CENTERING = 64
 
 
 @dataclass(slots=True)
 class Moments:
-    """Count, mean, sum of squared deviations, extrema, how many values were not finite, and perhaps a histogram."""
+    """Holds count, mean, sum of squared deviations, extrema, number of non-finite values and an optional histogram."""
 
     count: float = EMPTY[0]
     mean: float = EMPTY[1]
@@ -55,7 +55,7 @@ class Moments:
 
     @classmethod
     def merged(cls, parts: Sequence["Moments"]) -> "Moments":
-        """Return the moments of several sets of values, one at least, together: `merge` on the host."""
+        """Merge the moments of one or more sets of values, as `merge` does on the device."""
         if len(parts) == 1:
             return parts[0]
         count, nonfinite = sum([part.count for part in parts]), sum([part.nonfinite for part in parts])
@@ -68,20 +68,20 @@ class Moments:
 
     @classmethod
     def of(cls, numbers: Sequence[float], histogram: Histogram | None) -> "Moments":
-        """Take over the six numbers of a state."""
+        """Create moments from the six numbers of a state."""
         count, mean, m2, low, high, nonfinite = numbers
         return cls(count, mean, m2, low, high, nonfinite, histogram)
 
     def __reduce__(self) -> tuple[type["Moments"], tuple[Any, ...]]:
-        return type(self), (*self.numbers, self.histogram)  # a drain pickles many
+        return type(self), (*self.numbers, self.histogram)  # faster to pickle, and a drain pickles many
 
     def state(self) -> tuple[Any, ...]:
-        """Return plain numbers and lists, for a checkpoint."""
+        """Return the moments as numbers and lists, for a checkpoint."""
         return *self.numbers, None if self.histogram is None else self.histogram.state()
 
     @classmethod
     def from_state(cls, state: Sequence[Any]) -> "Moments":
-        """Take over a `state`."""
+        """Create moments from a `state`."""
         *numbers, occupied = state
         return cls.of(numbers, None if occupied is None else Histogram.from_state(occupied))
 
@@ -96,10 +96,10 @@ def merge(states: Tensor) -> Tensor:
 
 
 def moments(values: Tensor, mask: Tensor | None = None, into: Tensor | None = None) -> Tensor:
-    """Return the state `[6]` of values, of those under the mask if there is one; count them `into` a histogram too.
+    """Return the state `[6]` of values, or of those under the mask, and count them `into` a histogram if there is one.
 
-    Up to `FEW` values are read as float64; more in rows of 4,096, each centred on a mean of its own, in its own
-    precision, some at a time so that they stay in the cache.
+    Up to `FEW` values are read as float64. More values are read in their own precision, in rows of 4,096, each centred
+    on the mean of its first 64 values, and a few rows at a time so that they stay in the cache.
     """
     values = values.reshape(-1) if values.dtype in (torch.float32, torch.float64) else values.double().reshape(-1)
     mask = None if mask is None else mask.reshape(-1)

@@ -1,4 +1,4 @@
-"""Records named values and tells their statistics: the base of losses and objectives."""
+"""Base class of losses and objectives: records named values and reports their statistics."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -14,16 +14,16 @@ from lossframe.statistics.series import Statistic
 
 
 class SummaryWriter(Protocol):
-    """Anything with TensorBoard's `add_scalar`."""
+    """Protocol of a writer that has TensorBoard's method `add_scalar`."""
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> Any:
         """Write one point of one curve."""
 
 
 class Recorder(nn.Module):
-    """Records values under names on their device, and tells their mean and the statistics that `options` ask for.
+    """Records values under names on their device, and reports their means and the statistics that `options` select.
 
-    `options` are the flags of `series.SERIES`, such as `log_std`; each is an attribute, and False by default.
+    `options` holds the flags that `series.SERIES` names, such as `log_std`. Each is an attribute, False by default.
     """
 
     accumulators: dict[str, Accumulator]
@@ -35,7 +35,12 @@ class Recorder(nn.Module):
             setattr(self, option, bool(options.get(option, False)))
 
     def accumulate(self, name: str, values: Tensor, mask: Tensor | None = None, replicated: bool = False) -> None:
-        """Record values under a name; `replicated` values are the same on every rank, and count once."""
+        """Record values under a name. `replicated` values are equal on all ranks, and are counted once.
+
+        Nothing is recorded while autograd runs backward: gradient checkpointing repeats the forward pass there.
+        """
+        if torch._C._current_graph_task_id() != -1:
+            return
         accumulator = self.accumulators.get(name)
         if accumulator is None:
             accumulator = self.accumulators[name] = Accumulator(self.counts_values(name))
@@ -43,34 +48,34 @@ class Recorder(nn.Module):
         accumulator.push(values, mask)
 
     def log(self, name: str, value: Tensor | float) -> None:
-        """Record any value, of any shape, under a name of its own."""
-        self.accumulate(name, torch.as_tensor(value).detach().clone())  # a parameter goes on changing
+        """Record a value of any shape under a name."""
+        self.accumulate(name, torch.as_tensor(value).detach().clone())  # a logged parameter changes later
 
     @property
     def avg(self) -> dict[str, float]:
-        """The mean of every name on this rank; a loss's own values are under "loss".
+        """Mean of the values of every name on this rank; the values of a loss have the name "loss".
 
-        An average weighs elements, not calls. A non-finite value is a `NonFiniteError`.
+        Every value counts equally, however many a call has recorded. A non-finite value is a `NonFiniteError`.
         """
         return {name: moments.mean for name, moments in self._finite_moments().items()}
 
     def reset_avg(self) -> None:
-        """Drop all recorded values. A change of `log_quantiles` takes effect."""
+        """Drop all recorded values, and apply a change of `log_quantiles`."""
         for name, accumulator in self.accumulators.items():
             accumulator.reset()
             accumulator.counts_values = self.counts_values(name)
 
     def summary(self, samples_seen: int, summary_writer: SummaryWriter) -> None:
-        """Write this rank's statistics as curves over samples seen; nothing is reset.
+        """Write the statistics of this rank as curves over samples seen, without resetting them.
 
-        Tags are `k` for the mean of the name `k`, and `k_std`, `k_min`, `k_max`, `k_p5`, ... where options ask for it.
+        The tag of a mean is its name `k`; selected statistics have the tags `k_std`, `k_min`, `k_max`, `k_p5`, ...
         """
         for name, moments in self._finite_moments().items():
             for tag, value in self.series(name, moments).items():
                 summary_writer.add_scalar(tag, value, samples_seen)
 
     def series(self, name: str, moments: Moments, tag: str | None = None) -> dict[str, float]:
-        """Return the curves of one name: its mean, tagged `tag` or else as the name, and each statistic asked for."""
+        """Return the curves of one name, tag -> value: the mean, tagged `tag` or the name, and selected statistics."""
         return {
             each.tag(tag or name): each.read(moments)
             for each in table.SERIES
@@ -83,7 +88,9 @@ class Recorder(nn.Module):
 
     def counts_values(self, name: str) -> bool:
         """Return whether the values of a name are counted into a histogram: those of a loss that shows quantiles."""
-        return name == "loss" and any(each.from_histogram and self.shows(each) for each in table.SERIES)
+        if name != "loss":
+            return False
+        return any(each.from_histogram and self.shows(each) for each in table.SERIES)
 
     def moments(self) -> dict[str, Moments]:
         """Return the moments of every name that has values, on this rank, with one copy from the device."""
@@ -91,19 +98,20 @@ class Recorder(nn.Module):
         return {name: moments for name, moments in found if moments.count}
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Put the statistics into the `state_dict`."""
+        """Return the statistics for the `state_dict`."""
         return {name: moments.state() for name, moments in self.moments().items()}
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Take the statistics from a `state_dict`."""
+        """Restore the statistics from a `state_dict`."""
         self.accumulators = {name: Accumulator.of(Moments.from_state(saved)) for name, saved in state.items()}
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Accept a checkpoint without statistics, such as that of another library's loss: they are no weights."""
+        """Accept a checkpoint without statistics, such as that of a module with another library's loss."""
         state_dict.setdefault(f"{prefix}_extra_state", {})
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _finite_moments(self) -> dict[str, Moments]:
+        """Return the moments of every name, or raise a `NonFiniteError`."""
         found = self.moments()
         for name, moments in found.items():
             require_finite(type(self).__name__, name, moments)
@@ -111,7 +119,7 @@ class Recorder(nn.Module):
 
 
 def require_finite(term: str, name: str, moments: Moments) -> None:
-    """Raise a `NonFiniteError` that names the term if it saw NaN or infinity."""
+    """Raise a `NonFiniteError` that names the term if one of its values was NaN or infinite."""
     if moments.nonfinite:
         what = term if name == "loss" else f"{term}, {name!r}"
         raise NonFiniteError(

@@ -1,4 +1,4 @@
-"""The statistics that are shown of recorded values, in one table."""
+"""Lists all statistics of recorded values in one table, from which curves, options and reports are derived."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,9 +8,10 @@ from lossframe.statistics.moments import Moments
 
 
 class Statistic(NamedTuple):
-    """One curve of a name: its suffix, how it is read off `Moments`, and the option of a loss that asks for it.
+    """Describes one statistic: the suffix of its curve, the function that reads it off `Moments`, and its option.
 
-    The mean has no suffix and no option: it is always shown. A statistic `from_histogram` wants the values counted.
+    A loss shows the statistic if the option is true. The mean has neither suffix nor option, and is always shown.
+    `from_histogram` says that the statistic needs the values counted into a histogram.
     """
 
     suffix: str
@@ -24,7 +25,7 @@ class Statistic(NamedTuple):
 
 
 def quantile(q: float) -> Callable[[Moments], float]:
-    """Return what reads the quantile `q` off `Moments`."""
+    """Return a function that reads the quantile `q` off `Moments`."""
     return partial(Moments.quantile, q=q)
 
 
@@ -38,17 +39,17 @@ SERIES: tuple[Statistic, ...] = (
     Statistic("p95", quantile(0.95), "log_quantiles", from_histogram=True),
     Statistic("p99", quantile(0.99), "log_quantiles", from_histogram=True),
 )
-"""All statistics, the mean first. A row here, and its option in conf/options, is all that a new statistic needs."""
+"""All statistics, the mean first. A new statistic needs a row here, and its option in conf/options/default.yaml."""
 
 BANDS: tuple[tuple[str, str, str, str], ...] = (
     ("median, 5% to 95%", "p50", "p5", "p95"),
     ("mean, min to max", "", "min", "max"),
 )
-"""Charts of a middle line within a band: a title, and the suffixes of the line and of the band's two edges."""
+"""Charts of a line within a band: title, suffix of the line, and suffixes of the lower and upper edge of the band."""
 
 
 def options() -> list[str]:
-    """Return the options of a loss that ask for statistics."""
+    """Return the options of a loss that select statistics."""
     return list(dict.fromkeys(each.option for each in SERIES if each.option is not None))
 
 

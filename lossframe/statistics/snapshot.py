@@ -1,4 +1,4 @@
-"""Snapshots of recorders: emptied accumulators of all ranks, with one copy from the device and one collective."""
+"""Empties recorders into snapshots, and merges the snapshots of all ranks with one collective."""
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
@@ -15,9 +15,10 @@ _BYTES_PER_TERM, _BYTES_PER_HISTOGRAM = 1 << 10, 1 << 13
 
 
 class Snapshot:
-    """Takes the values of this rank's recorders, which are empty from then on; nothing waits for a device yet.
+    """Empties this rank's recorders with one copy from the device, and merges the values of all ranks on request.
 
-    `recorders` has the same keys, and counts the values of the same names, on all ranks; logged names may differ.
+    Creating a snapshot waits for no device. `recorders` must have the same keys, and count the values of the same
+    names, on all ranks. The names that losses log may differ.
     """
 
     def __init__(self, recorders: Mapping[str, Recorder]) -> None:
@@ -32,14 +33,14 @@ class Snapshot:
 
     @property
     def in_flight(self) -> bool:
-        """Whether the copy from the device may not have arrived yet."""
+        """Whether the copy from the device may still be on its way."""
         return self._copy.arrived is not None
 
     def merged(self, note: Callable[[Named], Any] = lambda named: None) -> tuple[Named, list[Any]]:
-        """Return the moments of all ranks, and each rank's note on its own moments, in rank order.
+        """Return the merged moments of all ranks, and the results of `note` on each rank's own moments, in rank order.
 
-        One collective for any number of terms and statistics: must be called on every rank, and gives every rank
-        the same result.
+        Takes one collective for any number of terms and statistics. Must be called on every rank, and returns the same
+        result on all.
         """
         local: Named = {term: {} for term in self.terms}
         for (term, name), moments in zip(self.replicated, self._copy.moments(), strict=True):
@@ -52,7 +53,7 @@ class Snapshot:
 
 
 def merged(parts: Sequence[Named], replicated: Container[tuple[str, str]] = ()) -> Named:
-    """Merge the moments of several parts; of a `replicated` term and name, take those of the first part."""
+    """Merge the moments of several parts; of a `replicated` (term, name), keep those of the first part that has it."""
     groups: dict[tuple[str, str], list[Moments]] = {}
     for part in parts:
         for term, named in part.items():
@@ -69,6 +70,6 @@ def merged(parts: Sequence[Named], replicated: Container[tuple[str, str]] = ()) 
 def drain(recorders: Mapping[str, Recorder]) -> Named:
     """Return the statistics of losses and objectives over all ranks, term -> name -> moments, and reset them.
 
-    Must be called on every rank: one collective for all terms.
+    Takes one collective for all terms, and must be called on every rank.
     """
     return Snapshot(recorders).merged()[0]

@@ -1,1 +1,1 @@
-"""Fits and tests one configured run; the only package that imports Hydra."""
+"""Fits and tests one configured run; the only package of lossframe that imports Hydra."""

@@ -1,4 +1,4 @@
-"""Starting the other ranks of one machine, each with the configuration of the first."""
+"""Starts the other ranks of this machine, each with the configuration of rank 0."""
 
 import os
 import signal
@@ -14,9 +14,11 @@ from typing import Any
 
 from lossframe.errors import InputError
 
+_RENDEZVOUS = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "NODE_RANK", "LOCAL_RANK")
+
 
 def launched_elsewhere() -> bool:
-    """Return whether torchrun or SLURM has started this process as one of several ranks."""
+    """Return whether torchrun or SLURM started this process as one of several ranks."""
     return "LOCAL_RANK" in os.environ or _in_slurm()
 
 
@@ -27,7 +29,7 @@ def is_first() -> bool:
 
 @cache
 def started() -> str:
-    """Return when this run was started, the same on every rank of every node: it names the run's folder."""
+    """Return the start time of this run, the same on every rank of every node; it names the run's directory."""
     now = time.strftime("%Y-%m-%d_%H-%M-%S")
     if _in_slurm():
         return f"slurm-{os.environ['SLURM_JOB_ID']}-{os.environ.get('SLURM_STEP_ID', '0')}"
@@ -58,27 +60,24 @@ def number_of_devices(accelerator: str, devices: Any) -> int:
     return len(devices)
 
 
+def this_command() -> list[str]:
+    """Return the command that started this process: `python -m MODULE ...`, or `python SCRIPT ...`."""
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    program = ["-m", module.name] if module else [os.path.abspath(sys.argv[0])]
+    return [sys.executable, *program, *sys.argv[1:]]
+
+
 @contextmanager
 def local_ranks(number: int, command: list[str], environment: dict[str, str]) -> Iterator[None]:
-    """Make this process rank 0, run `command` as ranks 1 to `number - 1`, and end them with the block.
+    """Make this process rank 0, start `command` as ranks 1 to `number - 1`, and end these ranks with the block.
 
-    If one of them fails, this process is interrupted instead of waiting for it for ever.
+    If one of them fails, SIGTERM ends this process, which would wait for that rank for ever. Processes that torchrun or
+    SLURM launched start no further ranks.
     """
     if number == 1 or launched_elsewhere():
         yield
         return
-    address = {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(_free_port()),
-        "WORLD_SIZE": str(number),
-        "NODE_RANK": "0",
-    }
-    saved = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // number)), **os.environ}
-    os.environ.update(address, LOCAL_RANK="0")
-    children = [
-        subprocess.Popen(command, env={**saved, **address, **environment, "LOCAL_RANK": str(rank)})
-        for rank in range(1, number)
-    ]
+    children = _start(number, command, environment)
     finished = threading.Event()
     threading.Thread(target=_watch, args=(children, finished), daemon=True).start()
     try:
@@ -90,12 +89,23 @@ def local_ranks(number: int, command: list[str], environment: dict[str, str]) ->
         for child in children:
             child.kill()
             child.wait()
-        for name in (*address, "LOCAL_RANK"):
+        for name in _RENDEZVOUS:
             os.environ.pop(name, None)
 
 
+def _start(number: int, command: list[str], environment: dict[str, str]) -> list[subprocess.Popen[bytes]]:
+    """Set the variables of rank 0 in this process, and start the other ranks with theirs."""
+    threads = str(max(1, (os.cpu_count() or 1) // number))
+    variables = {"OMP_NUM_THREADS": threads, **os.environ, **environment}
+    rendezvous = dict(zip(_RENDEZVOUS, ("127.0.0.1", str(_free_port()), str(number), "0", "0"), strict=True))
+    os.environ.update(rendezvous)
+    return [
+        subprocess.Popen(command, env={**variables, **rendezvous, "LOCAL_RANK": str(rank)}) for rank in range(1, number)
+    ]
+
+
 def _watch(children: list[subprocess.Popen[bytes]], finished: threading.Event) -> None:
-    """Interrupt this process once a child has failed and rank 0 has not noticed it by itself."""
+    """End this process by SIGTERM once a child has failed, unless rank 0 ends within 10 seconds."""
     while not finished.wait(0.5):
         failed = [child for child in children if child.poll()]
         if failed and not finished.wait(10):

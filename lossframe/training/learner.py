@@ -1,4 +1,4 @@
-"""The `LightningModule`: a model, an objective on its frames, an optimiser."""
+"""Defines `Learner`, the `LightningModule` that trains a model on an objective."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypedDict
@@ -18,18 +18,19 @@ from lossframe.objectives.wiring import Frame
 
 
 class FrameMetric(TypedDict):
-    """A metric, and the entries of the frame that its `update` takes, in order."""
+    """A metric, and the entries of the frame that are passed to its `update`, in order."""
 
     reads: list[str]
     metric: Metric
 
 
 class Learner(pl.LightningModule):
-    """Trains `model` on `objective`: batch -> model -> frame -> objective.
+    """Trains `model` on `objective`, and evaluates the objective and metrics on the validation and test splits.
 
-    `model` maps a batch (name -> tensor) to its own entries of the frame. `optimizer` makes an optimiser of an
-    iterable of parameters, `scheduler` a learning-rate scheduler of an optimiser, stepped once an epoch. `metrics` are
-    evaluated on the validation and test splits; what they compute is logged as `val/NAME` and `test/NAME`.
+    `model` maps a batch (name -> tensor) to further entries; batch and entries together are the frame that the
+    objective and the metrics read. `optimizer` makes an optimiser for an iterable of parameters, `scheduler` a
+    learning-rate scheduler for an optimiser, stepped once an epoch. Results of `metrics` are logged as `val/NAME` and
+    `test/NAME`.
     """
 
     def __init__(
@@ -49,10 +50,10 @@ class Learner(pl.LightningModule):
         self.metric_modules = nn.ModuleList([metric["metric"] for metric in self.metrics.values()])
         self.objective.bind(model)
         self._sharded = False
-        self._looked = False
+        self._checked_gradients = False
 
     def setup(self, stage: str) -> None:
-        """Be float64 before a checkpoint is read: Lightning converts only afterwards, and would round what it reads."""
+        """Convert to float64 before a checkpoint is loaded: Lightning converts afterwards, and rounds its values."""
         if self.trainer.precision == "64-true":
             self.double()
 
@@ -63,11 +64,11 @@ class Learner(pl.LightningModule):
             self._sharded = True
 
     def forward(self, batch: Frame) -> dict[str, Any]:
-        """Return the frame: the batch and what the model made of it."""
+        """Return the frame: the entries of the batch and those that the model computes from it."""
         return {**batch, **self.model(batch)}
 
     def training_step(self, batch: Frame, batch_idx: int) -> dict[str, Any]:
-        """Return the objective as "loss", and the "frame", for callbacks that show it."""
+        """Return the objective's value as "loss", and the "frame" for callbacks that draw it."""
         frame = self(batch)
         total: Tensor = self.objective(frame)
         if not total.requires_grad:
@@ -76,8 +77,8 @@ class Learner(pl.LightningModule):
         return {"loss": total, "frame": frame}
 
     def on_after_backward(self) -> None:
-        """Warn once of parameters that no loss trains: what reads their outputs would show how they began."""
-        if not self._looked:
+        """Warn once of parameters without a gradient: metrics of their outputs would describe initial weights."""
+        if not self._checked_gradients:
             untrained = [name for name, p in self.model.named_parameters() if p.requires_grad and p.grad is None]
             if untrained:
                 more = f" and {len(untrained) - 4} more" if len(untrained) > 4 else ""
@@ -85,7 +86,7 @@ class Learner(pl.LightningModule):
                     f"no loss trains {names(untrained[:4])}{more} of the model: add a loss that reads what they give, "
                     "or leave out the metric or callback that does. On several ranks torch refuses such parameters"
                 )
-        self._looked = True
+        self._checked_gradients = True
 
     def validation_step(self, batch: Frame, batch_idx: int) -> dict[str, Any]:
         """Evaluate the objective and the metrics, and return the frame, for callbacks that draw it."""
@@ -104,11 +105,11 @@ class Learner(pl.LightningModule):
         self._log_metrics("test")
 
     def configure_optimizers(self) -> Any:
-        """Make the optimiser, and the scheduler if there is one; an `InputError` says which refuses its arguments."""
-        optimizer = _made("optimizer", self.optimizer, [p for p in self.parameters() if p.requires_grad])
+        """Return the optimiser and the scheduler, if any; an `InputError` names the one that refuses its arguments."""
+        optimizer = _make("optimizer", self.optimizer, [p for p in self.parameters() if p.requires_grad])
         if self.scheduler is None:
             return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": _made("scheduler", self.scheduler, optimizer)}
+        return {"optimizer": optimizer, "lr_scheduler": _make("scheduler", self.scheduler, optimizer)}
 
     def _evaluate(self, batch: Frame) -> dict[str, Any]:
         frame: dict[str, Any] = self(batch)
@@ -120,7 +121,7 @@ class Learner(pl.LightningModule):
                 raise InputError(
                     f"metric {name!r} reads {names(missing)}, but the frame holds only {names(sorted(frame))}"
                 )
-            if len(frame[reads[0]]):  # a rank may be left without samples, which torchmetrics does not expect
+            if len(frame[reads[0]]):  # torchmetrics refuses the empty batch of a rank without samples
                 metric["metric"].update(*[frame[entry] for entry in reads])
         return frame
 
@@ -133,8 +134,8 @@ class Learner(pl.LightningModule):
                 self.log(f"{stage}/{key}", torch.as_tensor(value, dtype=torch.float32), logger=False, prog_bar=True)
 
 
-def _made(what: str, make: Callable[[Any], Any], of: Any) -> Any:
+def _make(name: str, factory: Callable[[Any], Any], argument: Any) -> Any:
     try:
-        return make(of)
+        return factory(argument)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{what}: {error}") from error
+        raise InputError(f"{name}: {error}") from error

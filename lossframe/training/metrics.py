@@ -1,4 +1,4 @@
-"""Metrics of a whole split that no sum over batches can give."""
+"""Computes retrieval metrics, which need the embeddings of a whole split at once."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ _QUERIES_AT_ONCE = 256
 
 
 class RetrievalMetrics(Metric):
-    """`precision_at_1` and `mean_average_precision`, each sample in turn the query and all others the answers.
+    """Computes `precision_at_1` and `mean_average_precision` with each sample as query and all others as answers.
 
     Answers are ranked by their dot product with the query, equal ones by id, and are right if their label is the
-    query's. A sample that was given twice, such as the padding of a distributed sampler, counts once. Queries without
+    query's. A sample that appears twice, such as the padding of a distributed sampler, counts once. Queries without
     a right answer are left out, as in torchmetrics, whose formulae these are; if none is left both values are 0, and
     if an embedding is not finite both are NaN.
 
@@ -48,8 +48,8 @@ class RetrievalMetrics(Metric):
         self._append(embeddings.detach().float().flatten(), labels, index)
 
     def compute(self) -> dict[str, Tensor]:
-        """Return both values over all samples of all ranks."""
-        self._append_nothing_to_nothing()
+        """Return both metrics over all samples of all ranks."""
+        self._append_empty_tensors()
         embeddings, labels = self._samples()
         hits = [_precisions(_right_answers(embeddings, labels, queries)) for queries in _chunks(labels)]
         answered = torch.cat([embeddings.new_zeros(0, 2), *hits])
@@ -59,16 +59,16 @@ class RetrievalMetrics(Metric):
         return {"precision_at_1": means[0], "mean_average_precision": means[1]}
 
     def sync(self, *args: Any, **options: Any) -> None:
-        """Gather the samples of all ranks, also of one that saw none: there torchmetrics would gather wrong dtypes."""
-        self._append_nothing_to_nothing()
+        """Gather the samples of all ranks; a rank without samples adds empty tensors of the dtypes that others send."""
+        self._append_empty_tensors()
         super().sync(*args, **options)
 
     def _append(self, embeddings: Tensor, labels: Tensor, index: Tensor) -> None:
-        # The embeddings are kept flat, so that a rank without samples need not know how long one is.
+        # Embeddings are stored flat, so that a rank without samples needs no embedding size.
         for state, entry in ((self.embeddings, embeddings), (self.labels, labels), (self.index, index)):
             state.append(entry)
 
-    def _append_nothing_to_nothing(self) -> None:
+    def _append_empty_tensors(self) -> None:
         if isinstance(self.index, list) and not self.index:
             ids = torch.zeros(0, dtype=torch.int64, device=self.device)
             self._append(ids.float(), ids, ids)

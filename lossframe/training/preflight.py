@@ -1,80 +1,139 @@
-"""Whether the chosen data and model give what losses and metrics read; and if not, which other choices would."""
+"""Checks a configuration before it is trained: numbers are numbers, and data and model provide what is read."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from importlib import import_module
-from typing import Any
+from functools import cache
+from pkgutil import resolve_name
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints, is_typeddict
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+from torch import Tensor
 
 from lossframe import configs
 from lossframe.errors import InputError, names
 from lossframe.objectives.objective import Objective
 
 Metrics = Mapping[str, Mapping[str, Any]]
+_NUMBERS = (int, float, bool, NoneType, Tensor)
 
 
-def check(
+def check_values(config: Mapping[str, Any]) -> None:
+    """Raise an `InputError` if the seed is out of range, or a string stands where a `_target_` takes only a number."""
+    for error in wrong_strings(config):
+        raise InputError(error)
+    seed = config["seed"]
+    if not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise InputError(f"seed={seed}: wanted a whole number from 0 to {2**32 - 1}")
+
+
+def check_entries(
     objective: Objective, metrics: Metrics, data: object, model: object, callbacks: Iterable[object] = ()
 ) -> None:
-    """Raise an `InputError` that names a choice to make, unless `data` and `model` give all that is read.
+    """Raise an `InputError` that names a choice to make, unless `data` and `model` provide all entries that are read.
 
-    They say what they give by an attribute `provides`, a set of entries. Where one says nothing, nothing is checked.
+    Both list their entries of the frame in an attribute `provides`. If one has no such attribute, nothing is checked.
     """
-    provided: list[Any] = [getattr(giver, "provides", None) for giver in (data, model)]
+    provided: list[Any] = [getattr(provider, "provides", None) for provider in (data, model)]
     if None in provided:
         return
-    given = frozenset[str]().union(*provided)
+    entries = frozenset[str]().union(*provided)
     neither = f"{type(data).__name__} and {type(model).__name__} do not give"
-    for loss, reads in _readers(objective):
-        if missing := [entry for entry in reads if entry not in given]:
-            found = experiments(objective.reads)
-            other = f"no experiment does: choose among {names(sorted(given))} by inputs.TERM.PARAMETER=ENTRY"
-            hint = f"add {' or '.join(f'experiment={name}' for name in found)}" if found else other
-            raise InputError(f"{loss} reads {names(missing)}, which {neither}; {hint}")
-    for metric, content in metrics.items():
-        if missing := [entry for entry in content["reads"] if entry not in given]:
-            hint = " or ".join(f"metrics={name}" for name in _metrics(given)) or "others"
-            raise InputError(f"metric {metric!r} reads {names(missing)}, which {neither}; choose {hint}")
+    for term, loss in objective.named_losses():
+        required = [entry for parameter, entry in objective.inputs[term].items() if parameter not in loss.optional]
+        if missing := _missing(required, entries):
+            hint = _loss_hint(objective.reads, entries)
+            raise InputError(f"{type(loss).__name__} reads {missing}, which {neither}; {hint}")
+    for name, metric in metrics.items():
+        if missing := _missing(metric["reads"], entries):
+            raise InputError(f"metric {name!r} reads {missing}, which {neither}; {_metric_hint(entries)}")
     for callback in callbacks:
-        if missing := [entry for entry in sorted(reads_of(callback)) if entry not in given]:
-            hint = f"choose among {names(sorted(given))} by callbacks.NAME.PARAMETER=ENTRY, or leave it out"
-            raise InputError(f"{type(callback).__name__} reads {names(missing)}, which {neither}; {hint}")
+        if missing := _missing(sorted(reads_of(callback)), entries):
+            hint = f"choose among {names(sorted(entries))} by callbacks.NAME.PARAMETER=ENTRY, or leave it out"
+            raise InputError(f"{type(callback).__name__} reads {missing}, which {neither}; {hint}")
 
 
 def reads_of(callback: object) -> frozenset[str]:
-    """Return the entries that a callback reads, its attribute `reads`; none where it has none."""
+    """Return the entries of the frame that a callback reads: its attribute `reads`, or nothing."""
     return getattr(callback, "reads", frozenset())
 
 
 def experiments(reads: Collection[str]) -> list[str]:
-    """Return the experiments that give all these entries: those whose own losses read most of them."""
+    """Return the experiments whose data and model provide these entries, and whose own losses read most of them."""
     shared = {name: len(_read_by(name) & set(reads)) for name in configs.choices("experiment")}
-    found = [name for name in shared if _given_by(name).issuperset(reads)]
+    found = [name for name in shared if _provided_by(name).issuperset(reads)]
     return [name for name in found if shared[name] == max(shared[other] for other in found)]
 
 
-def _readers(objective: Objective) -> Iterator[tuple[str, list[str]]]:
-    for term, loss in objective.named_losses():
-        yield type(loss).__name__, [e for p, e in objective.inputs[term].items() if p not in loss.optional]
+def wrong_strings(config: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    """Find strings in a nested config where the signature of the `_target_` expects a number.
+
+    >>> list(wrong_strings({"loss": {"_target_": "lossframe.losses.HuberLoss", "delta": "big"}}))
+    ["loss.delta=big: wanted a number, found the text 'big'"]
+    """
+    numeric = _numeric_parameters(config["_target_"]) if "_target_" in config else frozenset()
+    for key, value in config.items():
+        where = f"{path}.{key}" if path else key
+        if isinstance(value, Mapping):
+            yield from wrong_strings(value, where) if config.get("_recursive_", True) else ()
+        elif isinstance(value, str) and key in numeric:
+            yield f"{where}={value}: wanted a number, found the text {value!r}"
 
 
-def _metrics(given: Collection[str]) -> list[str]:
-    needs = {name: configs.read(f"metrics/{name}")["metrics"].values() for name in configs.choices("metrics")}
-    return [name for name, metrics in needs.items() if all(set(m["reads"]) <= set(given) for m in metrics)]
+def _numeric_parameters(target: str) -> frozenset[str]:
+    """Return the parameters of a class or function that are annotated as numbers alone."""
+    try:
+        callee: Any = resolve_name(target)
+        hints = get_type_hints(callee.__init__ if isinstance(callee, type) else callee)  # type: ignore[misc]
+    except (AttributeError, ImportError, NameError, TypeError, ValueError):  # instantiating the target explains these
+        return frozenset()
+    for options in filter(is_typeddict, [inner for hint in hints.values() for inner in get_args(hint)]):
+        hints |= get_type_hints(options)  # of **options: Unpack[...]
+    return frozenset(name for name, hint in hints.items() if _is_number(hint))
+
+
+def _is_number(hint: Any) -> bool:
+    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else [hint]
+    return all(kind in _NUMBERS for kind in kinds)
+
+
+def _missing(reads: Iterable[str], entries: Collection[str]) -> str | None:
+    """Return the names of the entries that are read but not provided; None if all are provided."""
+    missing = [entry for entry in reads if entry not in entries]
+    return names(missing) if missing else None
+
+
+def _loss_hint(reads: Collection[str], entries: Collection[str]) -> str:
+    if found := experiments(reads):
+        return f"add {' or '.join(f'experiment={name}' for name in found)}"
+    return f"no experiment does: choose among {names(sorted(entries))} by inputs.TERM.PARAMETER=ENTRY"
+
+
+def _metric_hint(entries: Collection[str]) -> str:
+    metrics = {name: _composed(f"metrics={name}").metrics.values() for name in configs.choices("metrics")}
+    fed = [name for name, each in metrics.items() if all(set(metric.reads) <= set(entries) for metric in each)]
+    return f"choose {' or '.join(f'metrics={name}' for name in fed) or 'others'}"
 
 
 def _read_by(experiment: str) -> set[str]:
-    terms = _chosen(experiment)["loss"]
-    files = [configs.read(f"loss/{term}") for term in ([terms] if isinstance(terms, str) else terms)]
-    inputs = [file["inputs"] for file in [*files, configs.read(f"experiment/{experiment}")] if "inputs" in file]
-    return {entry for wiring in inputs for entries in wiring.values() for entry in entries.values() if entry}
+    inputs = _composed(f"experiment={experiment}").inputs
+    return {entry for wiring in inputs.values() for entry in wiring.values() if entry}
 
 
-def _given_by(experiment: str) -> frozenset[str]:
-    chosen = _chosen(experiment)
-    targets = [configs.read(f"{group}/{chosen[group]}")["_target_"].rpartition(".") for group in ("data", "model")]
-    return frozenset[str]().union(*(getattr(import_module(module), name).provides for module, _, name in targets))
+def _provided_by(experiment: str) -> frozenset[str]:
+    config = _composed(f"experiment={experiment}")
+    targets = (config.data._target_, config.model._target_)
+    return frozenset[str]().union(*(resolve_name(target).provides for target in targets))
 
 
-def _chosen(experiment: str) -> dict[str, Any]:
-    defaults = [*configs.read("train")["defaults"], *configs.read(f"experiment/{experiment}").get("defaults", [])]
-    items = [item for default in defaults if isinstance(default, dict) for item in default.items()]
-    return {group.removeprefix("override /"): choice for group, choice in items}
+@cache
+def _composed(override: str) -> DictConfig:
+    """Compose conf/train.yaml with one override, also while Hydra runs a job."""
+    running = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()  # Hydra refuses a second initialisation
+    try:
+        with initialize_config_dir(str(configs.root()), version_base="1.3"):
+            return compose("train", [override])
+    finally:
+        GlobalHydra.instance().hydra = running

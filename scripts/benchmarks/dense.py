@@ -99,18 +99,20 @@ def case(
     return at_sizes(title, [size], *contestants, *peers)
 
 
+FOCAL_OF_PEERS: dict[str, Formula] = {
+    "torch's cross-entropy": F.binary_cross_entropy_with_logits,
+    "torchvision": formulae.torchvision_focal,
+    "MONAI": monai_focal,
+    "segmentation-models": formulae.segmentation_models_focal,
+    "kornia": kornia_focal,
+}
+
+
 def cases(quick: bool) -> list[Case]:
     """Return the suite."""
     size = 1_000_000 if quick else 10_000_000
     of_torch: dict[str, Formula] = {"torch": F.cross_entropy}
     bce: dict[str, Formula] = {"torch": F.binary_cross_entropy_with_logits}
-    focal: dict[str, Formula] = {
-        "torch's cross-entropy": F.binary_cross_entropy_with_logits,
-        "torchvision": formulae.torchvision_focal,
-        "MONAI": monai_focal,
-        "segmentation-models": formulae.segmentation_models_focal,
-        "kornia": kornia_focal,
-    }
     result = []
     for classes in (10, 100, 1000, 32_000):
         given = partial(of_classes, classes=classes)
@@ -118,7 +120,7 @@ def cases(quick: bool) -> list[Case]:
     result += case("CrossEntropyLoss, 19 classes of pixels", size, "CrossEntropyLoss", pixels, of_torch)
     result += case("BinaryCrossEntropyLoss", size, "BinaryCrossEntropyLoss", yes_or_no, bce)
     result += case("HuberLoss", size, "HuberLoss", numbers, {"torch": F.huber_loss})
-    result += case("BinaryFocalLoss", size, "BinaryFocalLoss", yes_or_no, focal)
+    result += case("BinaryFocalLoss", size, "BinaryFocalLoss", yes_or_no, FOCAL_OF_PEERS)
     against = {"torch's cross-entropy": F.cross_entropy}
     result += case("FocalLoss, 10 classes", size, "FocalLoss", partial(of_classes, classes=10), against)
     mixture: dict[str, Formula] = {"plain": formulae.mixture}

@@ -9,6 +9,7 @@ import statistics
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -68,7 +69,6 @@ def plot(figures: list[Figure], path: Path) -> None:
 
     mpl.use("agg")
     from matplotlib import pyplot
-    from matplotlib.ticker import NullLocator
 
     cases = list(dict.fromkeys(figure.case for figure in figures))
     colours = {name: f"C{k}" for k, name in enumerate(dict.fromkeys(figure.contestant for figure in figures))}
@@ -77,23 +77,33 @@ def plot(figures: list[Figure], path: Path) -> None:
     picture, axes = pyplot.subplots(down, across, figsize=(4 * across, 2.6 * down), squeeze=False, layout="constrained")
     for axis in axes.flat:
         axis.set_visible(False)  # until there is something in it
-    drawn = {}
+    drawn: dict[str, Any] = {}
     for k, case in enumerate(cases):
+        of_case = [figure for figure in figures if figure.case == case]
         for below, (field, label) in enumerate([("seconds", "time / s"), ("megabytes", "memory / MB")]):
             axis = axes[k // across * 2 + below, k % across]
-            axis.set_visible(True)
-            for name, colour in colours.items():
-                line = [f for f in figures if (f.case, f.contestant) == (case, name) and not f.failure]
-                values = [getattr(figure, field) for figure in line]
-                if line:
-                    (drawn[name],) = axis.loglog([f.size for f in line], values, color=colour, marker="o")
-            sizes = sorted({figure.size for figure in figures if figure.case == case})
-            axis.set_xticks(sizes, [f"{size:,}" for size in sizes], fontsize="small")
-            axis.xaxis.set_minor_locator(NullLocator())
             axis.set(xlabel="size" if below else None, ylabel=label, title=None if below else case)
-            axis.grid(alpha=0.3)
+            drawn |= _panel(axis, of_case, field, colours)
     picture.legend(drawn.values(), drawn.keys(), loc="outside upper center", ncols=len(drawn))
     pyplot.savefig(path, dpi=80)
+
+
+def _panel(axis: Any, figures: list[Figure], field: str, colours: dict[str, str]) -> dict[str, Any]:
+    """Draw one field of one case over the size, and return the line of each contestant."""
+    from matplotlib.ticker import NullLocator
+
+    drawn = {}
+    axis.set_visible(True)
+    for name, colour in colours.items():
+        line = [figure for figure in figures if figure.contestant == name and not figure.failure]
+        if line:
+            values = [getattr(figure, field) for figure in line]
+            (drawn[name],) = axis.loglog([figure.size for figure in line], values, color=colour, marker="o")
+    sizes = sorted({figure.size for figure in figures})
+    axis.set_xticks(sizes, [f"{size:,}" for size in sizes], fontsize="small")
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.grid(alpha=0.3)
+    return drawn
 
 
 def _processor() -> str:

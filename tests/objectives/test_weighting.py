@@ -1,12 +1,13 @@
 """Weightings: fixed ones in checkpoints, and one that is written outside of lossframe."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
 import torch
 from curves import read
+from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from trainers import tiny_trainer
@@ -14,6 +15,7 @@ from trainers import tiny_trainer
 from lossframe import InputError, LossMonitor, Objective
 from lossframe.losses import L1Loss, MSELoss
 from lossframe.objectives.weighting import Fixed, Weighting
+from lossframe.training.run import run
 
 FRAME = {"prediction": torch.tensor([1.0, 3.0]), "target": torch.zeros(2)}
 
@@ -127,3 +129,32 @@ def test_weights_of_a_weighting_are_curves_and_its_state_is_in_the_checkpoint(tm
     other.load_state_dict(checkpoint["state_dict"])
     assert torch.equal(other.objective.weighting.means, module.objective.weighting.means)
     assert not torch.equal(other.objective.weighting.means, torch.ones(2))
+
+
+def means(folder: Path) -> Tensor:
+    """Return the buffer of the weighting in a run's last checkpoint."""
+    checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=False)
+    return checkpoint["state_dict"]["objective.weighting.means"]
+
+
+@pytest.mark.slow
+def test_weighting_from_a_configuration_drives_a_run_and_is_restored_exactly(
+    configure: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    def trained(name: str, epochs: int, *overrides: str) -> Path:
+        folder = tmp_path / name
+        run(
+            configure(
+                "loss=[triplet,center]", "weighting._target_=test_weighting.InverseMean", f"run_dir={folder}",
+                f"trainer.max_epochs={epochs}", "trainer.limit_train_batches=4", "log_every=2", *overrides,
+            )
+        )  # fmt: skip
+        return folder
+
+    whole = trained("whole", 2)
+    resumed = trained("resumed", 1)
+    assert not torch.equal(means(whole), means(resumed))
+    trained("resumed", 2, f"ckpt={resumed}/checkpoints/last.ckpt")
+    assert torch.equal(means(whole), means(resumed))
+    assert len(read(whole / "train")["weight/triplet"]) == 4
+    assert read(whole / "train")["weight/center"] == read(resumed / "train")["weight/center"]

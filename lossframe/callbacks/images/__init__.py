@@ -1,4 +1,4 @@
-"""Pictures beside the curves: callbacks that draw the validation and test splits into TensorBoard."""
+"""Callbacks that draw images of samples and of model outputs into TensorBoard."""
 
 from lossframe.callbacks.images.confusion_matrix import ConfusionMatrix
 from lossframe.callbacks.images.hard_samples import HardSamples

@@ -1,4 +1,4 @@
-"""The confusion matrix of a split."""
+"""Draws the confusion matrix of a validation or test."""
 
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -12,20 +12,20 @@ from torch.utils.tensorboard import SummaryWriter
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from lossframe import distributed
-from lossframe.callbacks.images.base import Picture, named
+from lossframe.callbacks.images.base import ImageCallback, named
 from lossframe.callbacks.images.sampling import CAPACITY
 from lossframe.errors import InputError
 
 NUMBERED = 30
-"""The most classes whose counts can be read in the cells."""
+"""Largest number of classes for which counts fit into the cells."""
 
 
-class ConfusionMatrix(Picture):
-    """Draws how often samples of each class are taken for each, exactly, over all samples of all ranks.
+class ConfusionMatrix(ImageCallback):
+    """Draws the exact confusion matrix of a validation or test, over all samples of all ranks.
 
-    `logits` [N, K, ...] are scores of which the highest wins, `labels` [N, ...] are 0 to K - 1, or `ignore_index`.
-    Rows are labels, columns predictions; the colour is the root of a cell's share of its row, which shows rare errors.
-    Up to 30 classes also show their counts.
+    `logits` [N, K, ...] are scores, the highest of which is the prediction; `labels` [N, ...] are 0 to K - 1, or
+    `ignore_index`. Rows are labels, columns predictions. The colour is the root of a cell's share of its row, which
+    makes rare errors visible. Up to 30 classes also show their counts.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class ConfusionMatrix(Picture):
             raise InputError("ConfusionMatrix draws with matplotlib: pip install lossframe[report]")
 
     def start(self) -> None:
-        """Forget what was seen."""
+        """Drop the counts of an earlier evaluation."""
         self._counts = None
 
     def add(self, batch_idx: int, entries: Mapping[str, Tensor]) -> None:
@@ -54,19 +54,19 @@ class ConfusionMatrix(Picture):
             self._counts = counts if self._counts is None else self._counts + counts
 
     def gather(self) -> NDArray[np.int64] | None:
-        """Return the counts of all ranks [K, K]."""
+        """Return the counts of all ranks [K, K], or None if no rank has a sample."""
         message = None if self._counts is None else self._counts.cpu().numpy()
         everyone = distributed.exchange(message, CAPACITY, distributed.collective_device())
         counts = [part for part in everyone if part is not None]
         return np.sum(counts, axis=0) if counts else None
 
     def write(self, writer: SummaryWriter, step: int, seen: NDArray[np.int64], class_names: list[str] | None) -> None:
-        """Draw the matrix."""
+        """Draw the matrix, and write the image."""
         writer.add_image("pictures/confusion", draw(seen, class_names), step, dataformats="HWC")
 
 
 def draw(counts: NDArray[np.int64], class_names: list[str] | None) -> NDArray[np.uint8]:
-    """Return the picture of a confusion matrix [K, K] as pixels [H, W, 3]."""
+    """Draw a confusion matrix [K, K] as an image [H, W, 3]."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - an optional dependency
     from matplotlib.colors import PowerNorm  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
@@ -91,7 +91,7 @@ def draw(counts: NDArray[np.int64], class_names: list[str] | None) -> NDArray[np
 
 
 def _name_classes(axes: Any, size: int, class_names: list[str] | None) -> None:
-    """Name the classes, or number as many of them as there is room for."""
+    """Label the axes with class names, or with every n-th one if there are too many classes."""
     step = max(1, size // NUMBERED)
     ticks = np.arange(0, size, step)
     labels = named(torch.from_numpy(ticks), class_names)

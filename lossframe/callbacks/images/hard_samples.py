@@ -1,4 +1,4 @@
-"""The samples that a loss finds hardest: who they are, and who stays among them."""
+"""Lists the samples of highest loss in each epoch, and counts how often each sample was listed."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -11,26 +11,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lossframe.callbacks.base import Companion
+from lossframe.callbacks.base import MonitorCallback
 from lossframe.callbacks.images.base import named
 from lossframe.callbacks.images.thumbnails import pixels, thumbnails
 from lossframe.callbacks.images.tiles import sheet
-from lossframe.callbacks.images.top_k import Hardest, Row, highest, of_all_ranks, write_csv
+from lossframe.callbacks.images.top_k import Row, TopK, highest, of_all_ranks, write_csv
 from lossframe.errors import InputError
 from lossframe.losses.base.loss import Loss
 
 
-class HardSamples(Companion):
+class HardSamples(MonitorCallback):
     """Shows the `k` samples of highest loss of each term since the last epoch's end, over all ranks.
 
-    For train, val and test, at the end of each epoch: as pictures `hard/TERM` in TensorBoard, as a text there where
-    no `image` [N, C, H, W] is read, and as `STAGE_TERM.csv` in `folder` (default: `hard` in the logger's folder), of
-    `value`, `id`, `target`, `prediction` and in how many epochs it has been among the hardest; `STAGE_TERM_often.csv`
-    lists all samples that ever were, those of most epochs first. Each entry is looked up in what the step returned
-    (there, under "frame" if it has that) and in the batch, and left out where it is in neither; scores [N, C] are
-    predictions by their highest. `text` may name an entry of strings. A loss without one value a sample is left out.
-    Samples without `ids` are called `BATCH:ROW`, `rankR:` and `DATALOADER:` before it where there are several;
-    several dataloaders are one list.
+    The samples of train, val and test are shown at the end of each epoch: as images `hard/TERM` in TensorBoard, or as
+    text if there is no `image` [N, C, H, W], and as `STAGE_TERM.csv` in `folder` (default: `hard` in the logger's
+    directory). Columns are `value`, `id`, `target`, `prediction` and `epochs`, the number of epochs that listed the
+    sample. `STAGE_TERM_often.csv` has all samples that were ever listed, the most frequent first. Each entry is
+    looked up in the outputs of the step (in their "frame" if they have one) and in the batch; a missing entry is left
+    out. Scores [N, C] become the class of the highest. `text` may name an entry of strings. A loss without a value for
+    each sample is left out. A sample without an id is named `BATCH:ROW`, after `rankR:` and `DATALOADER:` if there are
+    several ranks or dataloaders. Several dataloaders share one list.
     """
 
     def __init__(
@@ -43,26 +43,26 @@ class HardSamples(Companion):
         self.entries = {"id": ids, "target": target, "prediction": prediction, "text": text, "image": image}
         self.thumbnail = thumbnail
         self.folder = folder
-        self._hardest: dict[str, dict[str, Hardest]] = {}
+        self._hardest: dict[str, dict[str, TopK]] = {}
         self._rows: dict[str, dict[str, list[Row]]] = {}
         self._epochs: dict[str, dict[str, Counter[Any]]] = {}
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Have the losses keep their values by sample."""
+        """Make the losses keep their values by sample."""
         super().setup(trainer, pl_module, stage)
         self.monitor(trainer).keeps_samples = True
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Keep the batch's hardest samples."""
+        """Add the hardest samples of the batch to the list."""
         self._add("train", self.monitor(trainer).losses, self._find(outputs, batch), _place(trainer, batch_idx))
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int,
         dataloader_idx: int | None = None,
     ) -> None:  # fmt: skip
-        """Keep the batch's hardest samples."""
+        """Add the hardest samples of the batch to the list."""
         if not trainer.sanity_checking:
             place = _place(trainer, batch_idx, dataloader_idx)
             self._add("val", self.monitor(trainer).losses, self._find(outputs, batch), place)
@@ -71,36 +71,36 @@ class HardSamples(Companion):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int,
         dataloader_idx: int | None = None,
     ) -> None:  # fmt: skip
-        """Keep the batch's hardest samples."""
+        """Add the hardest samples of the batch to the list."""
         place = _place(trainer, batch_idx, dataloader_idx)
         self._add("test", self.monitor(trainer).losses, self._find(outputs, batch), place)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Show the epoch's."""
+        """Write the list of the training epoch."""
         self._show(trainer, "train")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Show the validation's."""
+        """Write the list of the validation."""
         if not trainer.sanity_checking:
             self._show(trainer, "val")
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Show the test's."""
+        """Write the list of the test."""
         self._show(trainer, "test")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what was seen of the open epoch, by all ranks, and how often each sample was among the hardest."""
+        """Return the list of the unfinished training epoch, over all ranks, and how many epochs listed each sample."""
         self._merge("train")
         epochs = {stage: {term: dict(ids) for term, ids in terms.items()} for stage, terms in self._epochs.items()}
         return {"rows": self._rows.get("train", {}), "epochs": epochs}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where the checkpoint was made."""
+        """Restore the list and the counts of a checkpoint."""
         self._rows = {"train": state_dict["rows"]}
         self._epochs = {s: {t: Counter(ids) for t, ids in terms.items()} for s, terms in state_dict["epochs"].items()}
 
     def _find(self, outputs: Any, batch: Any) -> dict[str, Any]:
-        """Return the entries that are there, by what they are read as."""
+        """Return the entries of outputs and batch under the names of the columns; skip missing ones."""
         frame: dict[str, Any] = dict(batch) if isinstance(batch, Mapping) else {}
         if isinstance(outputs, Mapping):
             frame |= outputs.get("frame", outputs)
@@ -110,7 +110,8 @@ class HardSamples(Companion):
         return {name: entry for name, entry in found.items() if name == "image" or getattr(entry, "ndim", 1) == 1}
 
     def _add(self, stage: str, losses: Mapping[str, Loss], entries: dict[str, Any], place: str) -> None:
-        hardest = self._hardest.setdefault(stage, {term: Hardest(self.k, self._compact) for term in losses})
+        """Add the samples of a batch, named after `place` if they have no ids, to the list of each term."""
+        hardest = self._hardest.setdefault(stage, {term: TopK(self.k, self._compact) for term in losses})
         for term, loss in losses.items():
             values = None if loss.samples is None else loss.samples.values
             if values is None or not values.ndim or not len(values):
@@ -124,7 +125,7 @@ class HardSamples(Companion):
         return rows | {"image": thumbnails(rows["image"], self.thumbnail)} if "image" in rows else rows
 
     def _merge(self, stage: str) -> None:
-        """Take in what all ranks saw since the last time."""
+        """Merge the samples that all ranks added since the last merge into the list of a stage."""
         if not (hardest := self._hardest.get(stage)):
             return
         new = of_all_ranks({term: rows.take() for term, rows in hardest.items()}, self.k)
@@ -132,6 +133,7 @@ class HardSamples(Companion):
         self._rows[stage] = {term: highest(known.get(term, []) + rows, self.k) for term, rows in new.items()}
 
     def _show(self, trainer: pl.Trainer, stage: str) -> None:
+        """Write the lists of a stage as CSV and into TensorBoard, and start new ones."""
         self._merge(stage)
         folder = Path(self.folder or Path(trainer.log_dir or trainer.default_root_dir) / "hard")
         class_names: list[str] | None = getattr(getattr(trainer, "datamodule", None), "class_names", None)
@@ -154,14 +156,14 @@ class HardSamples(Companion):
 
 
 def _place(trainer: pl.Trainer, batch_idx: int, dataloader_idx: int | None = None) -> str:
-    """Return what a batch is called, after its rank and its dataloader where there are several."""
+    """Return the name of a batch: its index, after rank and dataloader if there are several."""
     rank = [] if trainer.world_size == 1 else [f"rank{trainer.global_rank}"]
     loader = [] if dataloader_idx is None else [f"{dataloader_idx}"]
     return ":".join([*rank, *loader, f"{batch_idx}"])
 
 
 def draw(rows: list[Row], side: int, class_names: list[str] | None) -> NDArray[np.uint8]:
-    """Return the picture of rows with images, each with its value, its id, and what was taken for what."""
+    """Draw rows with images as one image [H, W, 3], each captioned with value, id, target and prediction."""
     captions, right = [], []
     for row in rows:
         told = [_word(row[name], class_names) for name in ("target", "prediction") if name in row]
@@ -171,7 +173,7 @@ def draw(rows: list[Row], side: int, class_names: list[str] | None) -> NDArray[n
 
 
 def table(rows: list[Row]) -> str:
-    """Return the rows as a table in Markdown."""
+    """Format rows as a Markdown table."""
     lines = [list(rows[0]), ["---"] * len(rows[0]), *(row.values() for row in rows)]
     return "\n".join("| " + " | ".join(str(cell).replace("|", "/") for cell in line) + " |" for line in lines)
 

@@ -1,20 +1,20 @@
-"""Embeddings in TensorBoard's projector."""
+"""Writes embeddings into TensorBoard's projector."""
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from lossframe.callbacks.images.base import named
-from lossframe.callbacks.images.sampled import SampledPicture
+from lossframe.callbacks.images.sampled import SampledImages
 from lossframe.callbacks.images.sampling import Rows
 from lossframe.callbacks.images.thumbnails import pixels
 
 
-class EmbeddingProjector(SampledPicture):
+class EmbeddingProjector(SampledImages):
     """Shows `limit` samples' `embeddings` [N, D] in the projector, with `labels` [N] and thumbnails of `image`.
 
     `labels` and `image` [N, C, H, W] may be None; `thumbnail` is the longest side of a thumbnail in pixels. Every
-    number is about 10 bytes of text beside the stage's curves: only the last validation is shown, when training ends,
-    and the test, unless `every_n_epochs` asks for more.
+    number takes about 10 bytes of text in the stage's directory. By default, only the last validation and the test are
+    written; `every_n_epochs` writes more.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class EmbeddingProjector(SampledPicture):
         super().__init__({"embeddings": embeddings, "labels": labels, "image": image}, limit, thumbnail, every_n_epochs)
 
     def write(self, writer: SummaryWriter, step: int, seen: Rows, class_names: list[str] | None) -> None:
-        """Add one embedding to the stage's projector."""
+        """Write the collected samples as one embedding."""
         labels = named(seen["labels"], class_names) if "labels" in seen else None
         images = None
         if "image" in seen:

@@ -1,4 +1,4 @@
-"""Some queries and what their embeddings find."""
+"""Draws query samples with their nearest neighbours by embedding."""
 
 import numpy as np
 import torch
@@ -8,15 +8,15 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from lossframe.callbacks.images.base import named
-from lossframe.callbacks.images.sampled import SampledPicture
+from lossframe.callbacks.images.sampled import SampledImages
 from lossframe.callbacks.images.sampling import Rows
 from lossframe.callbacks.images.thumbnails import pixels
 from lossframe.callbacks.images.tiles import FRAME, GAP, INK, LINE, PAPER, tile
 from lossframe.errors import InputError
 
 
-class RetrievalExamples(SampledPicture):
-    """Draws `queries` samples, each with its `neighbours` nearest of `limit` samples, itself left out.
+class RetrievalExamples(SampledImages):
+    """Draws `queries` samples, each with its `neighbours` nearest among `limit` samples other than itself.
 
     Nearest is by the Euclidean distance of `embeddings` [N, D], which for embeddings of length 1 is the order of
     `RetrievalMetrics`. A neighbour with the query's label of `labels` [N] has a green frame, another a red one and a
@@ -42,7 +42,7 @@ class RetrievalExamples(SampledPicture):
         self.neighbours = neighbours
 
     def write(self, writer: SummaryWriter, step: int, seen: Rows, class_names: list[str] | None) -> None:
-        """Draw the queries, one a row."""
+        """Draw the queries, one per row, and write the image."""
         queries, found = nearest(seen["embeddings"], self.queries, self.neighbours)
         shown = torch.cat([queries[:, None], found], dim=1)
         images = pixels(seen["image"][shown.flatten()], self.thumbnail)
@@ -53,7 +53,7 @@ class RetrievalExamples(SampledPicture):
 
 
 def nearest(embeddings: Tensor, queries: int, neighbours: int) -> tuple[Tensor, Tensor]:
-    """Return which rows are queries [Q], spread evenly, and their nearest other rows, nearest first [Q, K]."""
+    """Return evenly spread rows as queries [Q], and the nearest other rows of each, nearest first [Q, K]."""
     count = len(embeddings)
     rows = torch.arange(min(queries, count)) * count // min(queries, count)
     distances = torch.cdist(embeddings[rows].double(), embeddings.double())
@@ -62,7 +62,7 @@ def nearest(embeddings: Tensor, queries: int, neighbours: int) -> tuple[Tensor, 
 
 
 def draw(images: NDArray[np.uint8], labels: Tensor, class_names: list[str] | None) -> NDArray[np.uint8]:
-    """Return the picture [H, W, 3] of rows of square images [Q, 1 + K, S, S, 3], the query first."""
+    """Draw rows of square images [Q, 1 + K, S, S, 3], the query first, as one image [H, W, 3]."""
     rows, columns, side = images.shape[:3]
     width, height = side + 2 * FRAME + GAP, side + 2 * FRAME + GAP + LINE
     paper = Image.new("RGB", (columns * width + 2 * GAP, rows * height + LINE + GAP), PAPER)

@@ -1,4 +1,4 @@
-"""A bounded choice of an epoch's samples that is the same on any number of ranks."""
+"""Draws a bounded random subset of an epoch's samples, the same on any number of ranks."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,29 +11,29 @@ from torch import Tensor
 from lossframe import distributed
 
 CAPACITY = 1 << 20
-"""Bytes that a rank sends in the one collective at the end of an epoch; more cost a second one."""
+"""Bytes that a rank sends in one collective at the end of an epoch; a longer message needs a second collective."""
 
 Rows = dict[str, Tensor]
 
 
 class Samples:
-    """Keeps `limit` samples of an epoch, each as likely as any other: the same ones in every epoch, on any ranks.
+    """Draws `limit` samples of an epoch with equal probability: the same in every epoch and on any number of ranks.
 
-    Every sample draws a lot that depends on nothing but its batch and its place there over all ranks, and the lowest
-    lots are kept. Rank r of W holds the places r, r + W, ... of a batch, as lossframe's loaders and torch's
-    `DistributedSampler` share them out. `compact` shrinks the rows that are kept. No more than twice `limit` of them
-    are held.
+    Every sample gets a random number that depends only on its batch and on its place in the batch of all ranks, and the
+    samples with the lowest numbers are kept. Rank r of W holds the places r, r + W, ... of a batch, as lossframe's
+    loaders and torch's `DistributedSampler` distribute them. `compact` shrinks rows before they are stored. At most
+    twice `limit` rows are stored.
     """
 
     def __init__(self, limit: int, compact: Callable[[Rows], Rows]) -> None:
         self.limit = limit
         self.compact = compact
-        self._draws: list[NDArray[np.float64]] = []  # [n, 3]: lot, batch, place
+        self._draws: list[NDArray[np.float64]] = []  # [n, 3]: random number, batch, place
         self._rows: list[Rows] = []
         self._highest = 1.0
 
     def add(self, batch_idx: int, entries: Mapping[str, Tensor]) -> None:
-        """Add this rank's part of a batch: name -> [n, ...]; n may be 0."""
+        """Add this rank's part of a batch, name -> [n, ...], where n may be 0."""
         count = len(next(iter(entries.values())))
         places = np.arange(count * distributed.world_size())[distributed.rank() :: distributed.world_size()]
         lots = np.random.default_rng(batch_idx).random(count * distributed.world_size())[places]
@@ -47,7 +47,7 @@ class Samples:
             self._thin()
 
     def gather(self) -> Rows:
-        """Return the samples of all ranks in the data's order, on the CPU; nothing where no rank saw any."""
+        """Return the subset over all ranks on the CPU, ordered by batch and place; empty if no rank has a sample."""
         message = None
         if self._draws:
             self._thin()
@@ -61,13 +61,14 @@ class Samples:
         return _take(rows, self._lowest(draws))
 
     def _thin(self) -> None:
+        """Drop all rows but those of the lowest random numbers."""
         draws, rows = np.concatenate(self._draws), _concatenate(self._rows)
         kept = self._lowest(draws)
         self._draws, self._rows = [draws[kept]], [_take(rows, kept)]
         self._highest = draws[kept, 0].max() if len(kept) == self.limit else 1.0
 
     def _lowest(self, draws: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Return the rows of the lowest lots, ordered by batch and place."""
+        """Return the rows with the lowest random numbers, ordered by batch and place."""
         kept = np.argsort(draws[:, 0])[: self.limit]
         return kept[np.lexsort((draws[kept, 2], draws[kept, 1]))]
 

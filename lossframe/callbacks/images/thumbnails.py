@@ -1,4 +1,4 @@
-"""Small square images of what a model was given."""
+"""Shrinks the images of a batch to thumbnails, and converts thumbnails to square pixels."""
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ def thumbnails(image: Tensor, side: int) -> Tensor:
 
 
 def pixels(thumbnail: Tensor, side: int) -> NDArray[np.uint8]:
-    """Return thumbnails as [N, side, side, 3], black their lowest value of all, enlarged whole times and centred."""
+    """Return thumbnails as pixels [N, side, side, 3]: joint range 0 to 255, enlarged by a whole factor and centred."""
     shown = thumbnail.float().nan_to_num()
     low, high = shown.min(), shown.max()
     shown = (shown - low) / (high - low).clamp(min=1e-12)

@@ -1,4 +1,4 @@
-"""Pictures laid out on paper, framed and captioned."""
+"""Lays out square images on a sheet, with frames and captions."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ FRAME, GAP, LINE = 4, 8, 14  # pixels: of a frame, between tiles, of a line of t
 def sheet(
     images: NDArray[np.uint8], captions: Sequence[Sequence[str]], right: Sequence[bool | None], columns: int = 8
 ) -> NDArray[np.uint8]:
-    """Return a picture [H, W, 3] of square images [N, S, S, 3], each framed and with lines of text below it."""
+    """Draw square images [N, S, S, 3] as one image [H, W, 3], each in a frame and above its caption lines."""
     side, lines = images.shape[1], max(len(caption) for caption in captions)
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
@@ -32,7 +32,7 @@ def sheet(
 def tile(
     paper: Image.Image, pen: ImageDraw.ImageDraw, corner: tuple[int, int], image: NDArray[np.uint8], right: bool | None
 ) -> None:
-    """Paste an image in its frame; what is wrong is crossed too, for those who cannot tell the colours apart."""
+    """Paste an image in its frame; a wrong one also gets a cross, for readers who cannot tell the colours apart."""
     left, top = corner
     side = len(image) + 2 * FRAME
     colour = INK if right is None else RIGHT if right else WRONG

@@ -1,4 +1,4 @@
-"""The k rows of highest value, chosen on the device as batches come, and over ranks at the end."""
+"""Selects the k rows of highest value: batch by batch on the device, and over all ranks at the end of an epoch."""
 
 import csv
 import math
@@ -13,13 +13,13 @@ from lossframe import distributed
 from lossframe.callbacks.images.sampling import CAPACITY
 
 Row = dict[str, Any]
-"""One sample: its `value`, its `id`, and what else is known of it."""
+"""One sample: its `value`, its `id` and further entries."""
 
 
-class Hardest:
-    """Keeps the k rows with the highest values of what it is given; NaN is highest. Nothing waits for the device.
+class TopK:
+    """Selects the k rows of highest value from batches, NaN first, without waiting for the device.
 
-    `compact` shrinks the rows that are kept.
+    `compact` shrinks rows before they are stored.
     """
 
     def __init__(self, k: int, compact: Callable[[dict[str, Tensor]], dict[str, Tensor]] = lambda rows: rows) -> None:
@@ -29,7 +29,7 @@ class Hardest:
         self._lists: list[dict[str, Sequence[Any]]] = []
 
     def add(self, values: Tensor, entries: Mapping[str, Any]) -> None:
-        """Add values `[n]` and what belongs to them: tensors `[n, ...]`, and lists, which are read at the end."""
+        """Add values `[n]` with their entries: tensors `[n, ...]`, and lists, which are read at the end."""
         values, order = values.double().topk(min(self.k, len(values)))
         rows = self.compact({name: e.detach()[order] for name, e in entries.items() if isinstance(e, Tensor)})
         rows |= {"value": values, "batch": torch.full_like(order, len(self._lists)), "row": order}
@@ -41,7 +41,7 @@ class Hardest:
         self._rows = rows
 
     def take(self) -> list[Row]:
-        """Return the rows on the host, and forget them."""
+        """Return the selected rows on the host, and drop them."""
         columns = {name: entry.cpu() for name, entry in self._rows.items()}
         rows: list[Row] = [
             {name: column[k] if column.ndim > 1 else column[k].item() for name, column in columns.items()}
@@ -55,18 +55,18 @@ class Hardest:
 
 
 def of_all_ranks(rows: Mapping[str, list[Row]], k: int) -> dict[str, list[Row]]:
-    """Return the k highest rows of each term over all ranks, the highest first; called by all ranks."""
+    """Return the k highest rows of each term over all ranks, the highest first; must be called on every rank."""
     everyone: list[Mapping[str, list[Row]]] = distributed.exchange(rows, CAPACITY, distributed.collective_device())
     return {term: highest([row for part in everyone for row in part[term]], k) for term in rows}
 
 
 def highest(rows: list[Row], k: int) -> list[Row]:
-    """Return the k rows of the highest values, equal ones by id."""
+    """Return the k rows of highest value, the highest first, and rows of equal value by id."""
     return sorted(rows, key=lambda row: (-math.inf if math.isnan(row["value"]) else -row["value"], str(row["id"])))[:k]
 
 
 def write_csv(path: Path, rows: list[Row]) -> None:
-    """Write the numbers and words of the rows, in place of what was there."""
+    """Write the entries of rows, except tensors, and replace an earlier file in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     columns = [name for name in rows[0] if not isinstance(rows[0][name], Tensor)] if rows else []
     unfinished = path.with_suffix(".tmp")

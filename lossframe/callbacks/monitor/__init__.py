@@ -1,1 +1,1 @@
-"""The LossMonitor: collects the statistics of a module's losses and turns them into curves."""
+"""Implements the LossMonitor, which collects the statistics of a module's losses and writes them as curves."""

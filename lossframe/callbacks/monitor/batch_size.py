@@ -1,4 +1,4 @@
-"""Counts the samples of a batch of any form."""
+"""Counts the samples of a batch of any type."""
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -11,11 +11,11 @@ from lossframe.errors import InputError
 from lossframe.losses.base.inputs import leaves
 
 _SIZES = ("num_graphs", "batch_size")
-"""Attributes by which objects tell their number of samples."""
+"""Attributes that hold the number of samples of an object, as PyTorch Geometric's batches have."""
 
 
 def batch_size(batch: Any) -> int:
-    """Return the number of samples of a batch: the length of its first tensor, or else what is known without one."""
+    """Return the number of samples of a batch: the length of its first tensor, or else of another entry."""
     entries = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (list, tuple)) else [batch]
     for leaf in leaves(entries) or pytree.tree_leaves(batch):
         if isinstance(leaf, Tensor) and leaf.ndim:
@@ -29,7 +29,7 @@ def batch_size(batch: Any) -> int:
 
 
 def _size_of_objects(batch: Any) -> int | None:
-    """Return the length of the first tensor in a dataclass; else the size that an object tells, or a list's length."""
+    """Return the length of the first tensor in a dataclass, else an object's attribute in `_SIZES`, else of a list."""
     opened = _opened(batch)
     found = pytree.tree_leaves(opened)
     rows = [leaf.shape[0] for leaf in found if isinstance(leaf, Tensor) and leaf.ndim]
@@ -40,7 +40,7 @@ def _size_of_objects(batch: Any) -> int | None:
 
 
 def _opened(batch: Any) -> Any:
-    """Return a batch whose dataclasses are dicts of their fields."""
+    """Replace the dataclasses in a batch by dicts of their fields."""
 
     def opened(leaf: Any) -> Any:
         if is_dataclass(leaf) and not isinstance(leaf, type):

@@ -1,4 +1,4 @@
-"""Collects the statistics of a module's losses over all ranks, and turns them into curves."""
+"""Collects the statistics of a module's losses over all ranks, for training in windows and for each evaluation."""
 
 import time
 import warnings
@@ -14,18 +14,18 @@ from lossframe.statistics.recorder import Recorder
 from lossframe.statistics.snapshot import Named, Snapshot, merged
 
 _BYTES = 64
-"""The most bytes that a number takes in a message between ranks."""
+"""Bytes that suffice for a number in a message between ranks."""
 
 
 @dataclass
 class Window:
-    """The statistics since the last point of the curves, and the samples and seconds of training that they cover."""
+    """Holds the statistics since the last point of the curves, and the samples and seconds of training behind them."""
 
     seen: Named = field(default_factory=dict)
     samples: int = 0
     seconds: float = 0.0
     end: int = 0
-    """The samples seen by all ranks since training began."""
+    """Number of samples that all ranks have seen since training began."""
 
     def add(self, seen: Named, samples: int, seconds: float, end: int) -> None:
         """Merge a snapshot of all ranks into the window."""
@@ -35,19 +35,19 @@ class Window:
         self.end = end
 
     def state(self) -> dict[str, Any]:
-        """Return plain numbers, for a checkpoint."""
+        """Return the window as numbers and lists, for a checkpoint."""
         seen = {term: {name: moments.state() for name, moments in named.items()} for term, named in self.seen.items()}
         return {"seen": seen, "samples": self.samples, "seconds": self.seconds}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
-        """Return the window of a `state`."""
+        """Create a window from a `state`."""
         seen = {t: {name: Moments.from_state(m) for name, m in named.items()} for t, named in state["seen"].items()}
         return cls(seen, state["samples"], state["seconds"])
 
 
 class _Pending(NamedTuple):
-    """A snapshot of this rank, perhaps still on its device; with `curves`, it closes a window, which shows them too."""
+    """Snapshot of this rank, perhaps still on its device. With `curves`, the snapshot closes a window."""
 
     snapshot: Snapshot
     kept: list[Kept]
@@ -57,7 +57,10 @@ class _Pending(NamedTuple):
 
 
 class Collector:
-    """Takes snapshots of recorders on all ranks, judges what is not finite, and keeps the open window of training."""
+    """Takes snapshots of recorders, merges them over all ranks into the open window, and checks that they are finite.
+
+    `recorders` are the losses and objectives of the module, by name.
+    """
 
     def __init__(self, guard: Guard) -> None:
         self.guard = guard
@@ -67,31 +70,31 @@ class Collector:
         self.window = Window()
         self._training = False
         self._evaluated: list[tuple[Snapshot, list[Kept]]] = []
-        self._loader = -1  # the dataloader that is being evaluated, where there are several
+        self._loader = -1  # the current dataloader, if there are several
         self._pending: _Pending | None = None
         self._clock = 0.0
 
     def forget(self) -> None:
-        """Drop all values that are recorded and no part of the open window."""
+        """Drop all recorded values that are not in the open window yet."""
         self._pending, self._evaluated, self._loader = None, [], -1
         self.guard.take()
         for recorder in self.recorders.values():
             recorder.reset_avg()
 
     def start(self) -> None:
-        """Start or continue training and its clock."""
+        """Start or resume the collection of training, and its clock."""
         self._training = True
         self._clock = time.monotonic()
 
     def stop(self) -> None:
-        """Stop the clock of training."""
+        """Pause the collection of training, and its clock."""
         self._training = False
 
     def collect(self, curves: dict[str, float] | None, wait: bool) -> list[tuple[Window, dict[str, float]]]:
-        """Take a snapshot of training, and return the windows that are complete with it.
+        """Take a snapshot of training, and return the windows that are now complete, each with its further curves.
 
-        With `curves`, which are shown beside the statistics, the snapshot closes the window. Unless told to `wait`,
-        a snapshot that is still on its device completes with the next one.
+        With `curves`, such as learning rates, the snapshot closes the window. Without `wait`, a snapshot that is still
+        on its device stays pending until the next one.
         """
         if not self._training:
             return []
@@ -104,9 +107,9 @@ class Collector:
         return complete + self._finished() if wait or not snapshot.in_flight else complete
 
     def enter(self, loader: int) -> None:
-        """Take a snapshot of each dataloader before this one, of several, that has none yet.
+        """Take a snapshot of each earlier dataloader that has none yet, at the first batch of one of several.
 
-        No collective, for a rank may have no batch of one of them.
+        Uses no collective, because a rank may have no batch of some dataloader.
         """
         self._loader = loader
         self._close_dataloaders(loader)
@@ -114,7 +117,7 @@ class Collector:
     def evaluation(self, stage: str) -> dict[str, Named]:
         """Return the statistics of an evaluation over all ranks, by the suffix of each dataloader's curves.
 
-        The suffix is Lightning's own, and empty unless there are several dataloaders, one after the other.
+        The suffix is Lightning's, and is empty for a single dataloader.
         """
         last = max(distributed.exchange(self._loader, _BYTES, distributed.collective_device()))
         suffixes = [tags.of_dataloader(index) for index in range(last + 1)] or [""]
@@ -127,12 +130,12 @@ class Collector:
         return {"samples_seen": self.samples_seen, "skipped": self.guard.skipped, "window": self.window.state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a `state_dict`."""
+        """Restore the open window and the samples seen of a `state_dict`."""
         self.samples_seen, self.guard.skipped = state["samples_seen"], state["skipped"]
         self.window = Window.from_state(state["window"])
 
     def _close_dataloaders(self, number: int) -> None:
-        """Take snapshots until there is one of each of so many dataloaders."""
+        """Take snapshots until the first `number` dataloaders have one each."""
         while len(self._evaluated) < number:
             kept = self.guard.take()
             self._evaluated.append((Snapshot(self.recorders), kept))
@@ -151,6 +154,7 @@ class Collector:
         return [(window, pending.curves)]
 
     def _merged(self, stage: str, snapshot: Snapshot, kept: list[Kept], samples: int = 0) -> tuple[Named, int]:
+        """Merge a snapshot of all ranks and their numbers of samples; raise or warn if values are not finite."""
         seen, notes = snapshot.merged(lambda local: (samples, self.guard.finding(local, kept)))
         warning = self.guard.judge(stage, seen, [finding for _, finding in notes])
         if warning is not None:

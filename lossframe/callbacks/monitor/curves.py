@@ -1,4 +1,4 @@
-"""Turns collected statistics into curves, and gives them to the loggers and to other callbacks."""
+"""Turns collected statistics into curves, and passes them to the loggers and to other callbacks."""
 
 import logging
 from collections.abc import Mapping
@@ -17,9 +17,9 @@ _log = logging.getLogger(__name__)
 
 
 class Curves:
-    """Writes the curves of a module's losses, stage by stage, as the collector completes windows and evaluations.
+    """Writes the curves of a module's losses whenever the collector completes a window or an evaluation.
 
-    `shown` are the last curves of each stage: tag -> value.
+    `sources` are the losses and objectives by name. `shown` holds the latest curves of each stage, tag -> value.
     """
 
     def __init__(self, collector: Collector, stage_writer: StageWriter, spikes: Spikes) -> None:
@@ -31,7 +31,7 @@ class Curves:
         self._evaluated: Named = {}
 
     def collect(self, trainer: pl.Trainer, curves: dict[str, float] | None, wait: bool) -> None:
-        """Take a snapshot of training, and write the windows that it completes; see `Collector.collect`."""
+        """Take a snapshot of training, and write the windows that are now complete; see `Collector.collect`."""
         for window, beside in self.collector.collect(curves, wait):
             losses = self.shown["train"] = curves_of(self.sources, window.seen)
             speed = {tags.SPEED: window.samples / max(window.seconds, 1e-9)}
@@ -52,18 +52,19 @@ class Curves:
         self.shown[stage] = shown
 
     def write_evaluation(self, trainer: pl.Trainer, stage: str) -> None:
-        """Write the curves of an evaluation, and the metrics that were logged for callbacks only."""
+        """Write the curves of an evaluation, and metrics that were logged with `logger=False`."""
         if not trainer.sanity_checking:
             scalars = unwritten(trainer, stage) | self.shown[stage]
             self._write(trainer, stage, scalars, self._evaluated, self.collector.samples_seen)
 
     def _write(self, trainer: pl.Trainer, stage: str, scalars: dict[str, float], seen: Named, step: int) -> None:
+        """Write scalars and the histograms of the losses' values, on rank 0."""
         if trainer.is_global_zero:
             values = {f"{tags.VALUES}/{term}": named["loss"] for term, named in seen.items() if "loss" in named}
             self.stage_writer.write(trainer.loggers, stage, scalars, values, step)
 
     def _note(self, trainer: pl.Trainer, text: str, step: int) -> None:
-        """Note a spike in the log and under TensorBoard's "text"."""
+        """Write a note on a spike into the log and into TensorBoard's tab "text"."""
         if trainer.is_global_zero:
             _log.warning(text)
             for writer in self.stage_writer.writers(trainer.loggers, "train"):
@@ -71,7 +72,7 @@ class Curves:
 
 
 def curves_of(sources: Mapping[str, Source], seen: Named) -> dict[str, float]:
-    """Return the curves to show of the moments of all terms: tag -> value."""
+    """Return the curves of all terms from their moments, tag -> value."""
     shown: dict[str, float] = {}
     for term, named in seen.items():
         for name, moments in named.items():
@@ -80,7 +81,7 @@ def curves_of(sources: Mapping[str, Source], seen: Named) -> dict[str, float]:
 
 
 def _shares(curves: dict[str, float]) -> dict[str, float]:
-    """Return `share/TERM`: the part of each weighted term in the sum of their magnitudes."""
+    """Return `share/TERM` for each weighted term: its magnitude over the sum of magnitudes in its objective."""
     prefix = f"{tags.WEIGHTED}/"
     weighted = {tag[len(prefix) :]: abs(value) for tag, value in curves.items() if tag.startswith(prefix)}
     sums: dict[str, float] = {}

@@ -18,7 +18,7 @@ from lossframe.statistics.recorder import Recorder
 
 
 class Source(NamedTuple):
-    """A recorder, and the function that gives the tag of one of its names."""
+    """Recorder with the function that returns the tag of one of its names; `loss` is the recorder if it is a loss."""
 
     recorder: Recorder
     tag: Callable[[str], str]
@@ -28,8 +28,8 @@ class Source(NamedTuple):
 def find_sources(module: nn.Module) -> dict[str, Source]:
     """Return every objective, its terms, and every loss outside objectives, by unique name.
 
-    A term is named by its objective; a loss outside by its class, as `cross_entropy` for `CrossEntropyLoss`, or by
-    its attribute's path where two are of one class, or a term has that name.
+    A term has its name in the objective. A loss outside objectives is named by its class, as `cross_entropy` for
+    `CrossEntropyLoss`, or by its attribute's path if two have one class or a term has that name.
     """
     sources: dict[str, Source] = {}
     for path, objective in _objectives(module):
@@ -44,7 +44,7 @@ def find_sources(module: nn.Module) -> dict[str, Source]:
 
 
 def weights(module: nn.Module) -> dict[str, float]:
-    """Return the current weight of every term of every objective with fixed weights; others record their weights."""
+    """Return the current weight of each term of objectives with fixed weights; other weightings record theirs."""
     found = list(_objectives(module))
     return {
         f"{tags.WEIGHT}/{path}.{name}" if len(found) > 1 else f"{tags.WEIGHT}/{name}": weight
@@ -55,20 +55,20 @@ def weights(module: nn.Module) -> dict[str, float]:
 
 
 def keep_samples(losses: Mapping[str, Loss]) -> None:
-    """Have losses keep the values of their last batch by sample."""
+    """Make losses keep the values of their last batch by sample."""
     for loss in losses.values():
         loss.samples = loss.samples or PerSample()
 
 
 def forget_samples(losses: Mapping[str, Loss]) -> None:
-    """Forget the values by sample of an earlier batch: not every step calls every loss."""
+    """Drop per-sample values of an earlier batch, because not every step calls every loss."""
     for loss in losses.values():
         if loss.samples is not None:
             loss.samples.forget()
 
 
 def name_of(loss: Loss) -> str:
-    """Return what a loss's configuration is called, or its class in snake case if it has none."""
+    """Return the name of a loss's file in conf/loss, or else its class in snake case."""
     kind = type(loss).__name__
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", kind.removesuffix("Loss"))
     return configs.losses().get(kind, words.lower())
@@ -79,7 +79,7 @@ def _objectives(module: nn.Module) -> Iterator[tuple[str, Objective]]:
 
 
 def _free_losses(module: nn.Module) -> Iterator[tuple[str, Loss, str]]:
-    """Yield the path, loss and name of each one outside objectives; its path is its name where two are alike."""
+    """Yield path, loss and name of each loss outside objectives; the path is the name if two have one class."""
     inside = {id(loss) for _, objective in _objectives(module) for _, loss in objective.named_losses()}
     free = {p: m for p, m in module.named_modules() if isinstance(m, Loss) and id(m) not in inside}
     classes = Counter(type(loss) for loss in free.values())

@@ -1,4 +1,4 @@
-"""The norms of gradients: noted at each step, put together for many steps at once."""
+"""Computes the gradient norm of each step: per parameter within the step, combined for many steps at once."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -14,25 +14,29 @@ _WAITING_STEPS = 64
 
 
 class Step:
-    """One step of an optimiser: the parameters that had a gradient, and the norm of each once they are folded `[P]`."""
+    """Optimiser step with the parameters that had a gradient; `norms` `[P]` holds one norm each after folding."""
 
-    __slots__ = ("norms", "parameters", "waiting")
+    __slots__ = ("norms", "parameters", "scaled", "waiting")
 
-    def __init__(self, parameters: Sequence[nn.Parameter], waiting: Sequence[Tensor]) -> None:
+    def __init__(self, parameters: Sequence[nn.Parameter], waiting: Sequence[Tensor], scaled: bool) -> None:
         self.parameters = parameters
         self.waiting = waiting
+        self.scaled = scaled
         self.norms = torch.empty(0)
 
 
 class GradientNorms:
-    """Remembers the norm over all gradients of each step, under "norm"; of sharded ones it is that of all ranks."""
+    """Records the norm over all gradients of each step under "norm", over all ranks for sharded parameters."""
 
     def __init__(self) -> None:
         self.recorder = Recorder({})
         self._steps: list[Step] = []
 
-    def note(self, parameters: Iterable[nn.Parameter]) -> Step | None:
-        """Note one step; None without a gradient. Must be called on every rank."""
+    def note(self, parameters: Iterable[nn.Parameter], scaled: bool = False) -> Step | None:
+        """Compute the norms of one step's gradients; None without any. Must be called on every rank.
+
+        A gradient scaler overflows on purpose: the norm of a `scaled` step is recorded only where it is finite.
+        """
         noted, gradients = [], []
         for parameter in parameters:
             gradient = parameter.grad
@@ -41,14 +45,14 @@ class GradientNorms:
                 gradients.append(gradient if type(gradient) is Tensor else _local(gradient))
         if not noted:
             return None
-        step = Step(noted, torch._foreach_norm(gradients))
+        step = Step(noted, torch._foreach_norm(gradients), scaled)
         self._steps.append(step)
         if len(self._steps) >= _WAITING_STEPS:
             self.fold()
         return step
 
     def fold(self) -> None:
-        """Put together the steps that wait, without waiting for a device; on every rank, for sharded parameters."""
+        """Record the norms of all pending steps, without waiting for a device. Must be called on every rank."""
         alike: dict[tuple[int, ...], list[Step]] = defaultdict(list)
         for step in self._steps:
             alike[tuple(map(id, step.parameters))].append(step)
@@ -56,13 +60,15 @@ class GradientNorms:
         for steps in alike.values():
             norms = torch.stack([norm for step in steps for norm in step.waiting]).float().view(len(steps), -1)
             norms = _of_all_ranks(norms, steps[0].parameters)
-            self.recorder.accumulate("norm", torch.linalg.vector_norm(norms, dim=1), replicated=True)
+            norm = torch.linalg.vector_norm(norms, dim=1)
+            counted = norm.isfinite() if steps[0].scaled else None
+            self.recorder.accumulate("norm", norm, counted, replicated=True)
             for step, row in zip(steps, norms.unbind(), strict=True):
                 step.norms, step.waiting = row, ()
 
 
 def _of_all_ranks(norms: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
-    """Return the norms of whole gradients; each rank has a part of those of sharded parameters, all of the others."""
+    """Combine the norms of sharded gradients over the ranks; the norms of other gradients are complete already."""
     whole = [not hasattr(parameter, "to_local") for parameter in parameters]
     if all(whole):
         return norms

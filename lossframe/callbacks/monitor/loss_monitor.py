@@ -1,4 +1,4 @@
-"""The Lightning callback that writes the statistics of losses into the loggers."""
+"""Lightning callback that writes the statistics of losses into the loggers."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -24,25 +24,25 @@ _log = logging.getLogger(__name__)
 
 
 class LossMonitor(pl.Callback):
-    """Writes every loss of the module to every logger, over samples seen, for train, val and test.
+    """Writes the statistics of every loss of a module to every logger, over samples seen, for train, val and test.
 
     Finds each `Loss` and `Objective` anywhere in the LightningModule. Every `log_every` training batches, and at the
     end of each training and validation epoch, it drains their statistics (one collective for all) and writes
-    `loss/TERM` and, where the loss asks for them, `loss/TERM_std`, `_min`, `_max`, `_p5`, `_p50`, `_p95`, `_p99`; for
+    `loss/TERM` and, if the loss selects them, `loss/TERM_std`, `_min`, `_max`, `_p5`, `_p50`, `_p95`, `_p99`; for
     an objective also `loss/total`, `weighted/TERM`, `share/TERM` and `weight/TERM`; `lr`, `gradient_norm` and
     `samples_per_second`. TensorBoard gets one run per stage, so that train and val share a chart, a page of bands
     under "custom scalars", and the histogram `values/TERM` of a loss with `log_quantiles`; other loggers get
     `train/loss/TERM`. The values are also in `trainer.callback_metrics`, as `val/loss/TERM`, for `ModelCheckpoint` and
-    `EarlyStopping`. Of several validation or test dataloaders, each has its own, as `loss/TERM/dataloader_idx_0`.
+    `EarlyStopping`. Each of several validation or test dataloaders has curves such as `loss/TERM/dataloader_idx_0`.
 
-    `nonfinite` says what happens when a value or a gradient is not finite, see `Guard`; `ids` is the batch's entry that
-    says which samples those were. A term's point `spikes` robust deviations above its recent ones is noted in the log
-    and under TensorBoard's "text", see `Spikes`. On a GPU no step waits for a drain: its point is written one drain
-    later.
+    `nonfinite` says what happens when a value or a gradient is not finite, see `Guard`; `ids` is the entry of the batch
+    that names its samples in the message. A point of a curve that is `spikes` robust deviations above recent points is
+    noted in the log and in TensorBoard's tab "text", see `Spikes`. On a GPU no step waits for a drain, and each point
+    is written one drain later.
 
-    Samples are counted as the rows of the batch's first tensor, also in a dataclass; without one, as an object's
-    `num_graphs` or `batch_size`, or the length of a list. `batch_size`, a function of the batch, counts them instead:
-    where tensors are `[T, B]`, say, as `lambda batch: batch["tokens"].shape[1]`.
+    The number of samples is the length of the batch's first tensor, also in a dataclass; without a tensor, an object's
+    `num_graphs` or `batch_size`, or the length of a list. A function `batch_size` of the batch overrides this, as
+    `lambda batch: batch["tokens"].shape[1]` for tensors `[T, B]`.
     """
 
     def __init__(
@@ -70,16 +70,16 @@ class LossMonitor(pl.Callback):
 
     @property
     def samples_seen(self) -> int:
-        """The training samples that all ranks have seen, as far as they are drained: the x axis of the curves."""
+        """Number of training samples that all ranks have seen until the last drain: the x axis of the curves."""
         return self._collector.samples_seen
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Find the losses that are there already."""
+        """Find the losses that the module has made in its constructor."""
         self._trainer = trainer
         self._find(pl_module)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Find also those that the module made in its own `setup` or `configure_model`."""
+        """Find the losses that the module has made in `setup` or `configure_model` too; warn if there is none."""
         self._find(pl_module)
         if not self.losses:
             rank_zero_warn(
@@ -88,21 +88,21 @@ class LossMonitor(pl.Callback):
             )
 
     def on_sanity_check_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forget what the sanity check showed."""
+        """Drop the values of the sanity check."""
         self._collector.forget()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start from what the checkpoint's window holds, and from nothing else."""
+        """Start collecting, from the open window of the checkpoint if training is resumed."""
         self.stage_writer.resumed = (
             self._resumed
-        )  # only training purges: a test of earlier weights adds to what is there
+        )  # only training purges: a test of earlier weights adds to the event files
         self._collector.forget()
         self._collector.start()
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Forget the samples of the batch before."""
+        """Drop the per-sample values of the last batch."""
         forget_samples(self.losses)
 
     def on_validation_batch_start(
@@ -113,8 +113,8 @@ class LossMonitor(pl.Callback):
         batch_idx: int,
         dataloader_idx: int | None = None,
     ) -> None:
-        """Keep the values of each of several dataloaders apart; forget the samples of the batch before."""
-        if dataloader_idx is not None:  # Lightning tells it where there are several, one after the other
+        """Separate the values of several dataloaders; drop the per-sample values of the last batch."""
+        if dataloader_idx is not None:  # Lightning passes an index only if there are several
             self._collector.enter(dataloader_idx)
         forget_samples(self.losses)
 
@@ -123,7 +123,7 @@ class LossMonitor(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the samples; drain and write every `log_every` batches."""
+        """Count the samples of the batch; drain and write every `log_every` batches."""
         self._collector.local_samples += self.batch_size(batch)
         self.batches_seen += 1
         self.guard.keep(self.batches_seen, self._ids(batch))
@@ -134,24 +134,23 @@ class LossMonitor(pl.Callback):
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
-        """Look at the gradients; leave out the step where the policy skips it."""
-        if getattr(trainer.precision_plugin, "scaler", None) is not None:
-            return  # a gradient scaler overflows on purpose, and skips those steps itself
+        """Compute gradient norms, and skip the optimiser's step if the policy `nonfinite` says so."""
+        scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
         parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
-        if self.guard.skips(parameters):
+        if self.guard.skips(parameters, scaled):
             optimizer.zero_grad(set_to_none=True)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the rest of the epoch."""
+        """Drain and write the last batches of the epoch."""
         self._read(weights_and_rates(trainer, pl_module))
         publish(trainer, "train", self._curves.shown.get("train", {}))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop the clock."""
+        """Stop the clock of training."""
         self._collector.stop()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Set the training window aside; outside of training, start from nothing."""
+        """Drain training into its open window; outside of training, drop all earlier values."""
         if trainer.state.fn != "fit":
             self._start(pl_module)
         self._read()
@@ -166,7 +165,7 @@ class LossMonitor(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep what names the culprits of a value that is not finite."""
+        """Keep references that name the samples of a value that is not finite."""
         self.guard.keep(batch_idx + 1, self._ids(batch))
 
     on_test_batch_end = on_validation_batch_end
@@ -176,13 +175,13 @@ class LossMonitor(pl.Callback):
         self._curves.evaluate(trainer, "val")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the validation losses, and the metrics that nobody else writes."""
+        """Write the validation losses, and metrics that were logged with `logger=False`."""
         self._curves.write_evaluation(trainer, "val")
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._collector.start()
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start from nothing."""
+        """Drop all earlier values before a test."""
         self._start(pl_module)
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -190,7 +189,7 @@ class LossMonitor(pl.Callback):
         self._curves.evaluate(trainer, "test")
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the test losses, and the metrics that nobody else writes."""
+        """Write the test losses, and metrics that were logged with `logger=False`."""
         self._curves.write_evaluation(trainer, "test")
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -200,7 +199,7 @@ class LossMonitor(pl.Callback):
         self.stage_writer.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the open window, drained from all ranks, and how far the curves are written."""
+        """Drain all ranks, and return the open window and the last step of each curve."""
         self._read()
         return {
             "batches_seen": self.batches_seen,
@@ -210,7 +209,7 @@ class LossMonitor(pl.Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where the checkpoint was made."""
+        """Restore the state of a checkpoint."""
         self.batches_seen = state_dict["batches_seen"]
         self._collector.load_state_dict(state_dict["collector"])
         self._curves.spikes.load_state_dict(state_dict["spikes"])
@@ -218,17 +217,17 @@ class LossMonitor(pl.Callback):
         self._resumed = True
 
     def _read(self, curves: dict[str, float] | None = None, wait: bool = True) -> None:
-        """Take a snapshot of training; with `curves`, which are shown beside the losses', it closes the window."""
+        """Take a snapshot of training; with `curves`, which are written with the losses, close the window."""
         if self._trainer is not None:
             self._curves.collect(self._trainer, curves, wait)
 
     def _start(self, pl_module: pl.LightningModule) -> None:
-        """Start an evaluation that is not part of training."""
+        """Start an evaluation outside of training: find the losses, and drop all earlier values."""
         self._find(pl_module)
         self._collector.forget()
 
     def _find(self, pl_module: pl.LightningModule) -> None:
-        """Find the losses and objectives of a module."""
+        """Find the losses and objectives of a module, and register them with collector, curves and guard."""
         sources = find_sources(pl_module) | self.guard.source()
         self._curves.sources = sources
         self._collector.recorders = {name: source.recorder for name, source in sources.items()}

@@ -1,4 +1,4 @@
-"""Where values stop being finite: which term or parameter, which samples, on which rank, at which step."""
+"""Finds where values stop being finite: term or parameter, samples, rank and step; raises, skips or warns."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +24,10 @@ _NAMED_SAMPLES = 8
 
 
 class Evidence(IntEnum):
-    """Where it was seen, the most telling first: a sample's own input or value, its relations, a gradient."""
+    """Ranks places of a non-finite number by how precisely they name the cause, the most precise first.
+
+    A sample's own input or value is best, then a value that depends on other samples, then a gradient.
+    """
 
     OWN = 0
     RELATED = 1
@@ -32,7 +35,7 @@ class Evidence(IntEnum):
 
 
 class Finding(NamedTuple):
-    """The first batch, on one rank, that had a value or a gradient that was not finite."""
+    """Describes the first batch on one rank that had a value or a gradient that was not finite."""
 
     batch: int
     evidence: Evidence
@@ -44,21 +47,22 @@ class Finding(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What one batch left, by reference: nothing has been computed from it yet."""
+    """References to per-sample values and gradient norms of one batch, with its number and its samples' ids."""
 
     batch: int
     ids: Any
     samples: list[Tensor | None]
-    """The inputs and the values of each loss by sample, as in `PerSample`, in turn: few objects, for there are many."""
+    """Inputs and values of each loss by sample, alternating, as in `PerSample`; one flat list keeps this cheap."""
     steps: list[Step]
 
 
 class Guard:
-    """Keeps what names the culprits of a non-finite value, and decides what happens then.
+    """Keeps references to the values of each batch, finds non-finite ones among them, and applies a policy to them.
 
-    `policy`: "raise" a `NonFiniteError` on all ranks at the next drain; "warn" there, and go on; "skip" the optimiser's
-    step on all ranks, which waits for the device and costs one small collective a step; "off" looks for nothing. What
-    the forward pass updates, such as the statistics of a normalisation layer, has still seen a skipped batch.
+    `policy`: "raise" raises a `NonFiniteError` on all ranks at the next drain; "warn" warns there, and training
+    continues; "skip" skips the optimiser's step on all ranks, which waits for the device and takes one small collective
+    per step; "off" checks nothing. A skipped batch has still updated what the forward pass updates, such as the
+    statistics of a normalisation layer.
     """
 
     def __init__(self, policy: str) -> None:
@@ -76,21 +80,25 @@ class Guard:
         self._steps: list[Step] = []
 
     def source(self) -> dict[str, Source]:
-        """Return what shows the norm of the gradients, by name."""
-        return {} if self.policy == "off" else {GRADIENT: Source(self._gradients.recorder, lambda name: tags.NORM)}
+        """Return the recorder of gradient norms as a source, by name."""
+        return {GRADIENT: Source(self._gradients.recorder, lambda name: tags.NORM)}
 
     def watch(self, module: nn.Module, losses: Mapping[str, Loss]) -> None:
-        """Have a module's losses keep their values by sample."""
+        """Make a module's losses keep their values by sample, and name its parameters in messages."""
         self._module = module
         self._losses = dict(losses) if self.policy != "off" else {}
         keep_samples(self._losses)
         self._samples = [loss.samples for loss in self._losses.values() if loss.samples is not None]
 
-    def skips(self, parameters: Iterable[nn.Parameter]) -> bool:
-        """Note the norms of the gradients; return whether to leave out this step, the same on all ranks."""
-        if self.policy == "off":
+    def skips(self, parameters: Iterable[nn.Parameter], scaled: bool = False) -> bool:
+        """Compute the norms of a step's gradients, and return whether to skip the step, equally on all ranks.
+
+        A `scaled` step is never skipped here: the gradient scaler skips those that overflow.
+        """
+        step = self._gradients.note(parameters, scaled)
+        if scaled or self.policy == "off":
             return False
-        if (step := self._gradients.note(parameters)) is not None:
+        if step is not None:
             self._steps.append(step)
         if self.policy != "skip":
             return False
@@ -103,20 +111,20 @@ class Guard:
         return skipped
 
     def keep(self, batch: int, ids: Any) -> None:
-        """Keep what the batch that has just ended left, until `take`."""
-        if len(self._kept) < _KEPT_BATCHES and (self._samples or self._steps):  # the first are wanted
+        """Keep references to the values of the batch that has just ended, until `take`."""
+        if len(self._kept) < _KEPT_BATCHES and (self._samples or self._steps):  # only the first batches matter
             samples = [tensor for seen in self._samples for tensor in (seen.inputs, seen.values)]
             self._kept.append(Kept(batch, ids, samples, self._steps))
         self._steps = []
 
     def take(self) -> list[Kept]:
-        """Return what was kept since the last time; the norms of its gradients are remembered from then on."""
+        """Remove and return the references since the last call, and record their gradient norms."""
         self._gradients.fold()
         kept, self._kept = self._kept, []
         return kept
 
     def finding(self, seen: Named, kept: list[Kept]) -> Finding | None:
-        """Return this rank's first batch that was not finite; waits for the device only if there was one."""
+        """Return the first batch of this rank that was not finite; waits for the device only if there is one."""
         terms = [term for term in self._losses if any(moments.nonfinite for moments in seen[term].values())]
         if not terms and not any(moments.nonfinite for moments in seen.get(GRADIENT, {}).values()):
             return None
@@ -134,12 +142,12 @@ class Guard:
         return None
 
     def _names(self, parameters: Sequence[nn.Parameter]) -> list[str]:
-        """Return the names of parameters, each once."""
+        """Return the names of parameters, without repetition."""
         known = {id(parameter): name for name, parameter in self._module.named_parameters()}
         return list(dict.fromkeys(known.get(id(parameter), "a parameter of no name") for parameter in parameters))
 
     def judge(self, stage: str, seen: Named, findings: Iterable[Finding | None]) -> str | None:
-        """Raise what the policy raises; return what it warns of, None if all was finite."""
+        """Raise a `NonFiniteError` or return a warning, as the policy says, if values of any rank are not finite."""
         bad = {term: named for term, named in seen.items() if any(moments.nonfinite for moments in named.values())}
         if not bad or self.policy == "off":
             return None
@@ -157,13 +165,13 @@ class Guard:
 
 
 GRADIENT = "/gradient"
-"""The name of the gradients' norms among the terms; no term can have it."""
+"""Name of the gradient norms among the terms, which no term can have."""
 
 
 def _culprits(term: str, inputs: Tensor | None, values: Tensor | None, ids: Any) -> tuple[Evidence, str] | None:
-    """Return how strong the first evidence against a term is, and whom it names.
+    """Return the kind of evidence for a term's non-finite values, and the text that names the samples.
 
-    Inputs come before values, for relations spread one NaN over the whole batch.
+    Inputs are examined before values, because relational losses spread one NaN over the whole batch.
     """
     for evidence, seen in ((Evidence.OWN, inputs), (Evidence.OWN if inputs is None else Evidence.RELATED, values)):
         if seen is None or bool(seen.isfinite().all()):
@@ -187,6 +195,7 @@ def _not_finite(step: Step) -> list[nn.Parameter]:
 
 
 def _first(items: list[Any]) -> str:
+    """List the first items, and the number of the others."""
     more = f" and {len(items) - _NAMED_SAMPLES} more" if len(items) > _NAMED_SAMPLES else ""
     return ", ".join(map(str, items[:_NAMED_SAMPLES])) + more
 
@@ -196,5 +205,6 @@ def _plain(identifier: Any) -> Any:
 
 
 def _count(named: Mapping[str, Any]) -> str:
+    """Count the non-finite values under the name that has most of them."""
     worst = max(named.values(), key=lambda moments: moments.nonfinite)
     return f"{worst.nonfinite:.0f} of {worst.count:.0f} values"

@@ -1,4 +1,4 @@
-"""Points of a curve that stand out from its own recent past."""
+"""Finds spikes: points of a curve far above its recent points."""
 
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -13,10 +13,10 @@ _NORMAL = 1.4826  # the standard deviation of a normal distribution over its med
 
 
 class Spikes:
-    """Compares the mean and the max of each term with their last 100 points, of which there must be 20.
+    """Compares mean and max of each term with their last 100 points, once there are 20.
 
-    A point is a spike if it is more than `deviations` robust standard deviations (1.4826 times the median absolute
-    deviation) above the median of these; None looks for nothing.
+    A spike is a point more than `deviations` robust standard deviations (1.4826 times the median absolute deviation)
+    above the median of these points. With None, no spikes are looked for.
     """
 
     def __init__(self, deviations: float | None) -> None:
@@ -24,7 +24,7 @@ class Spikes:
         self._past: dict[str, deque[float]] = {}
 
     def found(self, seen: Named) -> Iterator[str]:
-        """Yield what is to be said about each spike of a window."""
+        """Yield a message for each spike in the statistics of a window, and add its points to the history."""
         if self.deviations is None:
             return
         for term, named in seen.items():
@@ -40,15 +40,16 @@ class Spikes:
                 past.append(value)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the recent past."""
+        """Return the recent points of each curve."""
         return {name: list(past) for name, past in self._past.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a recent past."""
+        """Restore the recent points of each curve."""
         self._past = {name: deque(past, maxlen=_HISTORY) for name, past in state.items()}
 
 
 def _deviations(value: float, past: deque[float]) -> float:
+    """Return how many robust standard deviations a value is above the median; 0 if the points do not vary."""
     center = median(past)
     spread = _NORMAL * median(abs(other - center) for other in past)
     return (value - center) / spread if spread else 0.0

@@ -10,18 +10,18 @@ from lossframe.loggers import tags
 
 
 def weights_and_rates(trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, float]:
-    """Return the curves beside the losses': the weights of terms, and the learning rates."""
+    """Return the curves of term weights and learning rates, tag -> value."""
     return weights(module) | learning_rates(trainer)
 
 
 def learning_rates(trainer: pl.Trainer) -> dict[str, float]:
-    """Return `lr`, or `lr/K` for the K-th parameter group where there are several."""
+    """Return the learning rate as `lr`, or those of several parameter groups as `lr/K`."""
     rates = [float(group["lr"]) for optimizer in trainer.optimizers for group in optimizer.param_groups]
     return {tags.RATE: rates[0]} if len(rates) == 1 else {f"{tags.RATE}/{k}": rate for k, rate in enumerate(rates)}
 
 
 def unwritten(trainer: pl.Trainer, stage: str) -> dict[str, float]:
-    """Return what was logged in a stage for callbacks only, by its tag."""
+    """Return the metrics that were logged in a stage with `logger=False`, tag -> value."""
     return {
         name.removeprefix(f"{stage}/"): float(value)
         for name, value in trainer.callback_metrics.items()
@@ -30,10 +30,10 @@ def unwritten(trainer: pl.Trainer, stage: str) -> dict[str, float]:
 
 
 def publish(trainer: pl.Trainer, stage: str, curves: dict[str, float], outdated: Iterable[str] = ()) -> None:
-    """Put curves into `trainer.callback_metrics` as `stage/tag`, without outdated ones; training's on the progress bar.
+    """Put curves into `trainer.callback_metrics` as `stage/tag`, and training's terms on the progress bar.
 
-    Straight into Lightning's own mappings, which it only adds to: `LightningModule.log` would cost as much for each
-    number at each drain as computing all of them.
+    Tags in `outdated` are removed first. The function writes into Lightning's mappings, because `LightningModule.log`
+    would cost as much per number and drain as computing all of them.
     """
     for tag in outdated:
         trainer.callback_metrics.pop(f"{stage}/{tag}", None)

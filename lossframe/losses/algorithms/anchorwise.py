@@ -22,9 +22,9 @@ from lossframe.losses.base.tracing import is_batch, is_traced
 OfAnchors = Callable[[Tensor, Tensor, slice], tuple[Tensor, Tensor]]
 """Embeddings of some anchors `[B, D]`, of everyone `[N, D]`, and which rows the anchors are -> sums `[B]`, numbers."""
 
-_BLOCK, _COLUMN = 5 << 16, 320
+BLOCK_BYTES, COLUMN_BYTES = 5 << 16, 320
 """How many bytes of pairs are held at a time, and, where more, of one of their columns: thin products are slow."""
-_SHARE = 128
+ANCHORS_PER_THREAD = 128
 """How many anchors are worth a thread, which holds a block and a gradient of its own, for each byte of a number."""
 
 
@@ -34,7 +34,7 @@ def blocks(embeddings: Tensor, anchors: slice) -> list[slice]:
     All are of one size, but for the last: a row more would not fit where the block before was in memory.
     """
     n, number = max(len(embeddings), 1), max(anchors.stop - anchors.start, 1)
-    size = max(_BLOCK // n // embeddings.itemsize, min(_COLUMN // embeddings.itemsize, n // 12))
+    size = max(BLOCK_BYTES // n // embeddings.itemsize, min(COLUMN_BYTES // embeddings.itemsize, n // 12))
     size = math.ceil(number / math.ceil(number / size))
     return [slice(k, min(k + size, anchors.stop)) for k in range(anchors.start, anchors.start + number, size)]
 
@@ -112,7 +112,7 @@ def _evaluate(
 
 def _shares(embeddings: Tensor, anchors: slice) -> list[slice]:
     """Split anchors among this process' threads."""
-    worth = (anchors.stop - anchors.start) // (_SHARE * embeddings.itemsize)
+    worth = (anchors.stop - anchors.start) // (ANCHORS_PER_THREAD * embeddings.itemsize)
     return split(anchors, min(torch.get_num_threads(), worth) if embeddings.device.type == "cpu" else 1)
 
 

@@ -10,9 +10,6 @@ from lossframe.losses.base.tracing import is_readable
 CERTAIN = 1e3
 """Beyond this logit, or logarithm of a probability, exp() is 0 in every dtype, and so is the slope of a power of it."""
 
-_SUM_ROUNDING = 1e-2
-"""How far from 1 probabilities of half precision may sum to."""
-
 
 def indices(scores: Tensor, target: Tensor) -> Tensor:
     """Return integer targets as int64 `[N, ...]`; `[N, 1]` is squeezed where scores are `[N, C]`."""
@@ -40,13 +37,6 @@ def expected(values: Tensor, target: Tensor) -> Tensor:
     if target.is_floating_point():
         return (target.to(values.dtype) * values).sum(1)
     return values.gather(1, indices(values, target).unsqueeze(1)).squeeze(1)
-
-
-def first_sum_not_1(rows: Tensor) -> float | None:
-    """Return the first sum over the classes that is not 1, but for rounding; rows of zeros, as in padding, pass."""
-    sums = rows.detach().sum(1)
-    wrong = ((sums - 1).abs() > _SUM_ROUNDING) & (sums != 0)
-    return sums[wrong][0].item() if wrong.any() else None
 
 
 def along(numbers: Tensor, like: Tensor) -> Tensor:

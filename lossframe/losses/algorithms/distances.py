@@ -81,7 +81,7 @@ _NEAR = {torch.float32: 2.0**-4, torch.float64: 2.0**-10}
 """Squares up to this share of |x|^2 lost too many digits, by the dtype of the rows."""
 _NEAR_IN_FLOAT64 = 2.0**-29
 """The same where squares in float64 only have to be as exact as a float32."""
-_FEW = 32
+FEW_NEAR_PAIRS = 32
 """How many near pairs a row may have, for their differences to cost less than float64 for all."""
 
 
@@ -102,7 +102,7 @@ class _Subtracting:
         near = np.flatnonzero(squares.detach().numpy() <= limits.numpy())
         if np.array_equal(near, self._of_themselves(anchors, everyone, rows)):
             exact, through = squares.new_zeros(len(near)), not self._rooted  # the gradient is 0 either way
-        elif len(near) <= _FEW * len(anchors):
+        elif len(near) <= FEW_NEAR_PAIRS * len(anchors):
             pairs = map(torch.from_numpy, np.divmod(near, len(everyone)))
             exact, through = self._of_pairs(anchors, everyone, rows, *pairs), False
         elif anchors.dtype == torch.float32:

@@ -16,7 +16,7 @@ Distance = Literal["squared_euclidean", "euclidean", "cosine"]
 Formula = Callable[[Tensor, Tensor], Tensor]
 _PARALLEL = 2.0**-6
 """Rows whose cosine is this near to 1 lost too many digits of their distance, or of its gradient, to float32."""
-_FEW = 64
+FEW = 64
 """Up to how many rows all of their pairs take about as long in float64 as in float32."""
 _CLOSE = 2.0**-9
 """Float32 distances that differ by this share of their sum lost too many digits of their difference."""
@@ -33,7 +33,7 @@ def normalize(x: Tensor) -> Tensor:
 
 def widened_if_few(x: Tensor) -> Tensor:
     """Return rows in float64 if they are so few that float64 costs nothing, else as they are."""
-    return x.double() if len(x) <= _FEW else x
+    return x.double() if len(x) <= FEW else x
 
 
 def directions(x: Tensor) -> Tensor:

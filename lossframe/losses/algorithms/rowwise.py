@@ -18,7 +18,7 @@ Formula = Callable[[Tensor, Tensor], Tensor]
 WithGradient = Callable[[Tensor, Tensor, Tensor], Tensor]
 """The same rows -> the values; the gradient of each by its scores is written into the third, `[n, ...]`."""
 
-_BLOCKS = 3
+BLOCKS_PER_THREAD = 3
 """For how many blocks each it pays that threads take rows of their own, instead of sharing every operation."""
 
 
@@ -95,5 +95,5 @@ def _put(values: Tensor, values_of: Callable[[slice], Tensor], scores: Tensor, p
             values[mine] = values_of(mine)
 
     number = torch.get_num_threads() if scores.device.type == "cpu" else 1
-    worth = min(len(scores), scores.numel() // (_BLOCKS * per_thread)) >= number
+    worth = min(len(scores), scores.numel() // (BLOCKS_PER_THREAD * per_thread)) >= number
     threads.each(share, split(slice(0, len(scores)), number if worth else 1))

@@ -16,7 +16,7 @@ from lossframe.losses.algorithms.class_targets import without_absent
 from lossframe.losses.algorithms.rowwise import rowwise
 from lossframe.losses.base.tracing import is_compiled, is_readable
 
-_PER_THREAD = 1 << 19
+SCORES_PER_THREAD = 1 << 19
 """How many scores each thread works on at a time: few enough to reuse memory, many enough to seldom wait."""
 _OF_PIXELS = 1 << 17
 """The same, of an image with far more, in which the scores of a pixel are far apart."""
@@ -28,7 +28,7 @@ _MANY = 1 << 10
 
 def log_probability(scores: Tensor, target: Tensor) -> Tensor:
     r"""Return $\log \mathrm{softmax}(z)_t$ of scores `[N, C, ...]` at class indices `[N, ...]`, as `[N, ...]`."""
-    return rowwise(_log_probability, _log_probability_and_gradient, scores, target, target.shape, _PER_THREAD)
+    return rowwise(_log_probability, _log_probability_and_gradient, scores, target, target.shape, SCORES_PER_THREAD)
 
 
 def log_probabilities(scores: Tensor, weight: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ def _log_probability_and_gradient(scores: Tensor, target: Tensor, gradient: Tens
         values = _taken_from(p, scores.t(), target, 0)
         gradient.copy_(p.t())
         return values
-    if scores.ndim == 2 or scores[0].numel() < 2 * _PER_THREAD or scores.device.type != "cpu":
+    if scores.ndim == 2 or scores[0].numel() < 2 * SCORES_PER_THREAD or scores.device.type != "cpu":
         return _taken_from(torch.softmax(scores, 1, out=gradient), scores, target, 1)
     values = scores.new_empty(target.shape)
     for row, (image, classes) in enumerate(zip(scores, target, strict=True)):

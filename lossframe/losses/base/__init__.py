@@ -1,1 +1,1 @@
-"""The contract of a loss: inputs, checks, values, weights, reduction, recording."""
+"""Base classes of losses: prepare inputs, check them, evaluate a formula, weigh, reduce and record its values."""

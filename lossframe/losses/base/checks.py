@@ -1,4 +1,7 @@
-"""Contracts on what a loss is given. Shapes and dtypes cost nothing; ranges read the values."""
+"""Validates the inputs and parameters of losses, and raises an `InputError` for the first that does not fit.
+
+Checks of shapes and dtypes need no synchronisation. Checks that say "Reads the values" wait for a GPU.
+"""
 
 import math
 from collections.abc import Sequence
@@ -10,18 +13,18 @@ from torch import Tensor
 from lossframe.errors import InputError, names, nearest
 
 _ROUNDING = 1e-5
-"""How far beyond [0, 1] a probability may be: an average of probabilities is rounded."""
+"""Largest excess of a probability over [0, 1], which rounding of an average can cause."""
 
 
 def same_shape(**tensors: Tensor) -> None:
-    """Require equal shapes: nothing is ever broadcast."""
+    """Require equal shapes of all tensors; losses never broadcast."""
     if len({tensor.shape for tensor in tensors.values()}) > 1:
         found = " and ".join(f"{name} {list(tensor.shape)}" for name, tensor in tensors.items())
         raise InputError(f"wanted equal shapes, found {found}; nothing is broadcast: reshape or squeeze one of them")
 
 
 def not_broadcast(**inputs: object) -> None:
-    """Refuse floating inputs whose shapes differ in dims of size 1 alone, so that `[n]` and `[n, 1]` give `[n, n]`."""
+    """Refuse floating inputs that would broadcast along dims of size 1 to a larger shape, as `[n]` and `[n, 1]`."""
     floats = {name: x for name, x in inputs.items() if isinstance(x, Tensor) and x.is_floating_point()}
     for (name, one), (other_name, other) in combinations(floats.items(), 2):
         if one.shape != other.shape and _core(one) == _core(other):
@@ -31,14 +34,14 @@ def not_broadcast(**inputs: object) -> None:
 
 
 def same_length(**tensors: Tensor) -> None:
-    """Require the same number of samples, dim 0."""
+    """Require the same number of samples, the size of dim 0, in all tensors."""
     if len({tensor.shape[:1] for tensor in tensors.values()}) > 1:
         found = " and ".join(f"{name} {list(tensor.shape)}" for name, tensor in tensors.items())
         raise InputError(f"wanted the same number of samples, found {found}")
 
 
 def dimensions(wanted: str, lowest: int, highest: int | None = None, **tensors: Tensor) -> None:
-    """Require a number of dimensions; `wanted` shows the shape, as `[N, D]`."""
+    """Require from `lowest` to `highest` dimensions; the error shows `wanted`, a shape such as `[N, D]`."""
     for name, tensor in tensors.items():
         if tensor.ndim < lowest or (highest is not None and tensor.ndim > highest):
             raise InputError(f"wanted {name} {wanted}, found shape {list(tensor.shape)}")
@@ -70,7 +73,7 @@ def within(low: float, high: float, **tensors: Tensor) -> None:
 def finite(**tensors: Tensor) -> None:
     """Require finite values. Reads the values."""
     for name, tensor in tensors.items():
-        if tensor.detach().sum().isfinite():  # one pass; it may also overflow
+        if tensor.detach().sum().isfinite():  # one pass for the usual case; a sum of finite values may also overflow
             continue
         bad = tensor.numel() - int(tensor.detach().isfinite().sum())
         if bad:
@@ -117,14 +120,14 @@ def one_of(name: str, value: str, known: tuple[str, ...]) -> str:
 
 
 def size(dim: int, wanted: int, **tensors: Tensor) -> None:
-    """Require the size of one dimension."""
+    """Require that dimension `dim` of every tensor has the size `wanted`."""
     for name, tensor in tensors.items():
         if tensor.shape[dim] != wanted:
             raise InputError(f"wanted {name} with size {wanted} in dim {dim}, found shape {list(tensor.shape)}")
 
 
 def inner_dim(dim: int, **tensors: Tensor) -> None:
-    """Require that a dimension exists, and is not dim 0, along which samples lie."""
+    """Require that every tensor has a dimension `dim`, and that this is not dim 0, the dimension of the samples."""
     for name, tensor in tensors.items():
         if not -tensor.ndim < dim < tensor.ndim or dim == 0:
             raise InputError(f"wanted {name} with a dim {dim} beside the samples in dim 0, found {list(tensor.shape)}")
@@ -161,7 +164,7 @@ def class_scores(target: Tensor, **scores: Tensor) -> None:
 
 
 def elementwise(target: Tensor, **scores: Tensor) -> None:
-    """Require floating scores, and a real target of their shape."""
+    """Require floating scores and a real target, all of one shape."""
     floating(**scores)
     if target.is_complex():
         raise InputError(f"wanted a real target, found {target.dtype}; take its .real part or .abs()")
@@ -169,7 +172,7 @@ def elementwise(target: Tensor, **scores: Tensor) -> None:
 
 
 def probabilities(**tensors: Tensor) -> None:
-    """Require values within [0, 1], but for rounding. Reads the values."""
+    """Require values within [0, 1], up to rounding. Reads the values."""
     for name, tensor in tensors.items():
         smallest, largest = _extremes(tensor)
         if not (smallest > -_ROUNDING and largest < 1 + _ROUNDING):  # NaN fails both
@@ -201,7 +204,7 @@ def whole(**parameters: int) -> int:
 
 
 def at_least(lowest: int, **parameters: int) -> int:
-    """Require a whole number, not too small, for a loss's parameter, and return it."""
+    """Require a whole number of at least `lowest` for a loss's parameter, and return it."""
     value = whole(**parameters)
     if value < lowest:
         raise InputError(f"wanted {next(iter(parameters))} >= {lowest}, found {value}")
@@ -209,7 +212,7 @@ def at_least(lowest: int, **parameters: int) -> int:
 
 
 def class_numbers(**parameters: float | Sequence[float] | Tensor | None) -> Tensor | None:
-    """Require a finite number >= 0, or one per class, for a loss's parameter; return it in float64."""
+    """Require one finite number >= 0, or one per class, for a loss's parameter; return a float64 tensor, or None."""
     ((name, value),) = parameters.items()
     if value is None:
         return None
@@ -220,14 +223,14 @@ def class_numbers(**parameters: float | Sequence[float] | Tensor | None) -> Tens
 
 
 def class_size(num_classes: int, **parameters: Tensor | None) -> None:
-    """Require that a parameter is one number, or one per class."""
+    """Require that a parameter holds one number, or `num_classes` numbers."""
     for name, value in parameters.items():
         if value is not None and value.ndim and len(value) != num_classes:
             raise InputError(f"wanted {num_classes} numbers in {name}, one per class, found {len(value)}")
 
 
 def _extremes(tensor: Tensor) -> tuple[float, float]:
-    """Return the smallest and the largest value, in one pass; what fits everywhere, where there are none."""
+    """Return the smallest and the largest value in one pass; 0 and 0, which fit all ranges, if empty or bool."""
     if not tensor.numel() or tensor.dtype == torch.bool:
         return 0, 0
     smallest, largest = tensor.detach().aminmax()
@@ -235,4 +238,5 @@ def _extremes(tensor: Tensor) -> tuple[float, float]:
 
 
 def _core(tensor: Tensor) -> list[int]:
+    """Return the sizes of a tensor without those that are 1."""
     return [size for size in tensor.shape if size != 1]

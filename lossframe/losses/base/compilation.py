@@ -1,4 +1,4 @@
-"""Compiles formulae by `torch.compile`, and keeps losses out of a step that is compiled as a whole."""
+"""Compiles formulas with `torch.compile`, and calls losses outside the graph of a step that is compiled as a whole."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Self
@@ -10,23 +10,23 @@ from lossframe.errors import InputError
 
 
 def outside(module: nn.Module, method: str, *args: Any, **kwargs: Any) -> Any:
-    """Return `module.method(...)`, called outside of the graph that is being traced."""
+    """Call `module.method(...)` outside the graph that is being traced, and return its result."""
     from lossframe.losses.base import untraced  # noqa: PLC0415 - importing it imports torch's compiler: a second
 
     return untraced.call(module, method, *args, **kwargs)
 
 
 class Compiled:
-    """Calls a formula by `torch.compile`; a copy, or an unpickled object, compiles anew."""
+    """Calls the formula of one loss through `torch.compile`; copies and unpickled objects compile the formula anew."""
 
     def __init__(self) -> None:
         self._compiled: Callable[..., Tensor] | None = None
         self.logged: list[tuple[str, Tensor | float]] = []
-        """The values that the formula logged in the current call: they leave the graph beside its result."""
+        """Names and values that the formula logs in the current call, which leave the graph as further outputs."""
         self.running = False
 
     def __call__(self, formula: Callable[..., Tensor], inputs: Mapping[str, Any]) -> Tensor:
-        """Return `formula(**inputs)`; the formula is that of the first call."""
+        """Return `formula(**inputs)`. The formula of the first call is compiled, and serves all later calls."""
         if self._compiled is None:
             self._compiled = torch.compile(formula)
         self.logged, self.running = [], True
@@ -36,6 +36,7 @@ class Compiled:
             self.running = False
 
     def _call(self, compiled: Callable[..., Tensor], inputs: Mapping[str, Any]) -> Tensor:
+        """Call the compiled formula, and raise an `InputError` where compilation fails."""
         try:
             return compiled(**inputs)
         except torch._dynamo.exc.TorchDynamoException as error:

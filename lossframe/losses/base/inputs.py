@@ -1,4 +1,4 @@
-"""Prepares the inputs of one call of a loss: binds and converts them, and gathers those of all ranks."""
+"""Prepares the inputs of one call of a loss: binds them to names, converts dtypes and gathers them from all ranks."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
@@ -10,22 +10,22 @@ from torch.utils import _pytree as pytree
 
 from lossframe import distributed
 from lossframe.errors import InputError, names
-from lossframe.losses.base.tracing import is_mapped, is_wrapped
+from lossframe.losses.base.tracing import is_mapped, is_transformed
 
 if TYPE_CHECKING:
     from lossframe.losses.base.loss import Loss
     from lossframe.losses.base.per_sample import PerSample
 
 _WIDE = frozenset([torch.float64, torch.float32, torch.int64, torch.bool])
-"""The dtypes that losses compute with."""
+"""Dtypes in which losses compute; other real inputs are converted to one of them."""
 
 
 @dataclass(slots=True)
 class Batch:
-    """The inputs of one call by name, their weight, and which samples they are.
+    """Inputs of one call of a loss, name -> value, with their weight and the samples that they belong to.
 
-    `kept` `[N]` says which samples of the whole batch of a relational loss have a weight other than 0, if not all do;
-    `own` is this rank's part of the whole batch; `counts` are those of `Loss.counts`.
+    `own` is this rank's slice of the samples of all ranks. `kept` `[N]` marks those samples of a relational loss that
+    have a weight other than 0; None without a weight per sample. `counts` is the result of `Loss.counts`.
     """
 
     inputs: dict[str, Any]
@@ -38,23 +38,23 @@ class Batch:
 
     @property
     def may_leave_out(self) -> bool:
-        """Whether some values may not count, because of a weight of 0 or of `counts`."""
+        """Whether a weight of 0 or a count of 0 may exclude values from the result."""
         return self.counts is not None or isinstance(self.weight, Tensor) or self.weight == 0
 
 
 def received(loss: "Loss", args: tuple[Any, ...], kwargs: dict[str, Any], weight: Any) -> Batch:
-    """Return this rank's batch of a call: bound to the names that the loss reads, in dtypes that lose nothing."""
+    """Return this rank's batch of a call: inputs bound to the names that the loss reads, in wide dtypes."""
     inputs = bind(loss.reads, loss.optional, args, kwargs)
     tensors = leaves(inputs.values())
     refuse_vmap(tensors)
     device = tensors[0].device.type if tensors else "cpu"
-    on_cpu = all(tensor.is_cpu for tensor in tensors)
+    on_cpu = device == "cpu" and all(tensor.is_cpu for tensor in tensors)
     weight = weight_as_tensor(weight, tensors)
     return Batch(converted(inputs, tensors, loss.class_inputs), weight, device, on_cpu)
 
 
 def of_all_ranks(batch: Batch, samples: "PerSample | None") -> Batch:
-    """Return the batch of all ranks, for a relational loss, with one weight a sample; keep the sums of own samples."""
+    """Return the batch of all ranks for a relational loss; keep the sum of each own sample's inputs in `samples`."""
     weight = weight_of_samples(batch.inputs, batch.weight)
     if samples is not None:
         samples.keep_inputs(batch.inputs)
@@ -65,7 +65,7 @@ def of_all_ranks(batch: Batch, samples: "PerSample | None") -> Batch:
 
 
 def without_left_out(batch: Batch) -> Batch:
-    """Drop the samples whose weight is 0, so that they are no one's partner either."""
+    """Drop the samples of weight 0, so that no other sample is compared with them."""
     weight = batch.weight
     if not (isinstance(weight, Tensor) and weight.ndim):
         return batch
@@ -77,7 +77,7 @@ def without_left_out(batch: Batch) -> Batch:
 def bind(
     reads: tuple[str, ...], optional: Collection[str], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the inputs by the names of `reads`, or raise an `InputError` that lists what is missing or unknown."""
+    """Return the inputs by the names in `reads`, or raise an `InputError` that lists missing and unknown names."""
     if len(args) > len(reads):
         raise InputError(f"reads {names(reads)}, but {len(args)} positional inputs were given")
     inputs = dict(zip(reads, args, strict=False)) | kwargs
@@ -102,7 +102,7 @@ def leaves(inputs: Collection[Any]) -> list[Tensor]:
 def converted(inputs: dict[str, Any], leaves: list[Tensor], labels: Iterable[str]) -> dict[str, Any]:
     """Return the inputs, whose tensors are `leaves`, in dtypes that lose nothing: float32 or better, int64, bool.
 
-    The inputs called `labels` name classes: bool becomes 0 and 1.
+    Inputs named in `labels` hold classes: their bool values become 0 and 1.
     """
     if not _WIDE.issuperset([leaf.dtype for leaf in leaves]):
         inputs = pytree.tree_map_only(Tensor, widened, inputs)
@@ -113,7 +113,7 @@ def converted(inputs: dict[str, Any], leaves: list[Tensor], labels: Iterable[str
 
 
 def widened(tensor: Tensor) -> Tensor:
-    """Return a float of less than 32 bits as float32 and an integer as int64; others as they are."""
+    """Convert floats of less than 32 bits to float32 and integers to int64; return other tensors unchanged."""
     if tensor.is_floating_point():
         return at_least_float32(tensor)
     if tensor.dtype == torch.bool or tensor.is_complex():
@@ -130,12 +130,12 @@ def is_narrow(tensor: Tensor) -> bool:
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
-    """Return a floating tensor of less than 32 bits as float32, others as they are."""
+    """Convert a floating tensor of less than 32 bits to float32; return other tensors unchanged."""
     return tensor.float() if is_narrow(tensor) else tensor
 
 
 def weight_as_tensor(weight: Any, leaves: list[Tensor]) -> Tensor | float | None:
-    """Return a weight as None, a number or a floating tensor on the device of the inputs; refuse anything else."""
+    """Return a weight as None, a number or a floating tensor on the inputs' device, or raise an `InputError`."""
     if weight is None or isinstance(weight, int | float):
         return weight
     try:
@@ -151,7 +151,7 @@ def weight_as_tensor(weight: Any, leaves: list[Tensor]) -> Tensor | float | None
 
 def refuse_vmap(leaves: list[Tensor]) -> None:
     """Raise an `InputError` inside `torch.vmap`: the call of a loss reads and records values."""
-    if any(is_mapped(leaf) for leaf in leaves):
+    if is_transformed() and any(is_mapped(leaf) for leaf in leaves):
         raise InputError(
             "torch.vmap cannot map over the call of a loss, which checks and records values; map over "
             "`criterion.loss`, the pure function of the unreduced values"
@@ -172,7 +172,7 @@ def size(inputs: dict[str, Any]) -> int:
 
 
 def gather(inputs: dict[str, Any], weight: Tensor | float | None) -> tuple[dict[str, Any], Any, slice]:
-    """Concatenate every batched tensor over the ranks; also say which samples are this rank's."""
+    """Concatenate every batched tensor over the ranks; return inputs, weight and the slice of this rank's samples."""
     leaves, structure = pytree.tree_flatten((inputs, weight))
     gathered, own = distributed.gather([leaf for leaf in leaves if _is_batched(leaf)])
     whole = iter(gathered)
@@ -181,7 +181,7 @@ def gather(inputs: dict[str, Any], weight: Tensor | float | None) -> tuple[dict[
 
 
 def weight_of_samples(inputs: dict[str, Any], weight: Tensor | float | None) -> Tensor | float | None:
-    """Return the weight of a relational loss as `[N]`, or as a number other than 0; it knows no finer one."""
+    """Return the weight of a relational loss as None, a scalar or `[N]`; raise an `InputError` for a finer weight."""
     batched = tensors(inputs)
     if weight is None or not batched:
         return weight
@@ -199,11 +199,11 @@ def weight_of_samples(inputs: dict[str, Any], weight: Tensor | float | None) -> 
 
 
 def shares_memory(values: Tensor, others: Iterable[Tensor]) -> bool:
-    """Return whether a tensor is, or is a view of, one of the others."""
-    if is_wrapped(values):
-        return True
+    """Return whether a tensor shares its storage with one of the others."""
+    if is_transformed():
+        return True  # torch.func hides the storage, so that sharing cannot be excluded
     storage = values.untyped_storage()._cdata
-    return any(not is_wrapped(other) and other.untyped_storage()._cdata == storage for other in others)
+    return any(other.untyped_storage()._cdata == storage for other in others)
 
 
 def _is_batched(leaf: Any) -> bool:

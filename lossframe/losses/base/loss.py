@@ -1,4 +1,4 @@
-"""The contract of a loss: a formula gives values, and the base class weighs, reduces and records them."""
+"""Base class of all losses: checks inputs, evaluates a formula, and weighs, reduces and records its values."""
 
 import inspect
 import math
@@ -18,16 +18,16 @@ from lossframe.losses.base.per_sample import PerSample
 from lossframe.losses.base.state import WideState
 from lossframe.statistics.recorder import Recorder
 
-_CAREFUL_CALLS = 3
-"""How many calls on a GPU also check values, for which the host waits."""
+CAREFUL_CALLS = 3
+"""Number of first calls on a GPU in which the host waits for values to check them."""
 
 
 class Loss(WideState, Recorder, ABC):
-    """Abstract base: subclasses write `loss(...)`, which returns unreduced values; the base does the rest.
+    """Abstract base of losses: weighs, reduces and records the values that a subclass computes in `loss(...)`.
 
-    The names of `loss`'s parameters are the entries that it reads. Calling the loss checks them, evaluates the
-    values in float32 or better, weighs and reduces them, and records them, with the same value and gradient on
-    1 or N ranks. An `InputError` names the class, what was wanted and what was found.
+    The parameters of `loss` are named like the entries that it reads. A call checks the inputs, evaluates the formula
+    in float32 or better, weighs, reduces and records the values, and gives the same value and gradient on 1 and on N
+    ranks. An `InputError` names the class, what was wanted and what was found.
 
     Concrete losses are final: to change one, wrap it.
 
@@ -37,23 +37,23 @@ class Loss(WideState, Recorder, ABC):
     reads: ClassVar[tuple[str, ...]] = ()
     optional: ClassVar[frozenset[str]] = frozenset()
     relational: bool = False
-    """Whether a value depends on other samples of the batch: then ranks gather their inputs first."""
+    """Whether a value depends on other samples of the batch, so that ranks gather their inputs first."""
     core_dims: tuple[int, ...] | None = None
-    """The dims of every floating input that one value reads as a whole; the other dims are those of the values.
+    """Dimensions of every floating input that one value reads as a whole; the other dimensions are those of the values.
 
-    `()` is elementwise; `(1,)` has classes on dim 1. A left-out value's entries then get a gradient of exactly 0 and
-    may hold NaN. None (the default) promises nothing: only NaN in samples none of whose values count is kept out.
+    `()` is elementwise; `(1,)` has classes on dim 1. Entries whose value does not count then get a gradient of exactly
+    0, and may hold NaN. None (default): only non-finite gradients of samples without a value that counts become 0.
     """
     per_sample: bool = True
-    """Whether the rows of the values of a relational loss are the batch's samples."""
+    """Whether each row of a relational loss's values belongs to one sample of the batch."""
     class_inputs: ClassVar[frozenset[str]] = frozenset()
-    """The inputs that name classes: integers of any dtype, or bool for the classes 0 and 1."""
+    """Names of the inputs that hold classes: integers of any dtype, or bool for the classes 0 and 1."""
     default_weight: ClassVar[float] = 1.0
-    """The weight in an objective that gives none."""
-    shows_misfits: ClassVar[bool] = False
-    """Whether input that `check_values` refuses makes the result NaN or infinite: values are checked only then."""
+    """Weight of the loss in an objective that configures none."""
+    invalid_gives_nonfinite: ClassVar[bool] = False
+    """Whether inputs that `check_values` refuses make the result NaN or infinite; other results are not checked."""
     debug: bool = False
-    """Whether to check values at every call also where that waits for a GPU."""
+    """Whether every call checks values, even where the check waits for a GPU."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -79,29 +79,29 @@ class Loss(WideState, Recorder, ABC):
 
     @abstractmethod
     def loss(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Return unreduced values, one per thing penalised: a pure function of tensors."""
+        """Return unreduced values, one per penalty: a pure function of tensors."""
 
     def check(self, *args: Any, **inputs: Any) -> None:
-        """Raise an `InputError` unless shapes and dtypes fit; costs no synchronisation.
+        """Raise an `InputError` unless shapes and dtypes fit; must need no synchronisation.
 
-        By default it refuses two floating inputs that would only be broadcast, as `[n]` and `[n, 1]`.
+        The default refuses two floating inputs that would broadcast, as `[n]` and `[n, 1]`.
         """
         checks.not_broadcast(**inputs)
 
     def check_values(self, *args: Any, **inputs: Any) -> None:
-        """Raise an `InputError` unless the values fit; called on a CPU, and at the first calls on a GPU."""
+        """Raise an `InputError` unless the values fit; called on a CPU, and in the first calls on a GPU."""
 
     def counts(self, *args: Any, **inputs: Any) -> Tensor | None:
-        """Return how many elementary penalties each value stands for; 0 leaves a value out (default: 1 each)."""
+        """Return the number of elementary penalties in each value; 0 excludes a value (default: 1 each)."""
 
     def carried_weight(self, *args: Any, **inputs: Any) -> Tensor | None:
-        """Return the weight that each value carries already; "weighted_mean" divides by it too (default: 1 each)."""
+        """Return the weight that each value contains, by which "weighted_mean" divides too (default: 1 each)."""
 
     def update(self, *args: Any, **inputs: Any) -> None:
-        """Update the loss's own state from the whole batch; called after `loss`, in training mode only."""
+        """Update the state of the loss from the inputs of `loss`; called after `loss`, in training mode only."""
 
     def forward(self, *args: Any, weight: Any = None, **kwargs: Any) -> Tensor:
-        """Return the reduced loss of the whole batch of all ranks, and record its values."""
+        """Return the reduced loss of the batch of all ranks, and record its values."""
         if torch.compiler.is_dynamo_compiling():
             return outside(self, "forward", *args, weight=weight, **kwargs)  # type: ignore[no-any-return]
         try:
@@ -116,11 +116,11 @@ class Loss(WideState, Recorder, ABC):
             raise type(error)(message if message.startswith(prefix[:-2]) else prefix + message) from None
 
     def log(self, name: str, value: Tensor | float) -> None:
-        """Record any value, of any shape, under a name of its own."""
+        """Record a value of any shape under a name, as a curve in addition to the loss."""
         if not self.record:
             return
         if not torch.compiler.is_dynamo_compiling():
-            value = torch.as_tensor(value).detach().clone()  # a parameter goes on changing
+            value = torch.as_tensor(value).detach().clone()  # a logged parameter changes later
             self.accumulate(name, value, replicated=self._in_formula and self._is_replicated())
         elif self._compiled is None or not self._compiled.running:
             outside(self, "log", name, value)
@@ -128,19 +128,19 @@ class Loss(WideState, Recorder, ABC):
             self._compiled.logged.append((name, value.detach() if isinstance(value, Tensor) else value))
 
     def extra_repr(self) -> str:
-        """Show the constructor's arguments that are kept under their own names."""
+        """Return the constructor's arguments that are attributes of the same name."""
         shown = [*positional_parameters(type(self).__init__), "reduction"]
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in shown if is_plain(getattr(self, name, None)))
 
     def _evaluate(self, batch: Batch) -> Tensor:
-        """Check, evaluate, weigh, reduce and record one batch."""
+        """Check, evaluate, weigh, reduce and record one batch; return the reduced loss."""
         readable = self._may_read_values(batch)
         if self.relational:
             batch = inputs.of_all_ranks(batch, self.samples)
         self.check(**batch.inputs)
         batch = inputs.without_left_out(batch) if self.relational else batch
         batch.counts = self.counts(**batch.inputs)
-        if readable and not self.shows_misfits:
+        if readable and not self.invalid_gives_nonfinite:
             self._check_values(batch)
         shield = masking.shield(batch, self.core_dims) if not self.relational else None
         values = self._values(batch.inputs if shield is None else shield.before(batch.inputs))
@@ -150,13 +150,13 @@ class Loss(WideState, Recorder, ABC):
         if shield is not None:
             shield.cover(weighed.mask, values.shape)
         result = self._reduced(weighed, batch)
-        if readable and self.shows_misfits and not math.isfinite((result.sum() if result.ndim else result).item()):
+        if readable and self.invalid_gives_nonfinite and not _is_finite(result):
             self._check_values(batch)
         self._record(weighed, batch)
         return result
 
     def _check_values(self, batch: Batch) -> None:
-        """Raise an `InputError` unless the values that count fit."""
+        """Raise an `InputError` unless the entries that count fit."""
         try:
             self.check_values(**batch.inputs)
         except InputError:
@@ -165,20 +165,21 @@ class Loss(WideState, Recorder, ABC):
             self.check_values(**masking.filled(batch, self.core_dims))
 
     def _values(self, inputs_: dict[str, Any]) -> Tensor:
-        """Return the formula's values, in memory that nobody else holds."""
-        self._in_formula = True
+        """Return the formula's values, copied if they share memory with the inputs or the state."""
+        object.__setattr__(self, "_in_formula", True)  # nn.Module's own assignment takes microseconds
         try:
             values = self._formula(inputs_)
         finally:
-            self._in_formula = False
+            object.__setattr__(self, "_in_formula", False)
         if not isinstance(values, Tensor):
             raise InputError(f"wanted a tensor of values from loss(...), found {type(values).__name__}")
         state = (*self.parameters(), *self.buffers()) if values.is_leaf or values._is_view() else ()
-        # what the caller, the optimiser or `update` changes later must not change what is recorded
+        # the caller, the optimiser and `update` may change shared memory before recorded values are folded
         shared = inputs.shares_memory(values, [*inputs.leaves(inputs_.values()), *state])
         return values.clone() if shared else values
 
     def _formula(self, inputs_: dict[str, Any]) -> Tensor:
+        """Call `loss`, compiled with `compile=True`; ranks with equal inputs may share its work."""
         if self._compiled is not None:
             values = self._compiled(self.loss, inputs_)
             for name, value in self._compiled.logged:
@@ -190,7 +191,7 @@ class Loss(WideState, Recorder, ABC):
             return self.loss(**inputs_)
 
     def _reduced(self, weighed: reduction.Weighed, batch: Batch) -> Tensor:
-        """Return the loss; a relational loss's values, and their number, are again those of all samples."""
+        """Return the reduced loss. "none" and "batch_mean" of a relational loss cover the dropped samples too, as 0."""
         if batch.kept is not None and self.per_sample and self.reduction in ("none", "batch_mean"):
             weighed = weighed.restored(batch.kept)
         if self.reduction == "none":
@@ -202,23 +203,28 @@ class Loss(WideState, Recorder, ABC):
         return reduction.over_ranks(weighed.values, weight, self.reduction, weighed.counts, sharded)
 
     def _record(self, weighed: reduction.Weighed, batch: Batch) -> None:
-        """Record the values of a batch, and keep them by sample where somebody asks for that."""
+        """Record the values of a batch, and keep them by sample if a callback has set `samples`."""
         if not self.record and self.samples is None:
             return
         values = weighed.elementary()
         if self.record:
-            alone = values.clone() if self.reduction == "none" else values  # the caller may change what is returned
+            alone = values.clone() if self.reduction == "none" else values  # the caller may change the returned values
             self.accumulate("loss", alone, weighed.mask, self._is_replicated())
         if self.samples is not None:
             self.samples.values = per_sample.of_rank(values, weighed.mask, batch, self.per_sample)
 
     def _is_replicated(self) -> bool:
-        """Return whether every rank evaluates the same batch."""
+        """Return whether every rank evaluates the same batch, so that values must be counted once."""
         return self.relational and distributed.world_size() > 1
 
     def _may_read_values(self, batch: Batch) -> bool:
-        """Return whether the host may wait for values: on a CPU, and at the first calls on a GPU."""
+        """Return whether the host may wait for values: on a CPU, and in the first calls on a GPU."""
         if self.debug or batch.on_cpu:
             return True
         self._calls += 1
-        return self._calls <= _CAREFUL_CALLS
+        return self._calls <= CAREFUL_CALLS
+
+
+def _is_finite(result: Tensor) -> bool:
+    """Return whether a result is finite; a sum of finite values that overflows is not."""
+    return math.isfinite((result.sum() if result.ndim else result).item())

@@ -1,4 +1,4 @@
-"""Keeps values that do not count out of results, gradients and checks."""
+"""Keeps entries that do not count, because of weights or counts of 0, out of gradients and checks."""
 
 from typing import Any
 
@@ -11,22 +11,22 @@ from lossframe.losses.base.inputs import Batch
 from lossframe.losses.base.reduction import align
 
 CoreDims = tuple[int, ...]
-"""The dims of an input that one value reads as a whole, as a NumPy gufunc's core dimensions."""
+"""Dimensions of an input that one value reads as a whole, like the core dimensions of a NumPy gufunc."""
 
 
 def shield(batch: Batch, core_dims: CoreDims | None) -> "Shield | None":
-    """Return a shield for the inputs of a batch in which some values may not count, or None."""
+    """Return a `Shield` for a batch in which some values may not count, else None."""
     return Shield(core_dims) if batch.may_leave_out else None
 
 
 class Shield:
-    """Stands before a loss's inputs: keeps the NaN of what does not count out of their gradients.
+    """Sets the gradients of a loss's inputs to 0 where no value counts, so that NaN in padding reaches no parameter.
 
     The gradient of a value that does not count is 0 times the formula's derivative, which is NaN where the derivative
-    is not finite: a NaN in padding would reach every parameter. Where a loss declares its core dims, the values behind
-    each entry of an input are known, and the gradient of an entry whose values do not count is set to 0. Of other
-    losses only whole samples are known: in the rows of a sample none of whose values count, what is not finite is set
-    to 0. What is finite is right already, whatever the input is, as the rows of a table.
+    is not finite. For a loss that declares `core_dims`, the mask of the values gives a mask of the entries of each
+    input, and the gradient of an entry that does not count is set to 0. For other losses, only non-finite gradients are
+    set to 0, and only in samples without any value that counts. Finite gradients are correct already, even where the
+    rows of an input are no samples, as those of a table.
     """
 
     def __init__(self, core_dims: CoreDims | None) -> None:
@@ -34,14 +34,15 @@ class Shield:
         self._mask: Tensor | None = None
 
     def before(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Return the inputs, whose gradients pass through the shield."""
+        """Return the inputs as views whose gradients pass through this shield."""
         return pytree.tree_map_only(Tensor, self._shielded, inputs)  # type: ignore[no-any-return]
 
     def cover(self, mask: Tensor | None, shape: torch.Size) -> None:
-        """Let gradients pass where the mask is true, which is aligned with values of this shape."""
+        """Set which values of this shape count; None lets all gradients pass."""
         self._mask = None if mask is None else mask.expand(shape)
 
     def _shielded(self, tensor: Tensor) -> Tensor:
+        """Return a view with a hook on its gradient; a tensor without a gradient is returned unchanged."""
         if not (tensor.requires_grad and tensor.ndim and torch.is_grad_enabled()):
             return tensor
         view = tensor.view_as(tensor)
@@ -49,6 +50,7 @@ class Shield:
         return view
 
     def _passed(self, gradient: Tensor | None) -> Tensor | None:
+        """Return the gradient of an input with 0 where no value counts."""
         if gradient is None or self._mask is None:  # autograd gives None for a gradient that it knows to be 0
             return gradient
         mask = along_entries(self._mask, gradient.shape, self.core_dims)
@@ -59,7 +61,7 @@ class Shield:
 
 
 def along_entries(mask: Tensor, shape: torch.Size, core_dims: CoreDims | None) -> Tensor | None:
-    """Return a mask of values as one of an input's entries; None unless they lie along all of its other dims."""
+    """Expand a mask of values to the entries of an input; None unless values lie along all dims outside `core_dims`."""
     if core_dims is None:
         return None
     core = {dim % len(shape) for dim in core_dims if -len(shape) <= dim < len(shape)}
@@ -71,16 +73,16 @@ def along_entries(mask: Tensor, shape: torch.Size, core_dims: CoreDims | None) -
 
 
 def along_samples(mask: Tensor, shape: torch.Size) -> Tensor | None:
-    """Return a mask of values as one of an input's samples, true where any value counts; None with other samples."""
+    """Reduce a mask of values to the samples of an input that have a value that counts; None if the lengths differ."""
     if not mask.ndim or not shape or mask.shape[0] != shape[0]:
         return None
     return _rows(mask).reshape(-1, *[1] * (len(shape) - 1))
 
 
 def filled(batch: Batch, core_dims: CoreDims | None) -> dict[str, Any]:
-    """Return the inputs of a batch with numbers that count in place of those that do not.
+    """Return the inputs of a batch, with an entry that counts copied over each entry that does not.
 
-    Only floating inputs are filled: a label must be right even where it does not count.
+    Only floating inputs are filled, because a label must be valid even where it does not count.
     """
 
     def fill(tensor: Tensor) -> Tensor:
@@ -105,7 +107,7 @@ def filled(batch: Batch, core_dims: CoreDims | None) -> dict[str, Any]:
 def _mask_of_shape(
     shape: torch.Size, weight: Tensor | float | None, counts: Tensor | None, of_samples: bool
 ) -> Tensor | None:
-    """Return which values of this shape count, known before they are; None where the weight or counts do not fit."""
+    """Return which values of this shape count, before they are computed; None if weight or counts do not fit."""
     parts = [None if weight is None else torch.as_tensor(weight) != 0, None if counts is None else counts != 0]
     if of_samples:
         parts = [_rows(part) if part is not None and part.ndim else part for part in parts]
@@ -120,5 +122,5 @@ def _mask_of_shape(
 
 
 def _rows(mask: Tensor) -> Tensor:
-    """Return which rows of a mask hold anything true."""
+    """Return which rows of a mask hold a true entry."""
     return mask.flatten(1).any(1) if mask.ndim > 1 else mask

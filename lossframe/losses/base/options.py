@@ -1,4 +1,4 @@
-"""What every loss takes besides the parameters of its formula."""
+"""Options that every loss accepts in addition to the parameters of its formula."""
 
 import inspect
 from collections.abc import Callable, Iterable
@@ -10,15 +10,15 @@ from lossframe.statistics import series
 
 
 class LossOptions(TypedDict, total=False):
-    """What every loss takes besides the parameters of its formula.
+    """Options that every loss accepts in addition to the parameters of its formula.
 
     `reduction`: "mean" (default), "sum", "none", "weighted_mean" or "batch_mean", see
     `lossframe.losses.base.reduction.reduce`.
-    `log_std`, `log_min`, `log_max`: whether `summary` and `LossMonitor` show these beside the mean (default False).
+    `log_std`, `log_min`, `log_max`: whether `summary` and `LossMonitor` show these with the mean (default False).
     `log_quantiles`: whether to count the values into a histogram, and show p5, p50, p95 and p99 (default False).
     `record`: whether to record values at all (default True).
-    `compile`: whether the values are computed by `torch.compile` (default False), which needs a C++ compiler on a CPU.
-    A step that is compiled as a whole leaves its losses out; with this option their formulae are graphs of their own.
+    `compile`: whether `torch.compile` computes the values (default False), which needs a C++ compiler on a CPU.
+    A step that is compiled as a whole calls its losses outside its graph; this option compiles their formulas too.
     """
 
     reduction: Reduction
@@ -31,12 +31,12 @@ class LossOptions(TypedDict, total=False):
 
 
 def known_options() -> list[str]:
-    """Return the names of all options, those of every statistic included."""
+    """Return the names of all options, including those that select statistics."""
     return list(dict.fromkeys([*get_type_hints(LossOptions), *series.options()]))
 
 
 def check_options(loss: type, given: Iterable[str]) -> None:
-    """Raise an `InputError` that names the class and the nearest right option, if one is misspelt."""
+    """Raise an `InputError` that names the class and the nearest option if an option is unknown."""
     for name in given:
         if name not in (options := known_options()):
             known = [*positional_parameters(loss.__init__), *options]  # type: ignore[misc]
@@ -44,11 +44,11 @@ def check_options(loss: type, given: Iterable[str]) -> None:
 
 
 def positional_parameters(function: Callable[..., Any]) -> list[str]:
-    """Return the names of the required and optional parameters that can be given by position."""
+    """Return the names of the parameters that can be passed by position, without `self`."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return [p.name for p in inspect.signature(function).parameters.values() if p.kind in kinds and p.name != "self"]
 
 
 def is_plain(value: Any) -> bool:
-    """Return whether a value can be shown in one word."""
+    """Return whether a value is a number, a string or a bool, which fits into one line of `extra_repr`."""
     return isinstance(value, int | float | str | bool)

@@ -1,4 +1,4 @@
-"""Losses on the parameters of a model instead of on its output."""
+"""Base class of losses that penalise the parameters of a model instead of its output."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ _NORMALISATIONS = (
 
 
 class Penalty(Loss):
-    """Abstract base: a function of a model's parameters. It reads nothing of the frame.
+    """Abstract base of penalties: computes a loss from the parameters of a model, and reads no entry of a frame.
 
-    `penalty(model)` is its value; `bind(model)` fixes the model, as a Learner does once for its objective.
-    `pattern` is a glob on parameter names; by default the parameters named `weight` of every module that is no
-    normalisation; one that modules share is penalised once. Every rank holds the same parameters, so that value and
-    gradient need no communication.
+    Calling the penalty with a model gives its value. `bind(model)` fixes the model, as a `Learner` does once for its
+    objective. `pattern` is a glob on parameter names; by default the parameters named `weight` of all modules except
+    normalisations are penalised. A parameter that modules share is penalised once. Every rank holds the same
+    parameters, so that value and gradient need no communication.
     """
 
     relational = True
@@ -36,10 +36,10 @@ class Penalty(Loss):
 
     @abstractmethod
     def penalty(self, parameters: Sequence[Tensor]) -> Tensor:
-        """Return the penalty of these parameters, which are in float32 or better, as a scalar."""
+        """Return the penalty of parameters in float32 or better, as a scalar."""
 
     def bind(self, model: nn.Module) -> None:
-        """Penalise the matching parameters of this model from now on."""
+        """Choose the model whose matching parameters are penalised."""
         self._owners = [
             (module, name)
             for prefix, module in model.named_modules()
@@ -52,7 +52,7 @@ class Penalty(Loss):
             raise InputError(f"{type(self).__name__}: wanted {wanted}, found {found}")
 
     def forward(self, *models: Any, weight: Tensor | float | None = None, **kwargs: Any) -> Tensor:
-        """Return the penalty of the model given, or else of the model that was bound."""
+        """Return the penalty of the model in the call, or else of the bound model."""
         for model in models:
             self.bind(model)
         return super().forward(weight=weight, **kwargs)
@@ -72,7 +72,7 @@ class Penalty(Loss):
 
 
 def total(values: Sequence[Tensor]) -> Tensor:
-    """Add scalars; those of sharded parameters are collected from the ranks."""
+    """Sum scalars, after collecting those of sharded parameters from all ranks."""
     return torch.stack([_full(value) for value in values]).sum()
 
 

@@ -1,4 +1,4 @@
-"""Keeps a loss by sample, to name samples in error messages and to rank hard samples."""
+"""Keeps loss values by sample, to name samples in error messages and to rank hard samples."""
 
 import math
 from typing import Any
@@ -10,10 +10,10 @@ from lossframe.losses.base.inputs import Batch, size, tensors
 
 
 class PerSample:
-    """The values of one loss by sample of this rank's last batch; `Loss.samples` is one where a callback asks for it.
+    """Per-sample values of one loss for the last batch of this rank; a callback that needs them sets `Loss.samples`.
 
-    `values` is one number a sample `[n]`, or a scalar where the loss has no value for each. `inputs` `[n]` is the sum
-    of each sample's inputs to a relational loss, whose values depend on the other samples too.
+    `values` holds one number per sample `[n]`, or a scalar if the loss has no value for each sample. `inputs` `[n]`
+    holds the sum of each sample's inputs to a relational loss, whose values depend on other samples too.
     """
 
     __slots__ = ("inputs", "values")
@@ -22,12 +22,12 @@ class PerSample:
         self.forget()
 
     def forget(self) -> None:
-        """Drop the last batch: not every step calls every loss."""
+        """Drop the values of the last batch, because not every step calls every loss."""
         self.values: Tensor | None = None
         self.inputs: Tensor | None = None
 
     def keep_inputs(self, inputs: dict[str, Any]) -> None:
-        """Keep the sum of each sample's floating inputs, which is finite where they are."""
+        """Store the sum of each sample's floating inputs, which is not finite if one of the inputs is not."""
         found = [
             tensor.detach().flatten(1).sum(1) if tensor.ndim > 1 else tensor.detach()
             for tensor in tensors(inputs)
@@ -37,7 +37,7 @@ class PerSample:
 
 
 def of_rank(values: Tensor, mask: Tensor | None, batch: Batch, rows_are_samples: bool) -> Tensor:
-    """Return this rank's values by sample `[n]`, or their sum where the loss has no value for each sample."""
+    """Return the values of this rank's samples `[n]`, or the sum of all values if the rows are no samples."""
     means = _means(values, mask, batch) if rows_are_samples else None
     if means is None:
         return values.sum()
@@ -45,7 +45,7 @@ def of_rank(values: Tensor, mask: Tensor | None, batch: Batch, rows_are_samples:
 
 
 def _means(values: Tensor, mask: Tensor | None, batch: Batch) -> Tensor | None:
-    """Return each sample's mean over its values under the mask, 0 where it has none; None unless a row is a sample."""
+    """Return the mean value of each sample under the mask, 0 if it is empty; None unless each row is a sample."""
     if not values.ndim or values.shape[0] != size(batch.inputs):
         return None
     if values.ndim > 1:

@@ -49,16 +49,17 @@ def align(weight: Tensor | float, values: Tensor) -> Tensor:
 
 
 def weigh(values: Tensor, weight: Tensor | None, mask: Tensor | None) -> Tensor:
-    """Return `w v` of an aligned weight, exactly zero outside of the mask, where values may be NaN or infinite."""
+    """Return values times an aligned weight, exactly 0 outside the mask, where values may be NaN or infinite."""
     values = values if mask is None else torch.where(mask, values, 0)
     return values if weight is None else weight * values
 
 
 @dataclass(slots=True)
 class Weighed:
-    """The values `w v` of a batch, 0 where they do not count, with the aligned weight, `Loss.counts`, and the mask.
+    """Weighted values of a batch, with what their reduction needs.
 
-    A part that is None is 1, or true, everywhere.
+    `values` are `w v`, 0 where a value does not count; `weight` is aligned with them, `counts` is the result of
+    `Loss.counts`, and `mask` marks the values that count. None stands for 1, or for true, everywhere.
     """
 
     values: Tensor
@@ -67,12 +68,12 @@ class Weighed:
     mask: Tensor | None
 
     def elementary(self) -> Tensor:
-        """Return the values to record, one per elementary penalty, without gradient."""
+        """Return the values to record: detached, and divided by their numbers of elementary penalties."""
         values = self.values.detach()
         return values if self.counts is None else values / self.counts.clamp_min(1)
 
     def restored(self, kept: Tensor) -> "Weighed":
-        """Return the values of the samples that `kept` marks as those of all samples, 0 for the others."""
+        """Return values of all samples: these values for the samples that `kept` marks, and 0 for the others."""
         if not self.values.ndim:
             return self
         rows = torch.where(kept, kept.long().cumsum(0) - 1, len(self.values))
@@ -81,7 +82,7 @@ class Weighed:
 
 
 def weighed(values: Tensor, batch: Batch, per_sample: bool) -> Weighed:
-    """Weigh the values of a batch; `per_sample` says whether the rows of a relational loss's values are samples."""
+    """Weigh the values of a batch. `per_sample` says whether each row of a relational loss's values is a sample."""
     weight = batch.weight
     if batch.kept is not None and isinstance(weight, Tensor):
         weight = _weight_of_values(values, weight, per_sample)
@@ -93,14 +94,14 @@ def weighed(values: Tensor, batch: Batch, per_sample: bool) -> Weighed:
 
 
 def product(weight: Tensor | None, other: Tensor | None) -> Tensor | None:
-    """Multiply two weights, either of which may be missing."""
+    """Multiply two weights; None stands for 1."""
     if weight is None or other is None:
         return weight if other is None else other
     return weight * other
 
 
 def _weight_of_values(values: Tensor, weight: Tensor, per_sample: bool) -> Tensor | None:
-    """Return the weights of the values; one value for the whole batch only knows samples in and out."""
+    """Return the weights of a relational loss's values; None for one value per batch, where weights are only 0 or 1."""
     if per_sample and values.ndim and len(values) == len(weight):
         return weight
     if bool((weight == 1).all()):
@@ -111,7 +112,7 @@ def _weight_of_values(values: Tensor, weight: Tensor, per_sample: bool) -> Tenso
 def fraction(
     weighted: Tensor, weight: Tensor | None, reduction: Reduction, counts: Tensor | None = None
 ) -> tuple[Tensor, Tensor | float]:
-    """Return numerator and denominator of a reduction over `weighted = w v`: scalar tensors, or what is known of them.
+    """Return numerator and denominator of a reduction over `weighted = w v`, the latter as a float if it is constant.
 
     The numerator is always the sum. The denominator is the number of values whose weight is not 0 ("mean"),
     the sum of the weights ("weighted_mean"), the batch size ("batch_mean") or 1 ("sum"). `counts` says how many
@@ -128,12 +129,12 @@ def fraction(
         counts = weighs if counts is None else counts * weighs
     if counts is None:
         return numerator, float(weighted.numel())
-    # counts broadcast to the values: each of them stands for equally many
+    # counts broadcast to the values: each count belongs to equally many values
     return numerator, counts.sum(dtype=numerator.dtype) * (weighted.numel() / max(counts.numel(), 1))
 
 
 def divide(numerator: Tensor, denominator: Tensor | float) -> Tensor:
-    """Divide, giving a zero that still carries (zero) gradient where the denominator is 0."""
+    """Divide; where the denominator is 0, return 0 with a gradient of 0."""
     if isinstance(denominator, float):
         return numerator / denominator if denominator else numerator * 0
     empty = denominator == 0
@@ -143,7 +144,7 @@ def divide(numerator: Tensor, denominator: Tensor | float) -> Tensor:
 def over_ranks(
     values: Tensor, weight: Tensor | None, reduction: Reduction, counts: Tensor | None, sharded: bool
 ) -> Tensor:
-    """Reduce weighted values; of `sharded` values those of all ranks, with one collective."""
+    """Reduce weighted values; reduce `sharded` values over all ranks, with one collective."""
     numerator, denominator = fraction(values, weight, reduction, counts)
     if sharded:
         local = torch.as_tensor(denominator, dtype=numerator.dtype, device=numerator.device)

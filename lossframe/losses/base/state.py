@@ -8,9 +8,10 @@ from lossframe.losses.base.inputs import at_least_float32, is_narrow
 
 
 class WideState(nn.Module):
-    """A module whose buffers and parameters are float32 or better, whatever its model or the default dtype is cast to.
+    """Keeps the buffers and parameters of a module in float32 or better, whatever dtype the model is cast to.
 
-    It follows a model to another device, and to float64; never to half precision, in which a center would stand still.
+    The module follows a model to another device and to float64. Half precision would round small updates of a center
+    away, so that the module ignores a cast to half precision.
     """
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
@@ -24,6 +25,8 @@ class WideState(nn.Module):
         super().register_parameter(name, param)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Apply a move or a cast to the state, except a cast to half precision."""
+
         def wide(tensor: Tensor) -> Tensor:
             moved: Tensor = fn(tensor)
             return tensor.to(moved.device) if is_narrow(moved) and not is_narrow(tensor) else moved

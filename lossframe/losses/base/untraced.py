@@ -1,4 +1,4 @@
-"""The way out of a graph that is being traced. To import this imports torch's compiler, which takes a second."""
+"""Calls methods outside the graph that `torch.compile` traces. Importing this module imports the compiler: a second."""
 
 from typing import Any
 
@@ -6,14 +6,15 @@ import torch
 from torch import nn
 
 _left: set[type[nn.Module]] = set()
+"""Classes whose `forward` is excluded from tracing."""
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def call(module: nn.Module, method: str, *args: Any, **kwargs: Any) -> Any:
-    """Return `module.method(...)`, of which nothing is traced.
+    """Call `module.method(...)` without tracing it, and return its result.
 
-    From then on `forward` of its class is not traced either: one trace of it would be made for each kind of input of
-    all losses, up to torch's limit.
+    The first call also excludes `forward` of the module's class from tracing. Otherwise torch would trace `forward`
+    once for each kind of input of all losses, up to its limit.
     """
     kind = type(module)
     if kind not in _left:

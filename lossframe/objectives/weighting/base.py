@@ -1,4 +1,4 @@
-"""The contract between an objective and what weighs its terms."""
+"""Base class of the weightings that an objective can use."""
 
 from collections.abc import Mapping
 
@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 
 class Weighting(nn.Module):
-    """Abstract base: combines the terms of an objective, a scalar each, into its total.
+    """Abstract base: combines the terms of an objective, one scalar each, into its total.
 
-    A subclass is made of the configured weights by term, and writes `weights(terms)`, the factor of each term, or
-    `total(terms)` where the total is no weighted sum; the other follows. What it learns or remembers is in parameters
-    and buffers, so that it is trained, moved, saved and restored with the objective. Every rank calls it with the same
-    values, so that the weights are the same on all of them.
+    The constructor receives the configured weights by term. A subclass defines `weights(terms)`, the factor of each
+    term, or `total(terms)` if the total is no weighted sum; the base class derives the other. State belongs into
+    parameters and buffers, which are trained, moved, saved and restored with the objective. All ranks call a weighting
+    with the same values, and get the same weights.
     """
 
     def __init_subclass__(cls) -> None:
@@ -25,7 +25,7 @@ class Weighting(nn.Module):
         self.configured = dict(configured)
 
     def weights(self, terms: Mapping[str, Tensor]) -> Mapping[str, Tensor | float]:
-        """Return the weight of each term: the derivative of the total by it."""
+        """Return the weight of each term: the derivative of the total with respect to the term."""
         leaves = {name: value.detach().requires_grad_() for name, value in terms.items()}
         with torch.enable_grad():
             total = self.total(leaves)
@@ -39,5 +39,5 @@ class Weighting(nn.Module):
 
     @property
     def is_weighted_sum(self) -> bool:
-        """Whether the total is the sum of the terms times their weights."""
+        """Whether the total is the sum of the weighted terms."""
         return type(self).total is Weighting.total

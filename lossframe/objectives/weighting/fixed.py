@@ -1,4 +1,4 @@
-"""Fixed weights, as configured."""
+"""Weighs terms with numbers from the configuration."""
 
 import math
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -11,7 +11,7 @@ from lossframe.objectives.weighting.base import Weighting
 
 
 class Weights(MutableMapping[str, float]):
-    """The weights of terms by name; a weight that is not a finite number, or of no term, is an `InputError`."""
+    """Maps the names of terms to weights; an unknown term or a weight that is not finite is an `InputError`."""
 
     def __init__(self, weights: Mapping[str, float]) -> None:
         self._weights: dict[str, float] = dict.fromkeys(weights, 1.0)
@@ -41,10 +41,10 @@ class Weights(MutableMapping[str, float]):
 
 
 class Fixed(Weighting):
-    r"""Weighs each term by a number, $\sum_k w_k L_k$, which may be changed between steps: `objective.weights[TERM]`.
+    r"""Multiplies each term by a number, $\sum_k w_k L_k$; `objective.weights[TERM]` changes it between steps.
 
-    The current numbers are part of a checkpoint. Where the configuration is not that of the checkpoint any more, the
-    numbers that it changes are those of the configuration.
+    The current numbers are part of a checkpoint. If the configured weight of a term differs from the one in the
+    checkpoint, the configured weight is used.
     """
 
     def __init__(self, configured: Mapping[str, float]) -> None:
@@ -52,15 +52,15 @@ class Fixed(Weighting):
         self.current = Weights(configured)
 
     def weights(self, terms: Mapping[str, Tensor]) -> Mapping[str, Tensor | float]:
-        """Return the number of each term."""
+        """Return the current weight of each term."""
         return self.current
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Put the weights into the `state_dict`: as configured, and as they are now."""
+        """Return the configured and the current weights for the `state_dict`."""
         return {"configured": self.configured, "current": dict(self.current)}
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Take the current weights of a `state_dict`, but for those that are configured otherwise."""
+        """Restore the current weights of a `state_dict`, except those whose configuration has changed."""
         for term, weight in state.get("current", {}).items():
             if self.configured.get(term) == state["configured"][term]:
                 self.current[term] = weight

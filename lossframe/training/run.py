@@ -1,0 +1,114 @@
+"""Fits and tests one composed configuration in this process."""
+
+import json
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import pytorch_lightning as pl
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from lossframe import distributed
+from lossframe.callbacks.graceful_stop import GracefulStop
+from lossframe.callbacks.rank_consistency import RankConsistency
+from lossframe.loggers import tags
+from lossframe.objectives.objective import Objective
+from lossframe.training import preflight, run_dir
+from lossframe.training.learner import Learner
+
+_NOISE = (
+    "does not have many workers", "treespec, LeafSpec", "srun", "sync_dist=True", "logging interval",
+    "directory .* exists and is not empty",  # of a resumed run
+    "could not find the monitored key",  # an error once something was validated
+)  # fmt: skip
+
+
+def run(config: DictConfig, records: Mapping[str, str] | None = None) -> float | None:
+    """Fit a model, test its best checkpoint, and return the validation score that chose the checkpoint, if any.
+
+    `config` is conf/train.yaml, composed; `config.run_dir` is the directory to write. `records`, path -> text, are
+    written there once training starts: a run that fails before leaves the records of an earlier run as they are.
+    """
+    _silence()
+    values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    preflight.check_values(values)
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    learner, callbacks = _learner(config)
+    data = instantiate(config.data)
+    preflight.check_entries(learner.objective, learner.metrics, data, learner.model, callbacks)
+    callbacks += [RankConsistency(values), _write_at_start(config.run_dir, records or {})]
+    trainer = _trainer(config, callbacks)
+    trainer.fit(learner, data, ckpt_path=config.ckpt)
+    score = _test_best(trainer, learner, data, Path(config.run_dir))
+    distributed.close()
+    return score
+
+
+def _silence() -> None:
+    for message in _NOISE:
+        warnings.filterwarnings("ignore", message=f".*{message}.*")
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+
+
+def _learner(config: DictConfig) -> tuple[Learner, list[pl.Callback]]:
+    """Build the learner, whose model has the heads that losses, metrics and callbacks read, and the callbacks."""
+    losses = instantiate(config.loss, _convert_="all")
+    metrics = instantiate(config.metrics, _convert_="all")
+    callbacks = list(instantiate(config.callbacks, _convert_="all").values())
+    weighting = instantiate(config.weighting, _partial_=True)
+    objective = Objective(losses, config.weights, config.inputs, weighting)
+    read = [metric["reads"] for metric in metrics.values()] + [preflight.reads_of(each) for each in callbacks]
+    learner = Learner(
+        model=instantiate(config.model, heads=sorted(objective.reads.union(*read))),
+        objective=objective,
+        optimizer=instantiate(config.optimizer),
+        scheduler=instantiate(config.scheduler),
+        metrics=metrics,
+    )
+    return learner, callbacks
+
+
+def _write_at_start(folder: str, records: Mapping[str, str]) -> pl.Callback:
+    """Make the callback that writes a run's records on rank 0, before anything is trained or tested."""
+
+    def write(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            run_dir.write(Path(folder), records)
+
+    return pl.callbacks.LambdaCallback(on_train_start=write, on_test_start=write)
+
+
+def _trainer(config: DictConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
+    loggers = list(instantiate(config.logger, _convert_="all").values())
+    if not config.trainer.enable_progress_bar:
+        callbacks = [callback for callback in callbacks if not isinstance(callback, pl.callbacks.ProgressBar)]
+    callbacks = sorted(callbacks, key=lambda callback: isinstance(callback, GracefulStop))  # the others see the batch
+    trainer: pl.Trainer = instantiate(config.trainer, logger=loggers, callbacks=callbacks)
+    return trainer
+
+
+def _test_best(trainer: pl.Trainer, learner: Learner, data: Any, folder: Path) -> float | None:
+    """Test the best checkpoint, or the last weights if none was chosen, and return the checkpoint's score."""
+    best: Any = trainer.checkpoint_callback
+    path = None if best is None else best.best_model_path or None  # none before the first validation
+    score = None if best is None or best.best_model_score is None else float(best.best_model_score)
+    trainer.test(learner, data, ckpt_path=path, verbose=False)
+    if trainer.is_global_zero:
+        numbers = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
+        _report(folder, numbers, path)
+    return score
+
+
+def _report(folder: Path, numbers: Mapping[str, float], checkpoint: str | None) -> None:
+    """Write metrics.json, and print the test metrics and where the run's files are."""
+    (folder / "metrics.json").write_text(json.dumps({**numbers, "checkpoint": checkpoint}, indent=2) + "\n")
+    console = Console(soft_wrap=True, highlight=False)
+    for name in tags.means(numbers):
+        if not name.startswith(f"test/{tags.SHARE}/"):
+            console.print(f"{name:<32} {numbers[name]:.4f}")
+    console.print(f"best checkpoint  {checkpoint or 'none; the last weights were tested'}")
+    console.print(f"curves           tensorboard --logdir {folder}")

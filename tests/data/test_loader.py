@@ -1,0 +1,92 @@
+"""A resumed training reads the batches that an uninterrupted one reads."""
+
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from trainers import tiny_trainer
+
+from lossframe.data import BatchLoader, Digits, ShardedBatchSampler, ShuffledBatchSampler, shuffled
+
+
+class Recorder(pl.LightningModule):
+    """Remembers the ids that it was trained and validated on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+        self.trained: list[list[int]] = []
+        self.validated: list[list[int]] = []
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        self.trained.append(batch["index"].tolist())
+        return self.scale * batch["image"].mean()
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self.validated.append(batch["index"].tolist())
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class KeepEverything(pl.Callback):
+    """Saves a checkpoint wherever Lightning's own callback may."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: object) -> None:
+        self.save(trainer, "batch")
+
+    def on_validation_end(self, trainer: pl.Trainer, *args: object) -> None:
+        self.save(trainer, "validation")
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, *args: object) -> None:
+        self.save(trainer, "epoch")
+
+    def save(self, trainer: pl.Trainer, when: str) -> None:
+        trainer.save_checkpoint(self.path / f"{trainer.global_step}-{when}.ckpt")
+
+
+def fit(path: Path, resume: Path | None = None, **options: int) -> Recorder:
+    recorder = Recorder()
+    trainer = tiny_trainer(
+        path, [KeepEverything(path)], max_epochs=3, logger=False, enable_checkpointing=False, num_sanity_val_steps=0,
+        use_distributed_sampler=False, **options,
+    )  # fmt: skip
+    trainer.fit(recorder, datamodule=Digits(batch_size=240, sampler=shuffled), ckpt_path=resume)
+    return recorder
+
+
+@pytest.mark.parametrize("options", [{}, {"limit_train_batches": 3}, {"val_check_interval": 2}], ids=str)
+def test_run_resumed_at_any_checkpoint_reads_the_batches_of_the_whole_run(
+    tmp_path: Path, options: dict[str, int]
+) -> None:
+    whole = fit(tmp_path, **options)
+    steps = options.get("limit_train_batches", 5)
+    assert len(whole.trained) == 3 * steps
+    epochs = [whole.trained[start : start + steps] for start in range(0, 3 * steps, steps)]
+    assert epochs[0] != epochs[1] != epochs[2]
+    for checkpoint in sorted(tmp_path.iterdir()):
+        step = torch.load(checkpoint, weights_only=False)["global_step"]
+        resumed = fit(tmp_path / "again", checkpoint, **options)
+        assert resumed.trained == whole.trained[step:], checkpoint.name
+        assert all(ids in whole.validated for ids in resumed.validated)
+
+
+def test_restored_loader_goes_on_in_the_middle_of_its_epoch() -> None:
+    def loader() -> BatchLoader:
+        return BatchLoader({}, torch.arange(50), ShardedBatchSampler(ShuffledBatchSampler(50, 10)))
+
+    first = loader()
+    batches = iter(first)
+    next(batches)
+    state = first.state_dict()
+    second = loader()
+    second.load_state_dict(state)
+    assert second.state_dict() == state
+    rest, again = list(second), list(second)
+    assert [batch["index"].tolist() for batch in batches] == [batch["index"].tolist() for batch in rest]
+    assert (len(rest), len(again)) == (4, 5)

@@ -1,0 +1,111 @@
+"""What people install and read: the wheel, and the README's commands and example."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from curves import read
+
+from lossframe import configs
+
+APP = """
+import hydra, lossframe
+from hydra.utils import instantiate
+from lossframe import Objective
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(cfg):
+    objective = Objective(instantiate(cfg.loss), cfg.weights, cfg.inputs)
+    print("TERMS", dict(objective.named_losses()), objective.weights, lossframe.__file__)
+
+main()
+"""
+CONFIG = """
+defaults:
+  - loss: [triplet, center]
+  - _self_
+hydra: {searchpath: ["pkg://lossframe.conf"]}
+loss: {center: {num_classes: 10, num_features: 64}}
+"""
+
+
+def block(name: str) -> str:
+    """Return the fenced block that follows a marker in the README."""
+    found = re.search(rf"<!-- {name} -->\n```\w+\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert found, f"README.md has no block after <!-- {name} -->"
+    return found[1]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel and install it into an empty directory."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", folder, ROOT], check=True, timeout=300)
+    (wheel,) = folder.glob("lossframe-*.whl")
+    subprocess.run([*pip, "install", "--no-deps", "--target", folder / "site", wheel], check=True, timeout=120)
+    return folder / "site"
+
+
+@pytest.mark.slow
+def test_installed_command_trains_in_an_empty_folder(tmp_path: Path, site: Path) -> None:
+    def lossframe(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, site / "bin" / "lossframe", *arguments],
+            cwd=tmp_path, env={"PYTHONPATH": str(site)}, capture_output=True, text=True, timeout=200, check=False,
+        )  # fmt: skip
+
+    trained = lossframe("train", "loss=triplet", "trainer.max_epochs=1", "trainer=ddp_cpu", "hydra.run.dir=run")
+    assert trained.returncode == 0, trained.stderr
+    assert "GLOBAL_RANK: 1, MEMBER: 2/2" in trained.stderr
+    assert "test/loss/triplet " in trained.stdout
+    assert f"file://{site}/lossframe/conf" in lossframe("train", "--info", "searchpath").stdout
+    assert "loss.triplet.margin=0.2" in lossframe("losses", "triplet").stdout
+    assert "report.html" in lossframe("report", "run").stdout
+
+
+@pytest.mark.slow
+def test_wheel_serves_another_hydra_application(tmp_path: Path, site: Path) -> None:
+    app = tmp_path / "app"
+    (app / "conf").mkdir(parents=True)
+    (app / "conf" / "config.yaml").write_text(CONFIG)
+    (app / "app.py").write_text(APP)
+    result = subprocess.run(
+        [sys.executable, "app.py", "loss=[triplet]", "~loss.center", "weights.triplet=3", "loss.triplet.margin=0.7"],
+        cwd=app, env={"PYTHONPATH": str(site)}, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "BatchAllTripletLoss(margin=0.7" in result.stdout
+    assert "{'triplet': 3.0}" in result.stdout
+    assert str(site) in result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("package", ["pytorch_lightning", "lightning.pytorch"])
+def test_readme_example_logs_its_losses(tmp_path: Path, package: str) -> None:
+    source = block("example").replace("pytorch_lightning", package)
+    result = subprocess.run(
+        [sys.executable, "-c", source], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    (run,) = (tmp_path / "runs").glob("*/version_0")
+    for stage in ("train", "val"):
+        curves = read(run / stage)
+        for suffix in ("", "_std", "_min", "_max"):
+            assert curves[f"loss/cross_entropy{suffix}"][-1][0] == 3 * 1797
+
+
+def test_readme_has_the_two_commands() -> None:
+    assert "train.py loss=triplet" in block("main")
+    assert "-m pytest" in block("tests")
+    assert (ROOT / "docs" / "tensorboard.png").exists()
+
+
+def test_checkout_finds_its_configuration_where_another_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(
+        sys.modules, "lossframe.conf", None
+    )  # as if only the package `lossframe` were imported from here
+    assert {"balanced", "shuffled"} <= set(configs.choices("data/sampler"))

@@ -1,0 +1,100 @@
+"""Every loss trains on the default data and model, or the error names an experiment that provides what it reads."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+from conftest import ROOT
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from lossframe import InputError, Objective
+from lossframe.data import BreastCancer, Diabetes, DigitHalves, Digits, Mnist5k
+from lossframe.losses import MSELoss
+from lossframe.models import ConvEmbedder
+from lossframe.training import preflight
+from lossframe.training.run import run
+
+Configure = Callable[..., DictConfig]
+BRIEF = [f"trainer.limit_{stage}_batches=2" for stage in ("train", "val", "test")]
+STEP = ("trainer.max_epochs=1", "trainer.num_sanity_val_steps=0", "logger=csv", *BRIEF)
+LOSSES = sorted(file.stem for file in (ROOT / "conf" / "loss").glob("*.yaml"))
+EXPERIMENTS = sorted(file.stem for file in (ROOT / "conf" / "experiment").glob("*.yaml"))
+ROWS = {"triplet_margin", "pair_contrastive"}  # of pairs or triplets made elsewhere: no data set here has any
+GIVEN = Digits.provides | ConvEmbedder.provides
+
+
+def objective(config: DictConfig) -> Objective:
+    return Objective(instantiate(config.loss, _convert_="all"), config.weights, config.inputs)
+
+
+def outcome(configure: Configure, name: str) -> str:
+    """Return which choices provide what a loss reads: the default ones, an experiment's, or none."""
+    reads = objective(configure(f"loss={name}")).reads
+    return "default" if reads <= GIVEN else "experiment" if preflight.experiments(reads) else "nothing"
+
+
+def test_every_outcome_occurs(configure: Configure) -> None:
+    outcomes = {name: outcome(configure, name) for name in LOSSES}
+    assert {name for name, found in outcomes.items() if found == "nothing"} == ROWS
+    assert {"triplet", "center", "cross_entropy", "kappa_log", "dice", "decov"} <= {
+        name for name, found in outcomes.items() if found == "default"
+    }
+    assert {"mse", "gaussian_nll", "roc_auc"} <= {name for name, found in outcomes.items() if found == "experiment"}
+
+
+@pytest.mark.filterwarnings("ignore:no loss trains 'trunk.0.0.bias'")  # but its penalty, of l1_l2_penalty
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss_trains_or_names_the_experiment_that_feeds_it(configure: Configure, name: str) -> None:
+    config = configure(f"loss={name}", *STEP)
+    found = outcome(configure, name)
+    if name == "categorical_accuracy":
+        with pytest.raises(InputError, match="'categorical_accuracy' has no gradient: add a loss"):
+            run(config)
+    elif found == "default":
+        assert run(config) is not None
+    else:
+        reads = objective(config).reads
+        with pytest.raises(InputError) as error:
+            run(config)
+        for told in [type(objective(config).losses[name]).__name__, *map(repr, reads - GIVEN), "Digits"]:
+            assert told in str(error.value)
+        first, *_ = preflight.experiments(reads) or [None]
+        assert ("no experiment does" if first is None else f"add experiment={first}") in str(error.value)
+        if first:
+            assert run(configure(f"loss={name}", f"experiment={first}", *STEP)) is not None
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiment_trains_and_has_a_readme_with_results(configure: Configure, name: str) -> None:
+    assert run(configure(f"experiment={name}", *STEP)) is not None
+    text = (ROOT / "experiments" / name / "README.md").read_text()
+    assert f"experiment={name}" in text
+    assert "| --- |" in text.replace("|---|", "| --- |"), "wanted a table of results"
+
+
+def test_metric_that_is_not_fed_names_metrics_that_are(configure: Configure) -> None:
+    with pytest.raises(InputError, match=r"metric 'retrieval' reads 'embeddings', .* choose metrics=binary or"):
+        run(configure("data=breast_cancer", "model=mlp", "loss=binary_cross_entropy", *STEP))
+
+
+def test_parameters_that_no_loss_trains_are_named_in_a_warning(configure: Configure) -> None:
+    config = configure("loss=triplet", "metrics=[retrieval,classification]", *STEP)
+    with pytest.warns(UserWarning, match=r"no loss trains 'classify.weight', 'classify.bias' of the model: add a loss"):
+        run(config)
+
+
+def test_data_or_model_without_provides_is_not_checked() -> None:
+    mse = Objective({"mse": MSELoss()})
+    preflight.check_entries(mse, {}, SimpleNamespace(), ConvEmbedder)
+    preflight.check_entries(mse, {}, Digits, SimpleNamespace())
+    preflight.check_entries(mse, {}, SimpleNamespace(provides={"target"}), SimpleNamespace(provides={"prediction"}))
+    with pytest.raises(InputError, match="MSELoss reads 'prediction', which SimpleNamespace and SimpleNamespace"):
+        preflight.check_entries(mse, {}, SimpleNamespace(provides={"target"}), SimpleNamespace(provides={"image"}))
+
+
+@pytest.mark.parametrize("kind", [BreastCancer, Diabetes, DigitHalves, Digits, Mnist5k])
+def test_data_module_gives_the_entries_that_it_provides(kind: type) -> None:
+    data = kind()
+    data.setup()
+    assert next(iter(data.train_dataloader())).keys() == kind.provides

@@ -1,0 +1,108 @@
+"""Whole runs on several ranks give the numbers of one rank, in one folder per run."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import ROOT
+from pool import Pool
+from torch import nn
+
+from lossframe.callbacks.rank_consistency import RankConsistency
+
+pytestmark = pytest.mark.slow
+Command = Callable[..., subprocess.CompletedProcess[str]]
+EXACT = ["trainer.precision=64-true", "trainer.max_epochs=2", "trainer.enable_progress_bar=false", "log_every=5"]
+
+
+def compare(one: Path, other: Path, rtol: float = 1e-8) -> None:
+    script = [sys.executable, str(ROOT / "scripts" / "compare_runs.py"), str(one), str(other), "--rtol", str(rtol)]
+    result = subprocess.run(script, capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("loss", ["triplet", "[cross_entropy,center,decov,quadratic_weighted_kappa]"])
+def test_run_on_several_ranks_equals_a_run_on_one(command: Command, tmp_path: Path, loss: str) -> None:
+    for ranks in (1, 2, 3):
+        result = command(
+            f"loss={loss}", "metrics=[retrieval,classification]" if "entropy" in loss else "metrics=retrieval",
+            "trainer=ddp_cpu", f"trainer.devices={ranks}", f"hydra.run.dir={ranks}", *EXACT,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+    for ranks in (2, 3):
+        compare(tmp_path / "1", tmp_path / str(ranks))
+
+
+def test_run_with_sharded_parameters_equals_a_run_on_one_and_resumes(command: Command, tmp_path: Path) -> None:
+    # float32 is the only precision here, and a hinge would turn its rounding into another run: a smooth objective
+    loss = ["loss=[cross_entropy,l1_l2_penalty]", "loss.l1_l2_penalty.l2=0.05", "metrics=retrieval"]
+    for name, trainer in (("ddp", "ddp_cpu"), ("fsdp", "fsdp")):
+        result = command(*loss, f"trainer={trainer}", *EXACT[1:], f"hydra.run.dir={name}")
+        assert result.returncode == 0, result.stderr
+    compare(tmp_path / "ddp", tmp_path / "fsdp", rtol=1e-3)
+    first = command(*loss, "trainer=fsdp", *EXACT[1:], "trainer.max_epochs=1", "hydra.run.dir=resumed")
+    assert first.returncode == 0, first.stderr
+    (tmp_path / "resumed" / "test").rename(tmp_path / "test of the first epoch")
+    second = command(*loss, "trainer=fsdp", *EXACT[1:], f"ckpt={tmp_path}/resumed/checkpoints/last.ckpt")
+    assert second.returncode == 0, second.stderr
+    compare(tmp_path / "fsdp", tmp_path / "resumed", rtol=1e-5)
+
+
+def test_sweep_over_two_ranks_writes_one_folder_per_run(command: Command, tmp_path: Path) -> None:
+    swept = command("-m", "loss=triplet,contrastive", "trainer=ddp_cpu", *EXACT, "hydra.sweep.dir=sweep")
+    assert swept.returncode == 0, swept.stderr
+    folders = sorted(path.name for path in (tmp_path / "sweep").iterdir() if path.is_dir())
+    assert folders == ["0_triplet", "1_contrastive"]
+    alone = command("loss=contrastive", "trainer=cpu", *EXACT, "hydra.run.dir=alone")
+    assert alone.returncode == 0, alone.stderr
+    compare(tmp_path / "alone", tmp_path / "sweep" / "1_contrastive")
+
+
+def test_rank_that_dies_ends_the_run(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), "trainer=ddp_cpu", "trainer.max_epochs=500", "hydra.run.dir=run"],
+        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    (rank,) = (int(pid) for pid in children if b"train.py" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    os.kill(rank, signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "rank 1 ended" in errors or "Connection" in errors, errors
+
+
+@pytest.mark.skipif(shutil.which("ip") is None, reason="needs the command ip, to make network namespaces")
+def test_run_on_two_nodes_equals_one_process() -> None:
+    script = ["bash", str(ROOT / "scripts" / "two_nodes.sh"), sys.executable]
+    result = subprocess.run(script, capture_output=True, text=True, timeout=400, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    if result.stdout.startswith("skipped: "):
+        pytest.skip(result.stdout.strip())
+    assert "weights" in result.stdout
+
+
+def agree(rank: int, what: str) -> None:
+    torch.manual_seed(rank if what == "weights" else 0)
+    config: dict[str, Any] = {"loss": {"margin": rank if what == "config" else 0}, "seed": 1}
+    RankConsistency(config).setup(None, nn.Linear(2, 2), "fit")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("what", "named"), [("config", "'loss.margin': rank 0 has 0, rank 1 has 1"), ("weights", "weight")]
+)
+def test_ranks_with_different_runs_raise_an_error(pool: Pool, what: str, named: str) -> None:
+    for _, failure in pool.outcomes(2, agree, what):
+        assert named in str(failure[0])
+    pool.run(2, agree, "nothing")

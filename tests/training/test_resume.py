@@ -1,0 +1,180 @@
+"""A resumed run trains and writes what an uninterrupted one would: no gap, no overlap, no value counted twice."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from conftest import ROOT
+from curves import read
+from omegaconf import DictConfig
+
+from lossframe import InputError
+from lossframe.training.resume import OVERRIDES, expand
+from lossframe.training.run import run
+from lossframe.training.run_dir import RESOLVED
+
+Configure = Callable[..., DictConfig]
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+OPTIONS = [
+    "loss=[cross_entropy,center]", "weights.center=0.01", "trainer.enable_progress_bar=false", "log_every=5",
+    "+callbacks.last.every_n_train_steps=7",
+]  # fmt: skip
+
+
+def numbers(run: Path) -> dict[str, Any]:
+    """Return the curves, rows and metrics that a run wrote, except those that depend on the clock."""
+    curves = {
+        f"{stage}/{tag}": points
+        for stage in ("train", "val", "test")
+        for tag, points in read(run / stage).items()
+        if tag != "samples_per_second"
+    }
+    with (run / "csv" / "metrics.csv").open() as file:
+        rows = [{k: v for k, v in row.items() if v and "per_second" not in k} for row in csv.DictReader(file)]
+    return {
+        "curves": curves,
+        "rows": sorted(rows, key=str),
+        "metrics": (run / "metrics.json").read_text().split("\n")[:-3],
+    }
+
+
+def killed(folder: Path, *options: str) -> Path:
+    """Start a run in `folder`/killed, kill it after step 28, and return its last checkpoint."""
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *options, "hydra.run.dir=killed"],
+        cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    last = folder / "killed" / "checkpoints" / "last.ckpt"
+    deadline = time.monotonic() + 120
+    while not (last.exists() and torch.load(last, weights_only=False)["global_step"] >= 28):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, "the run was over before it could be killed"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return last
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trainer", [["trainer=cpu"], ["trainer=ddp_cpu", "trainer.devices=2"]], ids=["one", "two"])
+def test_killed_and_resumed_run_equals_an_uninterrupted_one(
+    command: Command, tmp_path: Path, trainer: list[str]
+) -> None:
+    options = [*OPTIONS, *trainer, "trainer.max_epochs=5", "trainer.precision=64-true"]
+    whole = command(*options, "hydra.run.dir=whole")
+    assert whole.returncode == 0, whole.stderr
+    last = killed(tmp_path, *options)
+    time.sleep(3 * (len(trainer) - 1))  # the other rank notices
+    again = command(f"ckpt={last}")
+    assert again.returncode == 0, again.stderr
+    assert numbers(tmp_path / "killed") == numbers(tmp_path / "whole")
+    states = [
+        torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=False) for name in ("whole", "killed")
+    ]
+    assert states[0]["global_step"] == states[1]["global_step"] > 60
+    for name, tensor in states[0]["state_dict"].items():
+        if isinstance(tensor, torch.Tensor):
+            assert torch.equal(tensor, states[1]["state_dict"][name]), name
+
+
+def test_arguments_of_a_resumed_run_are_the_recorded_and_the_new(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoints" / "last.ckpt"
+    checkpoint.parent.mkdir()
+    checkpoint.touch()
+    on = f"ckpt={checkpoint}"
+    assert expand([on]) == [on], "nothing is known of it"
+    given = ["seed=7", "loss=[triplet,center]", "trainer.max_epochs=2", "+data.extra=1", "ckpt=earlier"]
+    (tmp_path / OVERRIDES).write_text(yaml.safe_dump(given))
+    assert expand([on, "trainer.max_epochs=3", "data.extra=2"]) == [
+        "seed=7", "loss=[triplet,center]", on, "trainer.max_epochs=3", "data.extra=2"
+    ]  # fmt: skip
+    assert expand(["--cfg", "job", on]) == ["--cfg", "job", *given[:-1], on], "overrides in one piece"
+    assert expand(["-p", "seed", "seed=8", on])[:4] == ["-p", "seed", "seed=8", given[1]], "a flag's is no key"
+    quoted = expand([f"ckpt='{checkpoint}'"])
+    assert quoted[0] == "seed=7"
+    for arguments in (["seed=1"], [""], ["ckpt=null"], ["--cfg", "job"], ["--config-dir=elsewhere", on]):
+        assert expand(arguments) == arguments
+    (tmp_path / OVERRIDES).write_text(yaml.safe_dump(["--config-name=mine", *given]))
+    assert expand([on]) == ["--config-name=mine", *given[:-1], f"hydra.run.dir='{tmp_path}'", on]
+    for missing in ("last", "nope/last.ckpt"):
+        with pytest.raises(InputError, match=f"^ckpt={missing}: there is no such file"):
+            expand([f"ckpt={missing}"])
+
+
+@pytest.mark.parametrize("damaged", [b"", b"null", b"- [1", b"- 1", b"seed=1", b"{seed: 1}", b"\xff\xfe"])
+def test_damaged_overrides_raise_an_error_that_names_the_file(tmp_path: Path, damaged: bytes) -> None:
+    checkpoint = tmp_path / "checkpoints" / "last.ckpt"
+    checkpoint.parent.mkdir()
+    checkpoint.touch()
+    (tmp_path / OVERRIDES).write_bytes(damaged)
+    with pytest.raises(InputError, match=r"overrides\.yaml is damaged: wanted .* mend it, or delete it"):
+        expand([f"ckpt={checkpoint}"])
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    with (run / "csv" / "metrics.csv").open() as file:
+        return [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Checkpoint directory", "ignore:Experiment logs directory")
+def test_run_resumed_from_a_moved_directory_keeps_its_checkpoints(configure: Configure, tmp_path: Path) -> None:
+    first, moved = tmp_path / "first", tmp_path / "moved"
+    run(configure("trainer.max_epochs=3", "trainer.check_val_every_n_epoch=2", f"run_dir={first}"))
+    last = torch.load(first / "checkpoints" / "last.ckpt", weights_only=False)
+    assert last["epoch"] == 2, "of the last epoch, though nothing was validated in it"
+    written = rows(first)
+    first.rename(moved)
+    best = (moved / "checkpoints" / "best.ckpt").read_bytes()
+    on = [f"run_dir={moved}", f"ckpt={moved}/checkpoints/last.ckpt"]
+    run(configure("trainer.max_epochs=3", *on))
+    assert rows(moved)[: len(written)] == written
+    run(configure("trainer.max_epochs=4", "weights.triplet=-20", *on))  # which makes it worse
+    assert (moved / "checkpoints" / "best.ckpt").read_bytes() == best
+    assert f'"{moved}/checkpoints/best.ckpt"' in (moved / "metrics.json").read_text()
+
+
+@pytest.mark.slow
+def test_resume_that_fails_before_training_leaves_the_run_unchanged(command: Command, tmp_path: Path) -> None:
+    def contents() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != "train.log"}
+
+    run = tmp_path / "run"
+    assert command("trainer.max_epochs=1", "hydra.run.dir=run").returncode == 0
+    before = contents()
+    assert {path.name for path in before} >= {RESOLVED, OVERRIDES, "hydra.yaml", "metrics.csv", "last.ckpt"}
+    for wrong in ("optimizer.lr=-1", "data.batch_size=0"):
+        assert command("ckpt=run/checkpoints/last.ckpt", "trainer.max_epochs=2", wrong).returncode == 1
+        assert contents() == before, wrong
+    assert command("ckpt=run/checkpoints/last.ckpt", "trainer.max_epochs=2").returncode == 0
+    assert len(rows(run)) > before[run / "csv" / "metrics.csv"].count(b"\n") - 1
+
+
+@pytest.mark.slow
+def test_run_repeated_from_its_directory_gives_equal_numbers(command: Command, tmp_path: Path) -> None:
+    first = command("loss=[triplet,center]", "weights.center=0.01", "trainer.max_epochs=1", "hydra.run.dir=first")
+    assert first.returncode == 0, first.stderr
+    config = str(tmp_path / "first" / ".hydra")
+    again = command("--config-path", config, "--config-name", "config", "hydra.run.dir=second")
+    assert again.returncode == 0, again.stderr
+    said = (tmp_path / "second" / "overrides.yaml").read_text()
+    assert said == f"- --config-path={config}\n- --config-name=config\n"
+    numbers = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("first", "second")]
+    last = tmp_path / "second" / "checkpoints" / "last.ckpt"
+    on = command(f"ckpt={last}", "trainer.max_epochs=2")
+    assert on.returncode == 0, on.stderr
+    assert [step for step, _ in read(tmp_path / "second" / "val")["loss/triplet"]] == [1040, 2080]
+    assert "ckpt: null\n" in (tmp_path / "second" / ".hydra" / "config.yaml").read_text(), "a repetition starts anew"
+    elsewhere = command(f"ckpt={last}", "trainer.max_epochs=2", "hydra.run.dir=third")
+    assert elsewhere.returncode == 0, elsewhere.stderr
+    assert {**numbers[0], "checkpoint": None} == {**numbers[1], "checkpoint": None}
