@@ -45,6 +45,7 @@ class CrossEntropyLoss(Classification):
     Coming from babilim `SparseCrossEntropyLossFromLogits`: the same; classes are on dim 1, and the result is the mean.
     Coming from blog `get_softmax_loss`: its value times C, for it averages over the C classes too.
 
+    >>> import torch
     >>> logits = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
     >>> CrossEntropyLoss()(logits, torch.tensor([0, 0]))
     tensor(1.1269)
@@ -133,6 +134,7 @@ class FocalLoss(Classification):
 
     Coming from blog `get_focal_loss`: `n` is `gamma`; its value times C, for it averages over the C classes too.
 
+    >>> import torch
     >>> logits = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
     >>> FocalLoss(gamma=2.0)(logits, torch.tensor([0, 0]))
     tensor(0.8259)
@@ -181,6 +183,7 @@ class CategoricalAccuracy(Classification):
 
     Coming from babilim `SparseCategoricalAccuracy`: the same; classes are on dim 1.
 
+    >>> import torch
     >>> CategoricalAccuracy()(torch.tensor([[2.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 0]))
     tensor(0.5000)
     """

@@ -15,6 +15,8 @@ from lossframe.errors import NonFiniteError
 
 RTOL = {torch.float32: 2e-5, torch.float64: 1e-8}
 """Of a value; a gradient may be off by ten times that."""
+_OF_DIRECTIONS = 1e-5
+"""How much rounding changes a gradient by directions, of 1 / length."""
 NUDGES = 6
 """How many times the inputs are moved by rounding, where a value or a gradient jumps."""
 
@@ -121,7 +123,7 @@ def _slack(case: Case, name: str, wanted: Tensor) -> Tensor | float:
         return 2e-6 * x.abs().amax().item() * wanted.abs().nan_to_num(0, 0, 0).amax().item()
     if not case.of_directions:
         return 0.0
-    return 1e-5 / x.norm(dim=-1, keepdim=True).clamp_min(1e-300) if x.ndim > 1 else 0.0
+    return _OF_DIRECTIONS / x.norm(dim=-1, keepdim=True).clamp_min(1e-300) if x.ndim > 1 else 0.0
 
 
 class _Nudged:
@@ -183,7 +185,8 @@ def _fitting(found: Tensor, wanted: Tensor, rtol: float, growth: float, grant: T
     fits = (~found.isfinite() & wanted.isnan()) | (too_large & (found == wanted.sign() * torch.inf))
     fits |= wanted.isfinite() & ((x - wanted).abs() <= atol + rtol * wanted.abs() + grant)
     fits |= grant > info.max / 16  # rounding alone may overflow
-    fits |= (grant > 0) & too_large & found.isnan()  # the parts of a gradient by directions overflow to both sides
+    # the parts of a gradient by directions, each of 1 / length, overflow to both sides
+    fits |= found.isnan() & (grant / _OF_DIRECTIONS > info.max / growth)
     return fits, atol
 
 
