@@ -101,14 +101,12 @@ class LossMonitor(EvaluationMonitor):
         self._collector.start()
         self._count_earlier(batches_done(trainer))
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Find the losses that have been made or replaced since the last epoch."""
-        self.find(pl_module)
-
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Drop the per-sample values of the last batch; keep the learning rates, which a scheduler changes after it."""
+        """Find the losses of a new epoch; keep the learning rates, which a scheduler changes before the batch ends."""
+        if batch_idx == 0:
+            self.find(pl_module)
         forget_samples(self.losses)
         self._rates = rates(trainer)
 
