@@ -10,6 +10,7 @@ from lossframe.callbacks.monitor.discovery import Source
 from lossframe.callbacks.monitor.spikes import Spikes
 from lossframe.callbacks.monitor.trainer_metrics import publish, unwritten
 from lossframe.loggers import tags
+from lossframe.loggers.position import Position
 from lossframe.loggers.stage_writer import StageWriter
 from lossframe.statistics.snapshot import Named
 
@@ -61,7 +62,7 @@ class Curves:
         """Write scalars and the histograms of the losses' values, on rank 0."""
         if trainer.is_global_zero:
             values = {f"{tags.VALUES}/{term}": named["loss"] for term, named in seen.items() if "loss" in named}
-            self.stage_writer.write(trainer.loggers, stage, scalars, values, step)
+            self.stage_writer.write(trainer.loggers, stage, scalars, values, Position.of(trainer, step))
 
     def _note(self, trainer: pl.Trainer, text: str, step: int) -> None:
         """Write a note on a spike into the log and into TensorBoard's tab "text"."""

@@ -17,6 +17,7 @@ from lossframe.callbacks.monitor.spikes import Spikes
 from lossframe.callbacks.monitor.trainer_metrics import publish, weights_and_rates
 from lossframe.errors import InputError
 from lossframe.loggers.custom_scalars import layout
+from lossframe.loggers.position import Position
 from lossframe.loggers.stage_writer import StageWriter
 from lossframe.losses.base.loss import Loss
 
@@ -93,9 +94,8 @@ class LossMonitor(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start collecting, from the open window of the checkpoint if training is resumed."""
-        self.stage_writer.resumed = (
-            self._resumed
-        )  # only training purges: a test of earlier weights adds to the event files
+        if self._resumed:  # only training purges: a test of earlier weights adds to the event files
+            self.stage_writer.resumed = Position.of(trainer, self.samples_seen)
         self._collector.forget()
         self._collector.start()
 
@@ -195,7 +195,7 @@ class LossMonitor(pl.Callback):
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Close the event files."""
         self._collector.stop()
-        self._resumed = self.stage_writer.resumed = False
+        self._resumed, self.stage_writer.resumed = False, None
         self.stage_writer.close()
 
     def state_dict(self) -> dict[str, Any]:
