@@ -4,14 +4,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytorch_lightning as pl
-from torch.utils.tensorboard import SummaryWriter
 
 from lossframe.callbacks.monitor.loss_monitor import LossMonitor
 from lossframe.errors import InputError
+from lossframe.loggers.position import Position
+from lossframe.loggers.tensorboard import StageFile
 
 
 class MonitorCallback(pl.Callback):
-    """Abstract base: gives a callback the writers and the number of samples seen of the trainer's LossMonitor."""
+    """Abstract base: gives a callback the event files and the x axis of the trainer's LossMonitor."""
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Raise an `InputError` before training if the trainer has no LossMonitor."""
@@ -26,11 +27,12 @@ class MonitorCallback(pl.Callback):
         name = type(self).__name__
         raise InputError(f"{name} writes into the runs of a LossMonitor, but there is none: add LossMonitor()")
 
-    def writers(self, trainer: pl.Trainer, stage: str) -> Iterator[tuple[SummaryWriter, int]]:
-        """Yield each writer of a stage with the samples seen, and flush it afterwards; yield none on ranks above 0."""
+    def writers(self, trainer: pl.Trainer, stage: str) -> Iterator[tuple[StageFile, int]]:
+        """Yield each event file of a stage with the place on its x axis, and flush it; yield none on ranks above 0."""
         if not trainer.is_global_zero:
             return
         monitor = self.monitor(trainer)
+        step = Position.of(trainer, monitor.samples_seen).on(monitor.stage_writer.x)
         for writer in monitor.stage_writer.writers(trainer.loggers, stage):
-            yield writer, monitor.samples_seen
+            yield writer, step
             writer.flush()

@@ -1,17 +1,16 @@
 """Writes the hyperparameters and results of a run into TensorBoard's HParams tab."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb  # .api wants tensorflow
-from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from lossframe.callbacks.base import MonitorCallback
 from lossframe.loggers import tags
-from lossframe.loggers.stage_writer import is_tensorboard
+from lossframe.loggers.files import run_name
+from lossframe.loggers.tensorboard import is_tensorboard
 
 Scalar = bool | int | float | str
 STAGE = "val"
@@ -24,7 +23,7 @@ class HParams(MonitorCallback):
     `hyperparameters` may be nested, and get dotted names such as `optimizer.lr`. They are written when training starts,
     so that a killed run is listed too. Results are the curves of the validation, whose TensorBoard run holds the
     session; `final/val/NAME`, the score of the best checkpoint; and `final/test/NAME`, the metrics of the test except
-    the losses. Final results are written one sample after the end, where a resumed run purges them.
+    the losses. Final results are written one sample, step or epoch after the end, where a resumed run purges them.
     """
 
     def __init__(self, hyperparameters: Mapping[str, Any]) -> None:
@@ -34,8 +33,8 @@ class HParams(MonitorCallback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the hyperparameters."""
         for writer, _ in self.writers(trainer, STAGE):
-            folder = Path(writer.log_dir).resolve().parent
-            _add(writer, hparams_pb(self.hyperparameters, trial_id=f"{folder.parent.name}/{folder.name}"))
+            name = run_name(writer.log_dir.removesuffix(STAGE))
+            writer.add_unprefixed(hparams_pb(self.hyperparameters, trial_id=name))
         for logger in trainer.loggers:
             if not is_tensorboard(logger):
                 logger.log_hyperparams(self.hyperparameters)
@@ -45,11 +44,11 @@ class HParams(MonitorCallback):
         checkpoint: Any = trainer.checkpoint_callback
         score = getattr(checkpoint, "best_model_score", None)
         _, _, end = hparams({}, {})
-        self._end = self.monitor(trainer).samples_seen + 1
-        for writer, _ in self.writers(trainer, STAGE):
+        for writer, step in self.writers(trainer, STAGE):
+            self._end = step + 1
             if score is not None:
                 writer.add_scalar(f"final/{checkpoint.monitor}", float(score), self._end)
-            _add(writer, end)
+            writer.add_unprefixed(end)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the metrics of the test, if it follows a training."""
@@ -79,8 +78,3 @@ def _is_metric(name: str) -> bool:
     """Return whether a curve of the test is a metric, and neither a loss, a weighted term nor a share."""
     of_terms = tuple(f"test/{kind}/" for kind in (tags.LOSS, tags.WEIGHTED, tags.SHARE))
     return name.startswith("test/") and not name.startswith(of_terms)
-
-
-def _add(writer: SummaryWriter, summary: Any) -> None:
-    events: Any = writer.file_writer
-    events.add_summary(summary)

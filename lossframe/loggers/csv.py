@@ -1,13 +1,17 @@
 """Extends Lightning's CSV logger to keep earlier rows when a run is resumed."""
 
 import csv
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.utilities import rank_zero_only
+
+from lossframe.loggers.files import join
+from lossframe.loggers.position import Position
+from lossframe.loggers.tags import EPOCH, SAMPLES
+
+Row = dict[str, str]
 
 
 class ResumableCSVLogger(CSVLogger):
@@ -15,7 +19,7 @@ class ResumableCSVLogger(CSVLogger):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._earlier = Path(self.root_dir) / "metrics.earlier.csv"
+        self._earlier = join(self.root_dir, "metrics.earlier.csv")
 
     @property
     def experiment(self) -> Any:
@@ -25,34 +29,44 @@ class ResumableCSVLogger(CSVLogger):
         return super().experiment
 
     @rank_zero_only
-    def keep(self, written: Mapping[str, int] | None) -> None:
-        """Copy the rows of the earlier file: all of them, or of each stage those up to the step `written[stage]`."""
+    def keep(self, written: Mapping[str, Position] | None, resumed: Position | None = None) -> None:
+        """Copy the rows of the earlier file: all of them, or those that a training that is resumed does not repeat.
+
+        These are the LossMonitor's rows up to the position `written[stage]`, and other rows before that of `resumed`.
+        """
         writer = self.experiment
-        if not self._earlier.exists():
+        if not self._fs.exists(self._earlier):
             return
-        with self._earlier.open(newline="") as file:
+        with self._fs.open(self._earlier, "r", newline="") as file:
             rows = [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
-        writer.metrics = [row for row in rows if written is None or int(row["step"]) <= written.get(_stage(row), -1)]
+        if written is not None and resumed is not None:
+            rows = [row for row in rows if self._is_before(row, written, resumed)]
+        writer.metrics = rows + writer.metrics
         self.save()
-        self._earlier.unlink()
+        self._fs.rm_file(self._earlier)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Restore the earlier file if nothing was written."""
         super().finalize(status)
-        if self._earlier.exists() and not self._metrics.exists():
-            os.replace(self._earlier, self._metrics)
+        if self._fs.exists(self._earlier) and not self._fs.exists(self._metrics):
+            self._fs.mv(self._earlier, self._metrics)
             self._experiment = None
 
     @property
-    def _metrics(self) -> Path:
-        return Path(self.log_dir) / "metrics.csv"
+    def _metrics(self) -> str:
+        return join(self.log_dir, "metrics.csv")
 
     @rank_zero_only
     def _set_aside(self) -> None:
-        if self._metrics.exists() and not self._earlier.exists():
-            os.replace(self._metrics, self._earlier)
+        if self._fs.exists(self._metrics) and not self._fs.exists(self._earlier):
+            self._fs.mv(self._metrics, self._earlier)
 
-
-def _stage(row: Mapping[str, str]) -> str:
-    return next(key for key in row if key != "step").partition("/")[0]
+    def _is_before(self, row: Row, written: Mapping[str, Position], resumed: Position) -> bool:
+        """Return whether a row was written before the checkpoint from which training is resumed."""
+        prefix = f"{self._prefix}{self.LOGGER_JOIN_CHAR}" if self._prefix else ""
+        if f"{prefix}{SAMPLES}" not in row:
+            return int(row["step"]) < resumed.steps
+        tags = [key.removeprefix(prefix) for key in row if key != "step"]
+        stage = next(tag.partition("/")[0] for tag in tags if tag not in (SAMPLES, EPOCH))
+        return stage in written and int(row[f"{prefix}{SAMPLES}"]) <= written[stage].samples

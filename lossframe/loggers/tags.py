@@ -11,6 +11,8 @@ TOTAL = "total"
 """Name of an objective's total among the terms."""
 RATE, NORM, SPEED = "lr", "gradient_norm", "samples_per_second"
 """Tags that describe the progress of training, not its result."""
+SAMPLES, EPOCH = "samples_seen", "epoch"
+"""Columns of x axes in loggers that write tables; Lightning itself writes the latter, and calls the step `step`."""
 
 
 def of_loss(term: str, name: str = LOSS) -> str:

@@ -85,7 +85,7 @@ def test_csv_rows_equal_the_points_of_tensorboard(configure: Configure, tmp_path
     rows = pd.read_csv(tmp_path / "csv" / "metrics.csv")
     for stage in ("train", "val", "test"):
         for tag, points in read(tmp_path / stage).items():
-            written = rows[["step", f"{stage}/{tag}"]].dropna().to_numpy()
+            written = rows[["samples_seen", f"{stage}/{tag}"]].dropna().to_numpy()
             np.testing.assert_allclose(written, points, rtol=1e-6)
 
 

@@ -10,7 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from lossframe.callbacks.base import MonitorCallback
 from lossframe.errors import InputError, names
-from lossframe.loggers.stage_writer import is_tensorboard
+from lossframe.loggers.tensorboard import is_tensorboard
 
 
 class ImageCallback(MonitorCallback, ABC):

@@ -17,6 +17,7 @@ from lossframe.callbacks.images.thumbnails import pixels, thumbnails
 from lossframe.callbacks.images.tiles import sheet
 from lossframe.callbacks.images.top_k import Row, TopK, highest, of_all_ranks, write_csv
 from lossframe.errors import InputError
+from lossframe.loggers.files import join
 from lossframe.losses.base.loss import Loss
 
 
@@ -135,7 +136,7 @@ class HardSamples(MonitorCallback):
     def _show(self, trainer: pl.Trainer, stage: str) -> None:
         """Write the lists of a stage as CSV and into TensorBoard, and start new ones."""
         self._merge(stage)
-        folder = Path(self.folder or Path(trainer.log_dir or trainer.default_root_dir) / "hard")
+        folder = self.folder or join(trainer.log_dir or trainer.default_root_dir, "hard")
         class_names: list[str] | None = getattr(getattr(trainer, "datamodule", None), "class_names", None)
         for term, rows in self._rows.pop(stage, {}).items():
             if not rows:
@@ -145,8 +146,8 @@ class HardSamples(MonitorCallback):
             listed = [{**row, "epochs": epochs[row["id"]]} for row in rows]
             if trainer.is_global_zero:
                 often = [{"id": name, "epochs": count} for name, count in epochs.most_common()]
-                write_csv(folder / f"{stage}_{term}.csv", listed)
-                write_csv(folder / f"{stage}_{term}_often.csv", often)
+                write_csv(join(folder, f"{stage}_{term}.csv"), listed)
+                write_csv(join(folder, f"{stage}_{term}_often.csv"), often)
             for writer, step in self.writers(trainer, stage):
                 if "image" in listed[0]:
                     picture = draw(listed, self.thumbnail, class_names)

@@ -1,9 +1,9 @@
 """Selects the k rows of highest value: batch by batch on the device, and over all ranks at the end of an epoch."""
 
 import csv
+import io
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lossframe import distributed
 from lossframe.callbacks.images.sampling import CAPACITY
+from lossframe.loggers.files import write_text
 
 Row = dict[str, Any]
 """One sample: its `value`, its `id` and further entries."""
@@ -65,13 +66,11 @@ def highest(rows: list[Row], k: int) -> list[Row]:
     return sorted(rows, key=lambda row: (-math.inf if math.isnan(row["value"]) else -row["value"], str(row["id"])))[:k]
 
 
-def write_csv(path: Path, rows: list[Row]) -> None:
-    """Write the entries of rows, except tensors, and replace an earlier file in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_csv(path: str, rows: list[Row]) -> None:
+    """Write the entries of rows, except tensors, to a path or URL."""
     columns = [name for name in rows[0] if not isinstance(rows[0][name], Tensor)] if rows else []
-    unfinished = path.with_suffix(".tmp")
-    with unfinished.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
-    unfinished.replace(path)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self
 from lossframe.callbacks.monitor.nonfinite import Guard, Kept
 from lossframe.errors import NonFiniteError, names
 from lossframe.loggers import tags
+from lossframe.loggers.position import Position
 from lossframe.statistics.moments import Moments
 from lossframe.statistics.recorder import Recorder
 from lossframe.statistics.snapshot import Named, Snapshot, merge_ranks, merged
@@ -51,10 +52,9 @@ class Window:
 
 
 class Progress(NamedTuple):
-    """Describes where training is when a window is closed: optimiser steps, epochs, and further curves to write."""
+    """Describes where training is when a window is closed, and holds further curves of the point."""
 
-    steps: int
-    epochs: int
+    position: Position
     curves: dict[str, float]
 
 

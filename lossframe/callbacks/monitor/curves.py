@@ -12,6 +12,7 @@ from lossframe.callbacks.monitor.spikes import Spikes
 from lossframe.callbacks.monitor.trainer_metrics import Results, publish, unwritten
 from lossframe.errors import names
 from lossframe.loggers import tags
+from lossframe.loggers.position import Position
 from lossframe.loggers.stage_writer import StageWriter
 from lossframe.statistics.snapshot import Named, merged
 
@@ -46,9 +47,10 @@ class Curves:
         for window, progress in windows:
             losses = self._shown["train"] = self._curves_of(window.seen)
             speed = {tags.SPEED: window.samples / max(window.seconds, 1e-9)}
-            self._write(trainer, "train", losses | progress.curves | speed, window.seen, window.end)
+            position = progress.position._replace(samples=window.end)
+            self._write(trainer, "train", losses | progress.curves | speed, window.seen, position)
             for spike in self.spikes.found(window.seen):
-                self._note(trainer, f"after {window.end} samples, {spike}", window.end)
+                self._note(trainer, f"after {window.end} samples, {spike}", position)
 
     def publish_window(self, trainer: pl.Trainer) -> None:
         """Publish the curves of the last window of training."""
@@ -78,7 +80,7 @@ class Curves:
         self._results.update(stage, self._parts)
         seen = {f"{term}{suffix}": named for suffix, part in self._evaluated.items() for term, named in part.items()}
         scalars = unwritten(trainer, stage) | self._shown[stage]
-        self._write(trainer, stage, scalars, seen, self.collector.samples_seen)
+        self._write(trainer, stage, scalars, seen, Position.of(trainer, self.collector.samples_seen))
 
     def _publish_evaluation(self, trainer: pl.Trainer, stage: str) -> None:
         self._parts = {suffix: self._curves_of(seen) for suffix, seen in self._evaluated.items()}
@@ -93,18 +95,20 @@ class Curves:
             rank_zero_warn(f"the statistics of {names(gone)} in a checkpoint are dropped: the module has no such loss")
         return curves_of(self.sources, {term: named for term, named in seen.items() if term in self.sources})
 
-    def _write(self, trainer: pl.Trainer, stage: str, scalars: dict[str, float], seen: Named, step: int) -> None:
+    def _write(
+        self, trainer: pl.Trainer, stage: str, scalars: dict[str, float], seen: Named, position: Position
+    ) -> None:
         """Write scalars and the histograms of the losses' values, on rank 0."""
         if trainer.is_global_zero:
             values = {f"{tags.VALUES}/{term}": named["loss"] for term, named in seen.items() if "loss" in named}
-            self.stage_writer.write(trainer.loggers, stage, scalars, values, step)
+            self.stage_writer.write(trainer.loggers, stage, scalars, values, position)
 
-    def _note(self, trainer: pl.Trainer, text: str, step: int) -> None:
+    def _note(self, trainer: pl.Trainer, text: str, position: Position) -> None:
         """Write a note on a spike into the log and into TensorBoard's tab "text"."""
         if trainer.is_global_zero:
             _log.warning(text)
             for writer in self.stage_writer.writers(trainer.loggers, "train"):
-                writer.add_text("spikes", text, step)
+                writer.add_text("spikes", text, position.on(self.stage_writer.x))
 
 
 def curves_of(sources: Mapping[str, Source], seen: Named) -> dict[str, float]:

@@ -14,6 +14,7 @@ from lossframe.callbacks.monitor.nonfinite import Guard
 from lossframe.callbacks.monitor.spikes import Spikes
 from lossframe.callbacks.monitor.trainer_metrics import synchronise
 from lossframe.loggers.custom_scalars import layout
+from lossframe.loggers.position import Axis
 from lossframe.loggers.stage_writer import StageWriter
 from lossframe.losses.base.loss import Loss
 
@@ -27,18 +28,18 @@ class EvaluationMonitor(pl.Callback):
     a module's hook after those of all callbacks, so that the monitor follows the module's hooks; see `follow`.
     """
 
-    def __init__(self, nonfinite: str, ids: str, spikes: float | None) -> None:
+    def __init__(self, nonfinite: str, ids: str, spikes: float | None, x: Axis) -> None:
         self.ids = ids
         self.losses: dict[str, Loss] = {}
         self.keeps_samples = False
-        self._policy = nonfinite, spikes
+        self._options = nonfinite, spikes, x
         self._begin()
 
     def _begin(self) -> None:
         """Start without any state of an earlier training."""
-        nonfinite, spikes = self._policy
+        nonfinite, spikes, x = self._options
         self.guard = Guard(nonfinite)
-        self.stage_writer = StageWriter()
+        self.stage_writer = StageWriter(x)
         self._collector = Collector(self.guard)
         self._curves = Curves(self._collector, self.stage_writer, Spikes(spikes))
 
@@ -119,7 +120,7 @@ class EvaluationMonitor(pl.Callback):
         """Close the event files, and restore the module's hooks."""
         unfollow(pl_module)
         self._collector.stop()
-        self.stage_writer.resumed = False
+        self.stage_writer.resumed = None
         self.stage_writer.close()
 
     def find(self, pl_module: pl.LightningModule) -> None:

@@ -21,6 +21,7 @@ from lossframe.callbacks.monitor.trainer_metrics import (
     updates_normalisation_only,
 )
 from lossframe.errors import InputError
+from lossframe.loggers.position import Axis, Position
 
 
 class LossMonitor(EvaluationMonitor):
@@ -52,6 +53,7 @@ class LossMonitor(EvaluationMonitor):
         ids: str = "index",
         spikes: float | None = 10.0,
         batch_size: Callable[[Any], int] = batch_size,
+        x: Axis = "samples",
     ) -> None:
         if log_every < 1:
             raise InputError(f"LossMonitor: wanted log_every >= 1, found {log_every}")
@@ -61,7 +63,7 @@ class LossMonitor(EvaluationMonitor):
         self._resumed = False
         self._trainer: pl.Trainer | None = None
         self._rates: list[float] = []
-        super().__init__(nonfinite, ids, spikes)
+        super().__init__(nonfinite, ids, spikes, x)
 
     @property
     def samples_seen(self) -> int:
@@ -96,7 +98,8 @@ class LossMonitor(EvaluationMonitor):
                 f"LossMonitor found no Loss in {type(pl_module).__name__}: make one an attribute of it (NativeLoss "
                 "wraps those of other libraries), or leave out the monitor"
             )
-        self.stage_writer.resumed = self._resumed  # only training purges: a test adds to the event files
+        if self._resumed:  # only training purges: a test of earlier weights adds to the event files
+            self.stage_writer.resumed = Position.of(trainer, self.samples_seen)
         self._collector.forget()
         self._collector.start()
         self._count_earlier(batches_done(trainer))
@@ -121,7 +124,8 @@ class LossMonitor(EvaluationMonitor):
         self._collector.count(0 if batch is None else self.batch_size(batch))
         self.guard.keep(self.batches_seen, self.ids_of(batch))
         if self.batches_seen % self.log_every == 0:
-            self._read(self._progress(trainer, pl_module), wait=False)
+            closes = self.stage_writer.x != "epochs"  # where an epoch is one point
+            self._read(self._progress(trainer, pl_module) if closes else None, wait=False)
             self._curves.publish_window(trainer)
 
     def on_before_optimizer_step(
@@ -186,9 +190,10 @@ class LossMonitor(EvaluationMonitor):
         if self._trainer is not None:
             self._curves.collect(self._trainer, closed, wait)
 
-    def _progress(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Progress:
+    def _progress(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch_ended: bool = False) -> Progress:
         """Describe where training is, for the point that closes a window."""
-        return Progress(trainer.global_step, trainer.current_epoch, weights(pl_module) | named_rates(self._rates))
+        position = Position.of(trainer, self.samples_seen, epoch_ended)
+        return Progress(position, weights(pl_module) | named_rates(self._rates))
 
     def _count_earlier(self, done: int) -> None:
         """Warn of batches of an earlier training that no monitor has counted."""
@@ -201,7 +206,7 @@ class LossMonitor(EvaluationMonitor):
 
     def _end_epoch(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the last window of the epoch, and publish the statistics of the epoch."""
-        self._read(self._progress(trainer, pl_module))
+        self._read(self._progress(trainer, pl_module, epoch_ended=True))
         self._curves.publish_epoch(trainer)
 
     def _end_training(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
