@@ -186,4 +186,4 @@ class RecordingLogger(Logger):
             losses = {tag.removeprefix(prefix): float(v) for tag, v in metrics.items() if tag.startswith(prefix)}
             losses = {tag: value for tag, value in losses.items() if not tag.startswith("total")}
             if losses:
-                self.points.append((stage, int(step or 0), losses))
+                self.points.append((stage, int(metrics["samples_seen"]), losses))

@@ -22,11 +22,11 @@ TOLERANCE = 1e-9
 class Policy:
     """Says where the monitor puts values for which more than one place is right."""
 
-    batch_end_in_window: bool = True
+    batch_end_in_window: bool = False
     """Whether a window holds what the module's `on_train_batch_end` records after the window's last batch."""
     joined_epoch_end: bool = False
     """Whether a window that ends with the last batch of an epoch also holds what `on_train_epoch_end` records."""
-    fit_start: bool = True
+    fit_start: bool = False
     """Whether the first window holds what `on_fit_start` records."""
     after_training: bool = True
     """Whether a last point of training holds what `on_train_end` and `on_fit_end` record."""
@@ -104,8 +104,6 @@ class Oracle:
             self._close("train", self._window)
         elif self._epoch is not None:
             _add(self._epoch, calls)
-        if entry.hook == "on_train_epoch_start":
-            self._epoch = {} | calls
 
     def _end_batch(self, calls: Calls) -> None:
         self.samples, self.batches, self._size = self.samples + self._size, self.batches + 1, 0
@@ -130,7 +128,7 @@ class Oracle:
             self._close(entry.stage, self._evaluation)
 
     def _outside(self, entry: Entry) -> None:
-        if self.policy.fit_start if entry.hook == "on_fit_start" else self.policy.after_training:
+        if entry.hook == "on_train_end" and self.policy.after_training:
             _add(self._window, _tagged(entry, 1))
         if entry.hook == "on_fit_end":
             self._close("train", self._window)
@@ -148,6 +146,7 @@ class Oracle:
         if entry.hook == "on_train_epoch_end" and self._epoch is not None:
             whole = {tag: list(calls) for tag, calls in self._epoch.items()}
             _add(whole, self._epoch_end)
+            self._epoch_end = {}
             self.checks.append(Check(f"train metrics at {self._index}", entry.metrics, [self._epoch, whole]))
         elif entry.hook == "returned":
             self.checks.append(Check(f"returned metrics at {self._index}", entry.metrics, self._evaluated))

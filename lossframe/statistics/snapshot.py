@@ -1,7 +1,7 @@
 """Empties recorders into snapshots, and merges the snapshots of all ranks with one collective."""
 
-from collections.abc import Callable, Container, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Container, Hashable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from lossframe import distributed
 from lossframe.statistics.accumulator import HostCopy
@@ -10,6 +10,8 @@ from lossframe.statistics.recorder import Recorder
 
 Named = dict[str, dict[str, Moments]]
 """Term -> name -> moments."""
+
+Key = TypeVar("Key", bound=Hashable)
 
 _BYTES_PER_TERM, _BYTES_PER_HISTOGRAM = 1 << 10, 1 << 13
 
@@ -46,8 +48,8 @@ class Snapshot:
 
 
 def merge_ranks(
-    snapshots: Mapping[str, Snapshot], note: Callable[[str, Named], Any] = lambda key, local: None
-) -> dict[str, tuple[Named, list[Any]]]:
+    snapshots: Mapping[Key, Snapshot], note: Callable[[Key, Named], Any] = lambda key, local: None
+) -> dict[Key, tuple[Named, list[Any]]]:
     """Return the merged moments of all ranks for each key, and the results of `note(key, own moments)` of each rank.
 
     A rank may lack a key. Takes one collective for any number of terms and statistics, and a second one if several keys
@@ -57,7 +59,7 @@ def merge_ranks(
     message = {key: (local, snapshot.replicated, note(key, local)) for key, (snapshot, local) in own.items()}
     capacity = max(snapshot.capacity for snapshot in snapshots.values())
     messages = distributed.exchange(message, capacity, distributed.collective_device())
-    result: dict[str, tuple[Named, list[Any]]] = {}
+    result: dict[Key, tuple[Named, list[Any]]] = {}
     for key in dict.fromkeys(key for each in messages for key in each):
         parts = [each[key] for each in messages if key in each]
         replicated = {name for _, flags, _ in parts for name, flag in flags.items() if flag}

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, Self
 
 from lossframe.callbacks.monitor.nonfinite import Guard, Kept
 from lossframe.errors import NonFiniteError, names
-from lossframe.loggers import tags
 from lossframe.loggers.position import Position
 from lossframe.statistics.moments import Moments
 from lossframe.statistics.recorder import Recorder
@@ -87,14 +86,14 @@ class Collector:
         self._batches = 0
         self._epoch: list[Named] = []
         self._training = False
-        self._evaluated: dict[str, tuple[Snapshot, list[Kept]]] = {}
-        self._loader = -1  # the current dataloader, if there are several
+        self._evaluated: dict[tuple[str, int], tuple[Snapshot, list[Kept]]] = {}
+        self._suffix = ""  # of the current dataloader, if there are several
         self._pending: _Pending | None = None
         self._clock = 0.0
 
     def forget(self) -> None:
         """Drop all recorded values that are not in the open window yet."""
-        self._pending, self._evaluated, self._loader = None, {}, -1
+        self._pending, self._evaluated, self._suffix = None, {}, ""
         self._samples = self._batches = 0
         self.drop_values()
 
@@ -155,32 +154,30 @@ class Collector:
         seen, self._epoch = merged([*self._epoch, self.window.seen]), []
         return seen
 
-    def enter(self, loader: int) -> None:
-        """Take a snapshot of the earlier dataloader, at the first batch of one of several; uses no collective."""
-        if loader != self._loader:
-            self.leave()
-        self._loader = loader
+    def enter(self, suffix: str) -> None:
+        """Begin a part of an evaluation, whose curves have a suffix: a dataloader, or the whole set (no suffix).
 
-    def leave(self) -> None:
-        """Take a snapshot of the current dataloader if it is one of several; uses no collective."""
-        if self._loader >= 0:
-            self._part(tags.of_dataloader(self._loader))
-        self._loader = -1
+        Uses no collective, because a rank may have no batch of some dataloader.
+        """
+        if suffix != self._suffix:
+            self._end_part()
+        self._suffix = suffix
 
     def evaluation(self, stage: str) -> dict[str, Named]:
         """Return the statistics of an evaluation over all ranks, by the suffix of its curves.
 
-        Each of several dataloaders has Lightning's suffix. The suffix of a single one is empty, as is that of what no
-        dataloader has given, such as losses of the whole set. Takes one collective, or two if there are several parts.
+        Takes one collective, or two if there are several dataloaders.
         """
-        self.leave()
-        self._part("")
-        parts, self._evaluated = self._evaluated, {}
-        snapshots = {suffix: snapshot for suffix, (snapshot, _) in parts.items()}
-        found = merge_ranks(snapshots, lambda suffix, seen: self.guard.finding(seen, parts[suffix][1]))
-        for suffix, (seen, findings) in found.items():
+        self._end_part()
+        parts, self._evaluated, self._suffix = self._evaluated, {}, ""
+        snapshots = {key: snapshot for key, (snapshot, _) in parts.items()}
+        result: dict[str, list[Named]] = {}
+        found = merge_ranks(snapshots, lambda key, seen: self.guard.finding(seen, parts[key][1]))
+        for (suffix, _), (seen, findings) in found.items():
             self._judge(stage + suffix, seen, findings)
-        return {suffix: seen for suffix, (seen, _) in found.items() if any(seen.values())}
+            if any(seen.values()):
+                result.setdefault(suffix, []).append(seen)
+        return {suffix: merged(each) for suffix, each in result.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the open window, the earlier ones of the epoch and the samples seen."""
@@ -197,10 +194,11 @@ class Collector:
         self.window = Window.from_state(state["window"])
         self._epoch = [_from_state(state["epoch"])]
 
-    def _part(self, suffix: str) -> None:
-        """Take a snapshot of a part of an evaluation."""
+    def _end_part(self) -> None:
+        """Take a snapshot of the current part of an evaluation."""
+        number = sum(suffix == self._suffix for suffix, _ in self._evaluated)
         kept = self.guard.take()
-        self._evaluated[suffix] = Snapshot(self.recorders), kept
+        self._evaluated[self._suffix, number] = Snapshot(self.recorders), kept
 
     def _finished(self) -> list[tuple[Window, Progress]]:
         """Merge the pending snapshot of all ranks into the open window. Return the window if the snapshot closes it."""

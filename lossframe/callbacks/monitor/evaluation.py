@@ -9,23 +9,27 @@ import pytorch_lightning as pl
 from lossframe.callbacks.monitor.collector import Collector
 from lossframe.callbacks.monitor.curves import Curves
 from lossframe.callbacks.monitor.discovery import find_sources, forget_samples, keep_samples
-from lossframe.callbacks.monitor.hooks import follow, overrides, unfollow
+from lossframe.callbacks.monitor.hooks import overrides, release, surround
 from lossframe.callbacks.monitor.nonfinite import Guard
 from lossframe.callbacks.monitor.spikes import Spikes
 from lossframe.callbacks.monitor.trainer_metrics import synchronise
+from lossframe.loggers import tags
 from lossframe.loggers.custom_scalars import layout
 from lossframe.loggers.position import Axis
 from lossframe.loggers.stage_writer import StageWriter
 from lossframe.losses.base.loss import Loss
 
-Then = Callable[[pl.Trainer, pl.LightningModule], None]
+Action = Callable[[pl.Trainer, pl.LightningModule], None]
+
+STAGES = {"validation": "val", "test": "test"}
+"""Prefixes of curves by the names that Lightning's hooks have for an evaluation."""
 
 
 class EvaluationMonitor(pl.Callback):
     """Abstract base of the LossMonitor: writes the statistics of a module's losses after each validation and test.
 
     An evaluation holds what the losses record from its start until the end of the module's own hooks. Lightning calls
-    a module's hook after those of all callbacks, so that the monitor follows the module's hooks; see `follow`.
+    a module's hook after those of all callbacks, so that the monitor surrounds the module's hooks.
     """
 
     def __init__(self, nonfinite: str, ids: str, spikes: float | None, x: Axis) -> None:
@@ -43,13 +47,18 @@ class EvaluationMonitor(pl.Callback):
         self._collector = Collector(self.guard)
         self._curves = Curves(self._collector, self.stage_writer, Spikes(spikes))
 
-    def follows(self) -> dict[str, Then]:
-        """Return what to do after each hook of the module, by the hook's name."""
-        after: dict[str, Then] = {}
-        for hook, stage in (("validation", "val"), ("test", "test")):
-            after[f"on_{hook}_epoch_end"] = partial(self._evaluate, stage)
-            after[f"on_{hook}_end"] = partial(self._end_evaluation, stage)
-        return after
+    def before(self, pl_module: pl.LightningModule) -> dict[str, Action]:
+        """Return what to do before hooks of the module, by the hook's name."""
+        hooks = ("on_validation_model_zero_grad", "on_validation_model_eval", "on_test_model_eval")
+        return dict.fromkeys(hooks, self.start_evaluation)
+
+    def after(self, pl_module: pl.LightningModule) -> dict[str, Action]:
+        """Return what to do after hooks of the module, by the hook's name."""
+        actions: dict[str, Action] = {}
+        for evaluation, stage in STAGES.items():
+            actions[f"on_{evaluation}_epoch_end"] = partial(self._publish, stage)
+            actions[_last_hook(evaluation, pl_module)] = partial(self.end_evaluation, evaluation)
+        return actions
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Find the losses that the module has made in its constructor, and become the first of the callbacks.
@@ -60,16 +69,11 @@ class EvaluationMonitor(pl.Callback):
         callbacks: list[pl.Callback] = getattr(trainer, "callbacks")  # noqa: B009 - Lightning's stubs do not know it
         trainer.callbacks = [self, *[each for each in callbacks if each is not self]]  # type: ignore[attr-defined]
         self.find(pl_module)
-        follow(
-            pl_module, {hook: partial(self._follow, then, trainer, pl_module) for hook, then in self.follows().items()}
+        before, after = (
+            {hook: partial(self._act, action, trainer, pl_module) for hook, action in actions.items()}
+            for actions in (self.before(pl_module), self.after(pl_module))
         )
-
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Find the losses, and drop all earlier values."""
-        self.find(pl_module)
-        self._collector.forget()
-
-    on_test_start = on_validation_start
+        surround(pl_module, before, after)
 
     def on_validation_batch_start(
         self,
@@ -81,7 +85,7 @@ class EvaluationMonitor(pl.Callback):
     ) -> None:
         """Separate the values of several dataloaders; drop the per-sample values of the last batch."""
         if dataloader_idx is not None:  # Lightning passes an index only if there are several
-            self._collector.enter(dataloader_idx)
+            self._collector.enter(tags.of_dataloader(dataloader_idx))
         forget_samples(self.losses)
 
     on_test_batch_start = on_validation_batch_start
@@ -101,24 +105,24 @@ class EvaluationMonitor(pl.Callback):
     on_test_batch_end = on_validation_batch_end
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Separate the values of the last of several dataloaders from those of the whole set."""
-        self._collector.leave()
+        """Separate the values of the last of several dataloaders from those of the whole set, such as its AUC."""
+        self._collector.enter("")
 
     on_test_epoch_end = on_validation_epoch_end
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the curves of a validation, unless the module's own hook may add values."""
-        if not trainer.sanity_checking and not overrides(pl_module, "on_validation_end"):
+        """Write the curves of a validation, unless hooks of the module that follow may add values."""
+        if not trainer.sanity_checking and not _adds_late("validation", pl_module):
             self._curves.write_evaluation(trainer, "val")
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the curves of a test, unless the module's own hook may add values."""
-        if not overrides(pl_module, "on_test_end"):
+        """Write the curves of a test, unless hooks of the module that follow may add values."""
+        if not _adds_late("test", pl_module):
             self._curves.write_evaluation(trainer, "test")
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Close the event files, and restore the module's hooks."""
-        unfollow(pl_module)
+        release(pl_module)
         self._collector.stop()
         self.stage_writer.resumed = None
         self.stage_writer.close()
@@ -138,19 +142,36 @@ class EvaluationMonitor(pl.Callback):
         """Return the names of a batch's samples, if it has any."""
         return batch.get(self.ids) if isinstance(batch, Mapping) else None
 
-    def _follow(self, then: Then, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Do what follows a hook, except in a sanity check, or while a tuner has taken the monitor out."""
-        if any(each is self for each in trainer.callbacks) and not trainer.sanity_checking:  # type: ignore[attr-defined]
-            synchronise(trainer)
-            then(trainer, pl_module)
+    def start_evaluation(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Find the losses, and drop all earlier values."""
+        self.find(pl_module)
+        self._collector.forget()
 
-    def _evaluate(self, stage: str, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Publish the losses of an evaluation, for callbacks that watch them."""
-        self._curves.evaluate(trainer, stage)
-
-    def _end_evaluation(self, stage: str, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the curves if the module's last hook may have added values; drop what comes too late."""
-        if overrides(pl_module, {"val": "on_validation_end", "test": "on_test_end"}[stage]):
+    def end_evaluation(self, evaluation: str, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the curves if the module's last hooks may have added values; drop what comes too late."""
+        stage = STAGES[evaluation]
+        if _adds_late(evaluation, pl_module):
             self._curves.evaluate_rest(trainer, stage)
             self._curves.write_evaluation(trainer, stage)
         self._collector.drop_late(stage)
+
+    def _publish(self, stage: str, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Publish the losses of an evaluation, for callbacks that watch them."""
+        self._curves.evaluate(trainer, stage)
+
+    def _act(self, action: Action, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Do what belongs to a hook, except in a sanity check, or while a tuner has taken the monitor out."""
+        if any(each is self for each in trainer.callbacks) and not trainer.sanity_checking:  # type: ignore[attr-defined]
+            synchronise(trainer)
+            action(trainer, pl_module)
+
+
+def _adds_late(evaluation: str, pl_module: pl.LightningModule) -> bool:
+    """Return whether the module has hooks of its own after those of all callbacks."""
+    return overrides(pl_module, f"on_{evaluation}_end") or overrides(pl_module, f"on_{evaluation}_model_train")
+
+
+def _last_hook(evaluation: str, pl_module: pl.LightningModule) -> str:
+    """Return the last hook of an evaluation; Lightning calls `on_*_model_train` only if the module has its own."""
+    last = f"on_{evaluation}_model_train"
+    return last if overrides(pl_module, last) else f"on_{evaluation}_end"

@@ -1,4 +1,4 @@
-"""Calls functions right after hooks of a LightningModule, where Lightning calls no callback."""
+"""Calls functions right before and after hooks of a LightningModule, where Lightning calls no callback."""
 
 from collections.abc import Callable, Mapping
 from types import MethodType
@@ -6,22 +6,28 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+Function = Callable[[], None]
 
-class FollowedHook:
-    """Replaces a hook of one module: calls the hook, then a function. Copies of the module have the plain hook."""
 
-    def __init__(self, module: pl.LightningModule, name: str, then: Callable[[], None]) -> None:
+class SurroundedHook:
+    """Replaces a hook of one module: calls functions before and after it. Copies of the module have the plain hook."""
+
+    def __init__(self, module: pl.LightningModule, name: str, before: Function | None, after: Function | None) -> None:
         self.own = module.__dict__.get(name)
         """The hook that was set on the instance itself, if any."""
         self.__wrapped__ = getattr(module, name)  # Lightning's `is_overridden` looks here
         self._module = module
         self._name = name
-        self._then = then
+        self._before = before
+        self._after = after
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the hook, then the function."""
+        """Call the function before, the hook, and the function after it."""
+        if self._before is not None:
+            self._before()
         result = self.__wrapped__(*args, **kwargs)
-        self._then()
+        if self._after is not None:
+            self._after()
         return result
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
@@ -32,17 +38,17 @@ class FollowedHook:
         return getattr, (self._module, self._name)
 
 
-def follow(module: pl.LightningModule, after: Mapping[str, Callable[[], None]]) -> None:
-    """Call a function after each of the named hooks of a module, until `unfollow`."""
-    unfollow(module)
-    for name, then in after.items():
-        module.__dict__[name] = FollowedHook(module, name, then)
+def surround(module: pl.LightningModule, before: Mapping[str, Function], after: Mapping[str, Function]) -> None:
+    """Call functions before and after the named hooks of a module, until `release`."""
+    release(module)
+    for name in dict.fromkeys([*before, *after]):
+        module.__dict__[name] = SurroundedHook(module, name, before.get(name), after.get(name))
 
 
-def unfollow(module: pl.LightningModule) -> None:
+def release(module: pl.LightningModule) -> None:
     """Restore the hooks of a module."""
-    followed = {name: hook for name, hook in module.__dict__.items() if isinstance(hook, FollowedHook)}
-    for name, hook in followed.items():
+    surrounded = {name: hook for name, hook in module.__dict__.items() if isinstance(hook, SurroundedHook)}
+    for name, hook in surrounded.items():
         del module.__dict__[name]
         if hook.own is not None:
             module.__dict__[name] = hook.own
@@ -51,7 +57,7 @@ def unfollow(module: pl.LightningModule) -> None:
 def overrides(module: pl.LightningModule, name: str) -> bool:
     """Return whether a module has a hook of its own, in its class or set on the instance."""
     hook = module.__dict__.get(name)
-    if hook is not None and not (isinstance(hook, FollowedHook) and hook.own is None):
+    if hook is not None and not (isinstance(hook, SurroundedHook) and hook.own is None):
         return True
     classes = type(module).__mro__
     own = next(k for k, each in enumerate(classes) if each.__name__ == "LightningModule")  # of either package

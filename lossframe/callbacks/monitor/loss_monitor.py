@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from lossframe.callbacks.monitor.batch_size import batch_size
 from lossframe.callbacks.monitor.collector import Progress
 from lossframe.callbacks.monitor.discovery import forget_samples, weights
-from lossframe.callbacks.monitor.evaluation import EvaluationMonitor, Then
+from lossframe.callbacks.monitor.evaluation import Action, EvaluationMonitor
 from lossframe.callbacks.monitor.hooks import overrides
 from lossframe.callbacks.monitor.trainer_metrics import (
     batches_done,
@@ -70,9 +70,9 @@ class LossMonitor(EvaluationMonitor):
         """Number of training samples that all ranks have seen until the last drain: the x axis of the curves."""
         return self._collector.samples_seen
 
-    def follows(self) -> dict[str, Then]:
-        """Return what to do after each hook of the module, by the hook's name."""
-        return super().follows() | {"on_train_epoch_end": self._end_epoch, "on_train_end": self._end_training}
+    def after(self, pl_module: pl.LightningModule) -> dict[str, Action]:
+        """Return what to do after hooks of the module, by the hook's name."""
+        return super().after(pl_module) | {"on_train_epoch_end": self._end_epoch, "on_train_end": self._end_training}
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Find the losses that the module has made in its constructor; the training of another trainer starts anew."""
@@ -137,15 +137,6 @@ class LossMonitor(EvaluationMonitor):
         if self.guard.skips(parameters, scaled):
             optimizer.zero_grad(set_to_none=True)
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Drain training into its open window; outside of training, drop all earlier values."""
-        if trainer.state.fn == "fit":
-            synchronise(trainer)
-            self._read()
-            self._collector.stop()
-        else:
-            super().on_validation_start(trainer, pl_module)
-
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compute logged metrics on all ranks, before a callback that comes later does so on some."""
         synchronise(trainer)
@@ -164,6 +155,20 @@ class LossMonitor(EvaluationMonitor):
         """Close the event files, and restore the module's hooks."""
         self._resumed = False
         super().teardown(trainer, pl_module, stage)
+
+    def start_evaluation(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Drain training into its open window; outside of training, drop all earlier values."""
+        if trainer.state.fn == "fit":
+            self._read()
+            self._collector.stop()
+        else:
+            super().start_evaluation(trainer, pl_module)
+
+    def end_evaluation(self, evaluation: str, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go on with training after a validation."""
+        super().end_evaluation(evaluation, trainer, pl_module)
+        if trainer.state.fn == "fit":
+            self._collector.start()
 
     def state_dict(self) -> dict[str, Any]:
         """Drain all ranks, and return the open window and the last step of each curve."""
@@ -214,9 +219,3 @@ class LossMonitor(EvaluationMonitor):
         if overrides(pl_module, "on_train_end"):
             self._read(self._progress(trainer, pl_module))
         self._collector.stop()
-
-    def _end_evaluation(self, stage: str, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Go on with training after a validation."""
-        super()._end_evaluation(stage, trainer, pl_module)
-        if trainer.state.fn == "fit":
-            self._collector.start()
