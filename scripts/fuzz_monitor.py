@@ -1,4 +1,4 @@
-"""Train random set-ups with `LossMonitor`, and compare its curves with numpy: `python scripts/fuzz_monitor.py --seed 1`.
+"""Train random set-ups with `LossMonitor`, and compare its curves with numpy: `scripts/fuzz_monitor.py --seed 1`.
 
 Draws intervals, limits, accumulation, dataloaders, checkpoints, ranks, callbacks and the hooks that call losses. A
 journal of all recorded values says what every point of every curve must hold. A failure is printed with its set-up:

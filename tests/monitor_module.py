@@ -81,7 +81,8 @@ class Caller(pl.LightningModule):
         self.gain = torch.nn.Parameter(torch.ones((), dtype=torch.float64))
         self.first, self.whole = Plain(**options), Plain(**options)
         self.centred = Centred(**options)
-        terms = {"near": Plain(**options), "far": Plain(**options)}
+        scalar = options | ({"reduction": "mean"} if options.get("reduction") == "none" else {})
+        terms = {"near": Plain(**scalar), "far": Plain(**scalar)}
         self.objective = Objective(terms, {"far": 0.5}, {"near": {"value": "a"}, "far": {"value": "b"}})
 
     def note(self, hook: str, batch: Any = None, loader: int | None = None) -> None:

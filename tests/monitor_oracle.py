@@ -1,21 +1,13 @@
-"""Computes the curves that `LossMonitor` must write from the journals of all ranks, and compares them."""
+"""Computes the points that `LossMonitor` must write from the journal of one rank."""
 
-import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
 
-import numpy as np
 from monitor_module import Entry
 
-from lossframe.statistics.histogram import RELATIVE_ERROR
-
 Calls = dict[str, list[list[float]]]
-Observed = tuple[str, int, dict[str, float]]
 TAGS = {"extra": "first/extra", "centred_extra": "centred/extra"}
-QUANTILES = {"p5": 0.05, "p50": 0.5, "p95": 0.95, "p99": 0.99}
-TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -32,6 +24,9 @@ class Policy:
     """Whether a last point of training holds what `on_train_end` and `on_fit_end` record."""
     evaluation_end: bool = True
     """Whether the point of an evaluation holds what the module's `on_validation_end` records."""
+
+
+POLICY = Policy()
 
 
 @dataclass
@@ -53,6 +48,8 @@ class Check:
     what: str
     metrics: dict[str, float]
     candidates: list[Calls]
+    index: int
+    """Index of the journal's entry."""
 
 
 @dataclass
@@ -67,10 +64,12 @@ class Oracle:
     samples: int = 0
     batches: int = 0
     _size: int = 0
+    _in_batch: bool = False
     _index: int = 0
     _window: Calls = field(default_factory=dict)
     _epoch: Calls | None = field(default_factory=dict)
     _epoch_end: Calls = field(default_factory=dict)
+    _epoch_start: Calls = field(default_factory=dict)
     _evaluation: Calls = field(default_factory=dict)
     _evaluated: list[Calls] = field(default_factory=list)
     _edge: Calls = field(default_factory=dict)
@@ -93,7 +92,7 @@ class Oracle:
 
     def _train(self, entry: Entry) -> None:
         if entry.hook == "training_step":
-            self._size = entry.samples
+            self._size, self._in_batch = entry.samples, True
         calls = _tagged(entry, 1)
         if entry.hook == "on_train_batch_end":
             self._end_batch(calls)
@@ -102,11 +101,16 @@ class Oracle:
         if entry.hook == "on_train_epoch_end":
             self._epoch_end = calls
             self._close("train", self._window)
+        elif entry.hook == "on_train_start":
+            _add(self._epoch_start, calls)
+        elif entry.hook == "on_train_epoch_start":
+            self._epoch = calls
         elif self._epoch is not None:
             _add(self._epoch, calls)
 
     def _end_batch(self, calls: Calls) -> None:
         self.samples, self.batches, self._size = self.samples + self._size, self.batches + 1, 0
+        self._in_batch = False
         if self._epoch is not None:
             _add(self._epoch, calls)
         if self.policy.batch_end_in_window:
@@ -119,7 +123,7 @@ class Oracle:
     def _evaluate(self, entry: Entry) -> None:
         late = re.fullmatch("on_(validation|test)_(end|model_train)", entry.hook)
         if late and not self._edge:
-            self._edge = {tag: list(calls) for tag, calls in self._evaluation.items()}
+            self._edge = _copy(self._evaluation)
         if self.policy.evaluation_end or not late:
             _add(self._evaluation, _tagged(entry, self.loaders))
         if entry.hook.endswith("model_train"):
@@ -128,31 +132,36 @@ class Oracle:
             self._close(entry.stage, self._evaluation)
 
     def _outside(self, entry: Entry) -> None:
-        if entry.hook == "on_train_end" and self.policy.after_training:
+        first = entry.hook == "on_fit_start"
+        if self.policy.fit_start if first else self.policy.after_training:
             _add(self._window, _tagged(entry, 1))
+            _add(self._epoch_start, _tagged(entry, 1) if first else {})
         if entry.hook == "on_fit_end":
             self._close("train", self._window)
 
     def _saved(self, entry: Entry) -> None:
-        """Read where a checkpoint was saved and training resumed: the hooks after it, of the same batch, are skipped."""
+        """Read where a checkpoint was saved, from which training resumes without the later hooks of the batch."""
         self._epoch = None
-        if entry.hook == "on_train_batch_end" and self._size:
+        if entry.hook == "on_train_batch_end" and self._in_batch:
             self._end_batch({})
         elif entry.hook == "on_train_epoch_end":
             self._close("train", self._window)
         self._evaluation = {}
 
     def _observe(self, entry: Entry) -> None:
-        if entry.hook == "on_train_epoch_end" and self._epoch is not None:
-            whole = {tag: list(calls) for tag, calls in self._epoch.items()}
-            _add(whole, self._epoch_end)
-            self._epoch_end = {}
-            self.checks.append(Check(f"train metrics at {self._index}", entry.metrics, [self._epoch, whole]))
-        elif entry.hook == "returned":
-            self.checks.append(Check(f"returned metrics at {self._index}", entry.metrics, self._evaluated))
-        elif entry.hook != "on_train_epoch_end":
-            seen = {tag: list(calls) for tag, calls in self._evaluation.items()}
-            self.checks.append(Check(f"metrics of {entry.hook} at {self._index}", entry.metrics, [seen]))
+        if entry.hook == "returned":
+            candidates = self._evaluated
+        elif entry.hook == "on_validation_end":
+            candidates = [_copy(self._evaluation)]
+        elif self._epoch is None:  # resumed within the epoch
+            return
+        else:
+            candidates = [_copy(self._epoch) for _ in range(4)]  # with and without what surrounds the epoch
+            for candidate, parts in zip(candidates, ((0, 0), (0, 1), (1, 0), (1, 1)), strict=True):
+                for part, taken in zip((self._epoch_start, self._epoch_end), parts, strict=True):
+                    _add(candidate, part if taken else {})
+            self._epoch_start = {}
+        self.checks.append(Check(entry.hook, entry.metrics, candidates, self._index))
 
     def _close(self, stage: str, calls: Calls) -> None:
         point = Point(stage, self.samples, {**calls}, self._index)
@@ -171,98 +180,10 @@ def _tagged(entry: Entry, loaders: int) -> Calls:
     return {TAGS.get(term, term) + suffix: list(calls) for term, calls in entry.calls.items()}
 
 
+def _copy(calls: Calls) -> Calls:
+    return {tag: list(each) for tag, each in calls.items()}
+
+
 def _add(to: Calls, calls: Calls) -> None:
     for tag, values in calls.items():
         to[tag] = to.get(tag, []) + values
-
-
-def of_all_ranks(ranks: Sequence[Point]) -> Point:
-    """Merge the points of the ranks."""
-    assert len({point.stage for point in ranks}) == 1, "the journals of the ranks differ"
-    return replace(ranks[0], samples=sum(p.samples for p in ranks), calls=merged([p.calls for p in ranks]))
-
-
-def merged(ranks: Sequence[Calls]) -> Calls:
-    """Return the values of all ranks by tag, in one list; a relational loss takes those of one call together."""
-    found: Calls = {}
-    for tag in dict.fromkeys(tag for calls in ranks for tag in calls):
-        each = [calls.get(tag, []) for calls in ranks]
-        if tag.split("/dataloader")[0] == "centred":
-            together = [np.array(sum(call, [])) for call in zip(*each, strict=True)]
-            values = [value for x in together if len(x) for value in np.square(x - x.mean()).tolist()]
-        else:
-            values = [value for calls in each for call in calls for value in call]
-        if values:
-            found[tag] = [values]
-    return found
-
-
-def bounds(values: Sequence[float], quantiles: bool) -> dict[str, tuple[float, float]]:
-    """Return the lowest and highest right number for each statistic of values, by suffix."""
-    x = np.array(values)
-    slack, size = TOLERANCE * max(float(np.ptp(x)), abs(float(x.mean()))), max(abs(x.min()), abs(x.max()))
-    found = {"": (x.mean() - slack, x.mean() + slack), "std": (x.std() - slack, x.std() + slack)}
-    found |= {name: (edge - slack, edge + slack) for name, edge in (("min", x.min()), ("max", x.max()))}
-    for suffix, q in QUANTILES.items() if quantiles else ():
-        low, high = (float(np.quantile(x, q, method=method)) for method in ("lower", "higher"))
-        found[suffix] = (low - 2 * RELATIVE_ERROR * abs(low), high + 2 * RELATIVE_ERROR * abs(high) + 1e-15 * size)
-    return found
-
-
-def expected(point: Point, quantiles: bool) -> dict[str, tuple[float, float]]:
-    """Return the bounds of each scalar of a point, by tag."""
-    found = {}
-    for tag, (values,) in point.calls.items():
-        name, loader = re.fullmatch(r"(.*?)(/dataloader_idx_\d+)?", tag).groups(default="")  # type: ignore[union-attr]
-        for suffix, limits in bounds(values, quantiles and "/" not in name).items():
-            found[f"{name}{'_' * bool(suffix)}{suffix}{loader}"] = limits
-    return found
-
-
-def difference(point: Point, seen: Observed, quantiles: bool) -> str:
-    """Return how an observed point differs from the expected one, or an empty text."""
-    wanted, found = expected(point, quantiles), {_without_loader_of_whole(tag): v for tag, v in seen[2].items()}
-    if point.samples != seen[1]:
-        return f"x is {seen[1]} for {point.samples}"
-    if set(wanted) != set(found):
-        return f"missing {sorted(set(wanted) - set(found))}, surplus {sorted(set(found) - set(wanted))}"
-    wrong = [tag for tag, (low, high) in wanted.items() if not low <= found[tag] <= high]
-    return ", ".join(f"{tag} is {found[tag]!r} for {sum(wanted[tag]) / 2!r}" for tag in wrong[:4])
-
-
-def compare(points: Sequence[Point], observed: Sequence[Observed], quantiles: bool) -> list[str]:
-    """Return the differences between expected and observed points, at most one for each stage."""
-    problems = []
-    for stage in ("train", "val", "test", "predict"):
-        wanted = [p for p in points if p.stage == stage and p.calls]
-        found = [o for o in observed if o[0] == stage]
-        number = 0
-        for point in wanted:
-            seen: Any = found[number] if number < len(found) else None
-            unlike = difference(point, seen, quantiles) if seen else "there is none"
-            number += not (unlike and point.optional)
-            if unlike and not point.optional:
-                problems.append(f"{stage} point {number} of {len(wanted)} at {point.samples}: {unlike}")
-                break
-        else:
-            if number < len(found):
-                problems.append(f"{stage}: surplus points {found[number:]}")
-    return problems
-
-
-def judge(check: Check, ranks: Sequence[Check]) -> list[str]:
-    """Return which metrics that were read on one rank are not the means of the values of all ranks."""
-    candidates = [merged([each.candidates[k] for each in ranks]) for k in range(len(check.candidates))]
-    problems = []
-    for tag in dict.fromkeys(tag for calls in candidates for tag in calls):
-        means = [float(np.mean(calls[tag][0])) for calls in candidates if tag in calls]
-        names = [name for name in check.metrics if _without_loader_of_whole(name) == tag]
-        found = check.metrics[names[0]] if names else math.nan
-        if len(names) != 1 or not any(math.isclose(found, mean, rel_tol=1e-6) for mean in means):
-            problems.append(f"{check.what}: {tag} is {found} for {means}")
-    return problems[:1]
-
-
-def _without_loader_of_whole(tag: str) -> str:
-    """Drop the dataloader of a term that only hooks outside of batches call: none of several is the right one."""
-    return tag.split("/dataloader_idx_")[0] if tag.startswith("whole") else tag

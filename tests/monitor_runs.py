@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
+from monitor_comparison import Observed, compare, judge, of_all_ranks
 from monitor_module import Caller, Entry, RecordingLogger
-from monitor_oracle import Observed, Oracle, Point, Policy, compare, judge, of_all_ranks
+from monitor_oracle import POLICY, Oracle, Point
 from monitor_setups import Setup, Sizes
 from pool import Pool
 from pytorch_lightning.plugins.environments import LightningEnvironment
@@ -113,7 +114,7 @@ def callbacks(setup: Setup, folder: Path) -> list[Any]:
     made = {
         "LossMonitor": lambda: LossMonitor(log_every=setup.log_every),
         "EarlyStopping": lambda: pl.callbacks.EarlyStopping("val/loss/first", patience=1000, strict=False),
-        "ModelCheckpoint": lambda: pl.callbacks.ModelCheckpoint(folder / "models", save_top_k=-1, every_n_train_steps=3),
+        "ModelCheckpoint": lambda: pl.callbacks.ModelCheckpoint(folder / "models", every_n_train_steps=3),
         "Observer": Observer,
         "Saver": lambda: Saver(*(setup.saved or ("", 0)), folder / "saved.ckpt"),
         "LastSaver": lambda: LastSaver(*(setup.saved or ("", 0)), folder / "saved.ckpt"),
@@ -121,7 +122,7 @@ def callbacks(setup: Setup, folder: Path) -> list[Any]:
     return [made[name]() if name in made else getattr(pl.callbacks, name)() for name in setup.callbacks] + [Watcher()]
 
 
-def trained(rank: int, setup: Setup, folder: Path, checkpoint: Path | None = None) -> Run:
+def trained(rank: int, setup: Setup, folder: Path, kind: type[Caller] = Caller, checkpoint: Path | None = None) -> Run:
     """Train a set-up on one rank, from the start or from a checkpoint, and run the evaluations after it."""
     strategy = DDPStrategy(cluster_environment=Environment(rank, 2)) if setup.ranks == 2 else "auto"
     logger = RecordingLogger()
@@ -130,7 +131,7 @@ def trained(rank: int, setup: Setup, folder: Path, checkpoint: Path | None = Non
         use_distributed_sampler=False,
         **setup.trainer | {"enable_progress_bar": "TQDMProgressBar" in setup.callbacks},
     )  # fmt: skip
-    module = Caller(setup.calls, rank, setup.seed + bool(checkpoint), **setup.options)
+    module = kind(setup.calls, rank, setup.seed + bool(checkpoint), **setup.options)
     evaluated = [loader(sizes, rank) for sizes in setup.loaders]
     trainer.fit(module, loader(setup.train, rank), evaluated or None, ckpt_path=checkpoint)
     for method in setup.after:
@@ -141,31 +142,32 @@ def trained(rank: int, setup: Setup, folder: Path, checkpoint: Path | None = Non
 def evaluate(trainer: Any, module: Caller, method: str, loaders: list[Any]) -> None:
     """Validate, test or predict, and journal the metrics that are returned."""
     results = getattr(trainer, method)(module, loaders) or []
-    if method != "predict" and results:
-        observe(module, "returned", "val" if method == "validate" else "test", {k: v for r in results for k, v in r.items()})
+    returned = {name: value for result in results for name, value in result.items()} if method != "predict" else {}
+    if method != "predict":
+        observe(module, "returned", "val" if method == "validate" else "test", returned)
 
 
-def runs(rank: int, setup: Setup, folder: Path) -> list[Run]:
-    """Train a set-up on one rank, and again from its checkpoint if it made one."""
+def runs(rank: int, setup: Setup, folder: Path, kind: type[Caller] = Caller) -> list[Run]:
+    """Train a module of a class on one rank, and again from its checkpoint if it made one."""
     torch.set_num_threads(1)
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     with warnings.catch_warnings(), redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        first = trained(rank, setup, folder)
+        first = trained(rank, setup, folder, kind)
         checkpoint = folder / "saved.ckpt"
-        return [first, trained(rank, setup, folder, checkpoint)] if checkpoint.exists() else [first]
+        return [first, trained(rank, setup, folder, kind, checkpoint)] if checkpoint.exists() else [first]
 
 
-def problems(setup: Setup, ranks: Sequence[Sequence[Run]], policy: Policy) -> list[str]:
-    """Return how the points of each training differ from those that the journals of its ranks demand."""
+def problems(setup: Setup, ranks: Sequence[Sequence[Run]], metrics: bool = True) -> list[str]:
+    """Return how points, and `metrics` that callbacks and users read, differ from those that the journals demand."""
     found = []
     for number in range(len(ranks[0])):
         journals = [_journal(rank[: number + 1]) for rank in ranks]
-        read = [Oracle(setup.log_every, policy, len(setup.loaders)).read(journal) for journal in journals]
-        points = _points(read, [_saved(rank[0].journal) if number else -1 for rank in ranks])
-        differences = compare(points, ranks[0][number].points, setup.options["log_quantiles"])
+        begin = _saved(journals[0]) if number else -1
+        read = [Oracle(setup.log_every, POLICY, len(setup.loaders)).read(journal) for journal in journals]
+        differences = compare(_points(read, begin), ranks[0][number].points, setup.options["log_quantiles"])
         for together in zip(*(each.checks for each in read), strict=True):
-            differences += [problem for check in together[:1] for problem in judge(check, together)]
+            differences += judge(together[0], together) if metrics and together[0].index > begin else []
         found += [f"{'resumed' if number else 'first'} training: {each}" for each in differences]
     return found
 
@@ -181,22 +183,19 @@ def _saved(journal: Sequence[Entry]) -> int:
     return next(index for index, entry in enumerate(journal) if entry.stage == "saved")
 
 
-def _points(ranks: Sequence[Oracle], saved: Sequence[int]) -> list[Point]:
-    """Return the points of all ranks after the checkpoint; one that the checkpoint completes is optional."""
-    together = list(zip(*(each.points for each in ranks), strict=True))
-    points = []
-    for each in together:
-        point = of_all_ranks(each)
-        point.optional = each[0].closed == saved[0]
-        points += [point] if each[0].closed >= saved[0] else []
-    return points
+def _points(ranks: Sequence[Oracle], begin: int) -> list[Point]:
+    """Return the points of all ranks after a checkpoint; one that the checkpoint completes is optional."""
+    points = [of_all_ranks(each) for each in zip(*(rank.points for rank in ranks), strict=True)]
+    for point in points:
+        point.optional = point.closed == begin
+    return [point for point in points if point.closed >= begin]
 
 
-def outcome(setup: Setup, folder: Path, pool: Pool | None, policy: Policy | None = None) -> list[str]:
+def outcome(setup: Setup, folder: Path, pool: Pool | None, metrics: bool = True) -> list[str]:
     """Run a set-up, on two ranks in the processes of a pool, and return what is wrong."""
     if setup.ranks == 1:
         ranks = [runs(0, setup, folder)]
     else:
         assert pool is not None
         ranks = pool.run(setup.ranks, runs, setup, folder)
-    return problems(setup, ranks, policy or Policy())
+    return problems(setup, ranks, metrics)

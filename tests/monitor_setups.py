@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass, fields
 from typing import Any
 
-from monitor_module import EVALUATION_HOOKS, OUTSIDE, SHARED, STAGES
+from monitor_module import OUTSIDE, SHARED, STAGES
 
 TERMS = ("first", "whole", "centred", "objective", "extra", "centred_extra")
 RAGGED_TERMS = ("first", "whole", "extra")
@@ -13,6 +13,7 @@ OF_BATCHES = (*SHARED, "on_{}_batch_start", "{}_step", "on_{}_batch_end")
 CALLBACKS = (
     "EarlyStopping", "LambdaCallback", "LearningRateMonitor", "ModelCheckpoint", "Observer", "TQDMProgressBar", "Timer",
 )  # fmt: skip
+STEPS = ("training_step", "validation_step", "test_step", "predict_step")
 SAVED = ("on_train_batch_end", "on_train_epoch_end", "on_validation_end")
 Sizes = list[list[int]]
 """Number of samples of each batch: `sizes[rank][batch]`."""
@@ -77,7 +78,7 @@ class Draw:
         )
 
     def sizes(self, batches: int, ragged: bool) -> Sizes:
-        """Return sizes of batches for each rank: rank 0 has at least one sample; of `ragged` ones the number differs."""
+        """Return sizes of batches for each rank, `ragged` if ranks may have unequally many; rank 0 has no empty one."""
         numbers = [batches + (self.random.randint(0, 2) if ragged else 0) for _ in range(self.ranks)]
         return [[self.random.randint(rank == 0, 5) for _ in range(number)] for rank, number in enumerate(numbers)]
 
@@ -88,7 +89,8 @@ class Draw:
         batches = min(batches, int(batches * limit)) if isinstance(limit, float) else limit or batches
         limits = [None, None, 0, 1, 2] + [0.5] * (not self.ragged and all(len(each[0]) > 1 for each in loaders))
         every = draw.choice((1, 1, 2, None))
-        interval: float = draw.choice([f for f in (1.0, 1.0, 0.5, 0.34) if batches * f >= 1] + [draw.randint(1, batches)])
+        fractions = [fraction for fraction in (1.0, 1.0, 0.5, 0.34) if batches * fraction >= 1]
+        interval: float = draw.choice([*fractions, draw.randint(1, batches)])
         if every is None:
             interval = draw.randint(1, 2 * batches)
         return {
@@ -108,7 +110,7 @@ class Draw:
         With several dataloaders, hooks outside of a batch call only `whole`, and hooks of a batch all others.
         """
         terms = RAGGED_TERMS if self.ragged else TERMS
-        hooks = {hook: self.some(terms, 0.7) for hook in ("training_step", "validation_step", "test_step", "predict_step")}
+        hooks = {hook: self.some(terms, 0.7) for hook in STEPS}
         for hook in self.random.sample((*STAGES, *SHARED, *OUTSIDE), self.random.randint(0, 12)):
             hooks[hook] = self.some(terms, 0.5)
         if loaders > 1:
