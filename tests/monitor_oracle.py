@@ -18,10 +18,6 @@ class Policy:
     """Whether a window holds what the module's `on_train_batch_end` records after the window's last batch."""
     joined_epoch_end: bool = False
     """Whether a window that ends with the last batch of an epoch also holds what `on_train_epoch_end` records."""
-    fit_start: bool = False
-    """Whether the first window holds what `on_fit_start` records."""
-    after_training: bool = True
-    """Whether a last point of training holds what `on_train_end` and `on_fit_end` record."""
     evaluation_end: bool = True
     """Whether the point of an evaluation holds what the module's `on_validation_end` records."""
 
@@ -132,11 +128,8 @@ class Oracle:
             self._close(entry.stage, self._evaluation)
 
     def _outside(self, entry: Entry) -> None:
-        first = entry.hook == "on_fit_start"
-        if self.policy.fit_start if first else self.policy.after_training:
+        if entry.hook == "on_train_end":
             _add(self._window, _tagged(entry, 1))
-            _add(self._epoch_start, _tagged(entry, 1) if first else {})
-        if entry.hook == "on_fit_end":
             self._close("train", self._window)
 
     def _saved(self, entry: Entry) -> None:

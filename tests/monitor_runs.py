@@ -143,7 +143,7 @@ def evaluate(trainer: Any, module: Caller, method: str, loaders: list[Any]) -> N
     """Validate, test or predict, and journal the metrics that are returned."""
     results = getattr(trainer, method)(module, loaders) or []
     returned = {name: value for result in results for name, value in result.items()} if method != "predict" else {}
-    if method != "predict":
+    if returned:
         observe(module, "returned", "val" if method == "validate" else "test", returned)
 
 

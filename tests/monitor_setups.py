@@ -9,7 +9,7 @@ from monitor_module import OUTSIDE, SHARED, STAGES
 TERMS = ("first", "whole", "centred", "objective", "extra", "centred_extra")
 RAGGED_TERMS = ("first", "whole", "extra")
 """Terms that need no collective in a step, so that ranks may have unequally many validation batches."""
-OF_BATCHES = (*SHARED, "on_{}_batch_start", "{}_step", "on_{}_batch_end")
+OF_BATCHES = ("on_{}_batch_start", "{}_step", "on_{}_batch_end")
 CALLBACKS = (
     "EarlyStopping", "LambdaCallback", "LearningRateMonitor", "ModelCheckpoint", "Observer", "TQDMProgressBar", "Timer",
 )  # fmt: skip
@@ -116,7 +116,9 @@ class Draw:
         if loaders > 1:
             evaluation = [hook for hook, stage in STAGES.items() if stage in ("val", "test")]
             batch = {hook.format(stage) for hook in OF_BATCHES for stage in ("validation", "test")}
-            for hook in (*evaluation, *SHARED):
+            for hook in SHARED:  # they come before the hook that tells the monitor of another dataloader
+                hooks.pop(hook, None)
+            for hook in evaluation:
                 kept = set(terms) - {"whole"} if hook in batch else {"whole"}
                 hooks[hook] = tuple(term for term in hooks.get(hook, ()) if term in kept)
         return {hook: terms for hook, terms in hooks.items() if terms}

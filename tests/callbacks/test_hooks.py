@@ -63,7 +63,7 @@ def test_value_for_all_dataloaders_is_in_the_point_of_its_stage(hook: str, tmp_p
     assert not wrong_curves(setup(with_steps(hook, "whole"), loaders=2), tmp_path)
 
 
-@pytest.mark.parametrize("hook", [*SHARED, *(hook for hook in EVALUATION if "batch" in hook)])
+@pytest.mark.parametrize("hook", [hook for hook in EVALUATION if "batch" in hook])
 def test_value_of_a_batch_belongs_to_its_dataloader(hook: str, tmp_path: Path) -> None:
     assert not wrong_curves(setup(with_steps(hook, "first", "extra"), loaders=2), tmp_path)
 

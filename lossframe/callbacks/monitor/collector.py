@@ -1,5 +1,6 @@
 """Collects the statistics of a module's losses over all ranks, for training in windows and for each evaluation."""
 
+import logging
 import sys
 import time
 import warnings
@@ -8,11 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
 from lossframe.callbacks.monitor.nonfinite import Guard, Kept
-from lossframe.errors import NonFiniteError, names
+from lossframe.errors import NonFiniteError
 from lossframe.loggers.position import Position
 from lossframe.statistics.moments import Moments
 from lossframe.statistics.recorder import Recorder
 from lossframe.statistics.snapshot import Named, Snapshot, merge_ranks, merged
+
+_log = logging.getLogger(__name__)
 
 _WINDOWS = 64
 """Number of windows of an epoch that are merged at once."""
@@ -103,16 +106,9 @@ class Collector:
         for recorder in self.recorders.values():
             recorder.reset_avg()
 
-    def drop_late(self, stage: str) -> None:
-        """Drop what has been recorded after the last curves of an evaluation were written, with a warning."""
-        late = [name for name, recorder in self.recorders.items() if recorder.moments()]
-        if late:
-            warnings.warn(
-                f"{stage}: values of {names(late)} are in no curve, because a callback recorded them after the end of "
-                "the evaluation; record them in on_validation_epoch_end or on_test_epoch_end",
-                stacklevel=2,
-            )
-            self.drop_values()
+    def unread(self) -> list[str]:
+        """Return the names of the losses that have recorded values since the last snapshot of this rank."""
+        return [name for name, recorder in self.recorders.items() if recorder.moments()]
 
     def start(self) -> None:
         """Start or resume the collection of training, and its clock."""
@@ -230,15 +226,17 @@ class Collector:
 
     def _judge(self, stage: str, seen: Named, findings: list[Any]) -> None:
         """Raise or warn if values of any rank are not finite; only warn while another error is on its way."""
-        on_its_way = sys.exc_info()[1] is not None
+        if sys.exc_info()[1] is None:
+            warning = self.guard.judge(stage, seen, findings)
+            if warning is not None:
+                warnings.warn(warning, stacklevel=2)
+            return
         try:
             warning = self.guard.judge(stage, seen, findings)
         except NonFiniteError as error:
-            if not on_its_way:
-                raise
             warning = str(error)
         if warning is not None:
-            warnings.warn(warning, stacklevel=2)
+            _log.warning(warning)  # a warning may be an error, which would hide the other
 
 
 def _state(seen: Named) -> dict[str, Any]:

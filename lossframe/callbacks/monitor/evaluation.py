@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_warn
 
 from lossframe.callbacks.monitor.collector import Collector
 from lossframe.callbacks.monitor.curves import Curves
@@ -13,6 +14,7 @@ from lossframe.callbacks.monitor.hooks import overrides, release, surround
 from lossframe.callbacks.monitor.nonfinite import Guard
 from lossframe.callbacks.monitor.spikes import Spikes
 from lossframe.callbacks.monitor.trainer_metrics import synchronise
+from lossframe.errors import names
 from lossframe.loggers import tags
 from lossframe.loggers.custom_scalars import layout
 from lossframe.loggers.position import Axis
@@ -153,7 +155,12 @@ class EvaluationMonitor(pl.Callback):
         if _adds_late(evaluation, pl_module):
             self._curves.evaluate_rest(trainer, stage)
             self._curves.write_evaluation(trainer, stage)
-        self._collector.drop_late(stage)
+        if late := self._collector.unread():
+            rank_zero_warn(
+                f"{stage}: values of {names(late)} are in no curve, because a callback recorded them after the end of "
+                f"the evaluation; record them in on_{evaluation}_epoch_end"
+            )
+            self._collector.drop_values()
 
     def _publish(self, stage: str, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Publish the losses of an evaluation, for callbacks that watch them."""

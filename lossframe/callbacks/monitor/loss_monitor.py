@@ -1,5 +1,6 @@
 """Lightning callback that writes the statistics of losses into the loggers."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -20,8 +21,10 @@ from lossframe.callbacks.monitor.trainer_metrics import (
     synchronise,
     updates_normalisation_only,
 )
-from lossframe.errors import InputError
+from lossframe.errors import InputError, names
 from lossframe.loggers.position import Axis, Position
+
+_log = logging.getLogger(__name__)
 
 
 class LossMonitor(EvaluationMonitor):
@@ -148,13 +151,12 @@ class LossMonitor(EvaluationMonitor):
                 self._read()
             self._curves.write_window(trainer, self._progress(trainer, pl_module))
         except Exception as error:  # the disk may be full
-            rank_zero_warn(f"LossMonitor could not write the last window: {error}")
-        self.teardown(trainer, pl_module, "fit")
+            _log.warning("LossMonitor could not write the last window: %s", error)
+        self._close(trainer, pl_module)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Close the event files, and restore the module's hooks."""
-        self._resumed = False
-        super().teardown(trainer, pl_module, stage)
+        self._close(trainer, pl_module)
 
     def start_evaluation(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Drain training into its open window; outside of training, drop all earlier values."""
@@ -189,6 +191,13 @@ class LossMonitor(EvaluationMonitor):
         self._curves.spikes.load_state_dict(state_dict["spikes"])
         self.stage_writer.written = dict(state_dict["written"])
         self._resumed = self.batches_seen > 0
+
+    def _close(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """End the use of a trainer; say what is in no curve, such as values after an exception on several ranks."""
+        if trainer.state.fn == "fit" and (unread := self._collector.unread()):
+            _log.warning("train: values of %s are in no curve: training had ended", names(unread))
+        self._resumed = False
+        super().teardown(trainer, pl_module, "")
 
     def _read(self, closed: Progress | None = None, wait: bool = True) -> None:
         """Take a snapshot of training; with `closed`, close the window and write it."""
