@@ -40,6 +40,8 @@ def fuzz(seed: int, numbers: range, pool: Pool, ranks: int | None = None) -> int
         if found:
             failed += 1
             print(f"--seed {seed} --case {number} failed:", *found, setup, sep="\n", flush=True)
+            if "did not answer" in found[0]:
+                sys.exit("ranks that wait for each other cannot run further cases")
     return failed
 
 

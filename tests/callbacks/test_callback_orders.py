@@ -25,7 +25,7 @@ from trainers import tiny_trainer
 from lossframe import LossMonitor
 from lossframe.losses import MSELoss
 
-LIMIT = 15
+LIMIT = 20
 """Half of the seconds after which two ranks count as deadlocked."""
 SIZES = [[4, 4, 3], [4, 2, 4]]
 """Number of samples of each batch on each rank."""
@@ -109,15 +109,14 @@ class Regressor(pl.LightningModule):
     val_dataloader = train_dataloader
 
 
-def curves(rank: int, ranks: int, name: str | None, first: bool, folder: Path) -> list[Any]:
+def curves(rank: int, ranks: int, name: str, first: bool, folder: Path) -> list[Any]:
     """Train with a callback before or after the monitor, and return the points of all curves."""
     torch.manual_seed(0)
-    monitor, other = LossMonitor(log_every=2), [] if name is None else [CALLBACKS[name]()]
-    logger = RecordingLogger()
-    options = {"enable_progress_bar": "ProgressBar" in str(name), "enable_model_summary": "ModelSummary" in str(name)}
+    callbacks, logger = [LossMonitor(log_every=2), CALLBACKS[name]()], RecordingLogger()
+    options = {"enable_progress_bar": "ProgressBar" in name, "enable_model_summary": "ModelSummary" in name}
     strategy = DDPStrategy(cluster_environment=Environment(rank, ranks)) if ranks > 1 else "auto"
     trainer = tiny_trainer(
-        folder, [*other, monitor] if first else [monitor, *other], max_epochs=EPOCHS, logger=logger, devices=ranks,
+        folder, callbacks[::-1] if first else callbacks, max_epochs=EPOCHS, logger=logger, devices=ranks,
         strategy=strategy, use_distributed_sampler=False, **options,
     )  # fmt: skip
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
@@ -127,23 +126,36 @@ def curves(rank: int, ranks: int, name: str | None, first: bool, folder: Path) -
     return logger.points
 
 
+def ready(rank: int) -> None:
+    """Import what the ranks need, which may take longer than a training."""
+
+
+def started() -> Pool:
+    """Return two ranks that are ready to train."""
+    pool = Pool(2)
+    pool.run(2, ready)
+    return pool
+
+
 @pytest.fixture(scope="module")
 def ranks() -> Iterator[list[Pool]]:
     """Return a list of one pool of two ranks, which `run` replaces after a deadlock."""
-    pools = [Pool(2)]
+    pools = [started()]
     yield pools
     pools[0].close()
 
 
-def run(pools: list[Pool], name: str | None, first: bool, folder: Path) -> Any:
+def run(pools: list[Pool], name: str, first: bool, folder: Path) -> Any:
     """Train on two ranks, and kill them if they do not answer."""
     try:
-        return pools[0].run(2, curves, 2, name, first, folder)[0]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("pool.TIMEOUT", LIMIT)
+            return pools[0].run(2, curves, 2, name, first, folder)[0]
     except AssertionError as error:
         if "did not answer" in str(error):
             for process in pools[0].processes:
                 process.kill()
-            pools[0] = Pool(2)
+            pools[0] = started()
         pytest.fail(f"{name} {'before' if first else 'after'} LossMonitor: {error}")
 
 
@@ -159,10 +171,7 @@ def test_table_lists_every_callback_of_lightning() -> None:
 @pytest.mark.parametrize(
     "name", [pytest.param(each, marks=() if each in QUICK else pytest.mark.slow) for each in RANKS]
 )
-def test_order_of_callbacks_changes_no_curve(
-    name: str, ranks: list[Pool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pool.TIMEOUT", LIMIT)
+def test_order_of_callbacks_changes_no_curve(name: str, ranks: list[Pool], tmp_path: Path) -> None:
     before, after = (run(ranks, name, first, tmp_path / str(first)) for first in (True, False))
     samples = sum(map(sum, SIZES))
     for stage in ("train", "val"):
