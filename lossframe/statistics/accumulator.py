@@ -30,15 +30,13 @@ Counts = Tensor | float | None
 class Accumulator:
     """Accumulates the values of one name: pending values with their counts, and the states of those already folded.
 
-    `counts_values` says whether values are also counted into a histogram. `replicated` values are equal on all ranks,
-    so that a merge over ranks counts those of one rank.
+    `counts_values` says whether values are also counted into a histogram.
     """
 
-    __slots__ = ("counts", "counts_values", "histogram", "pending", "replicated", "states")
+    __slots__ = ("counts", "counts_values", "histogram", "pending", "states")
 
     def __init__(self, counts_values: bool = False) -> None:
         self.counts_values = counts_values
-        self.replicated = False
         self.pending: list[Tensor] = []
         self.counts: list[Counts] = []
         self.states: list[Tensor] = []
@@ -62,6 +60,20 @@ class Accumulator:
         self.counts.append(counts)
         if len(pending) >= _BUFFERED_CALLS or values.numel() > FEW:
             fold([self])
+
+    def absorb(self, other: "Accumulator") -> None:
+        """Move the values of another accumulator here. Unless both count their values, the result has no histogram."""
+        if not self.pending and not self.states:
+            self.counts_values, self.histogram = other.counts_values, other.histogram
+        elif self.counts_values != other.counts_values:
+            fold([self, other])
+            self.counts_values, self.histogram = False, None
+        elif other.histogram is not None and (into := self.buckets(other.histogram.device)) is not None:
+            into += other.histogram
+        self.states += other.states
+        for values, counts in zip(other.pending, other.counts, strict=True):
+            self.push(values, counts)
+        other.reset()
 
     def state(self) -> Tensor:
         """Return the merged state `[6]` of all folded values."""
