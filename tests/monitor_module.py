@@ -63,6 +63,8 @@ class Entry:
     stage: str
     loader: int | None = None
     samples: int = 0
+    number: int | None = None
+    """Number of the batch in its epoch."""
     calls: dict[str, list[list[float]]] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
 
@@ -85,9 +87,9 @@ class Caller(pl.LightningModule):
         terms = {"near": Plain(**scalar), "far": Plain(**scalar)}
         self.objective = Objective(terms, {"far": 0.5}, {"near": {"value": "a"}, "far": {"value": "b"}})
 
-    def note(self, hook: str, batch: Any = None, loader: int | None = None) -> None:
+    def note(self, hook: str, batch: Any = None, loader: int | None = None, number: int | None = None) -> None:
         """Append an entry to the journal, and call the losses of the hook."""
-        entry = Entry(hook, self.stage_of(hook), loader)
+        entry = Entry(hook, self.stage_of(hook), loader, number=number)
         entry.samples = len(batch) if isinstance(batch, Tensor) else 0
         self.journal.append(entry)
         for term in self.calls.get(hook, ()):
@@ -151,7 +153,7 @@ def _journalled(name: str) -> Callable[..., Any]:
     def hook(self: Caller, *args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(self, *args, **kwargs)
         bound.apply_defaults()
-        self.note(name, bound.arguments.get("batch"), bound.arguments.get("dataloader_idx"))
+        self.note(name, *(bound.arguments.get(argument) for argument in ("batch", "dataloader_idx", "batch_idx")))
         return inherited(self, *args, **kwargs)
 
     hook.__signature__ = signature  # type: ignore[attr-defined] # Lightning looks for `dataloader_idx`

@@ -62,6 +62,10 @@ class Oracle:
     _size: int = 0
     _in_batch: bool = False
     _index: int = 0
+    _has_batches: bool = False
+    """Whether a batch has ended since the last point of training."""
+    _cut: Calls | None = None
+    """What a checkpoint holds of the open window."""
     _window: Calls = field(default_factory=dict)
     _epoch: Calls | None = field(default_factory=dict)
     _epoch_end: Calls = field(default_factory=dict)
@@ -93,6 +97,7 @@ class Oracle:
         if entry.hook == "on_train_batch_end":
             self._end_batch(calls)
             return
+        self._go_on(entry)
         _add(self._window, calls)
         if entry.hook == "on_train_epoch_end":
             self._epoch_end = calls
@@ -106,6 +111,7 @@ class Oracle:
 
     def _end_batch(self, calls: Calls) -> None:
         self.samples, self.batches, self._size = self.samples + self._size, self.batches + 1, 0
+        self._has_batches = True
         self._in_batch = False
         if self._epoch is not None:
             _add(self._epoch, calls)
@@ -134,12 +140,23 @@ class Oracle:
 
     def _saved(self, entry: Entry) -> None:
         """Read where a checkpoint was saved, from which training resumes without the later hooks of the batch."""
-        self._epoch = None
+        self._epoch, self._epoch_start = None, {}
         if entry.hook == "on_train_batch_end" and self._in_batch:
             self._end_batch({})
-        elif entry.hook == "on_train_epoch_end":
-            self._close("train", self._window)
         self._evaluation = {}
+        if self._has_batches:
+            self._cut, self._window = self._window, {}
+
+    def _go_on(self, entry: Entry) -> None:
+        """Read how training resumes: with a new epoch, before which the window ends, or within the epoch."""
+        if self._cut is None or entry.hook != "on_train_batch_start":
+            return
+        cut, self._cut = self._cut, None
+        if entry.number == 0:
+            self._close("train", cut)
+        else:
+            self._window, later = cut, self._window
+            _add(self._window, later)
 
     def _observe(self, entry: Entry) -> None:
         if entry.hook == "returned":
@@ -160,6 +177,7 @@ class Oracle:
         """Complete a point with the calls, which are removed; `joined` to the last one if no batch is between."""
         point = Point(stage, self.samples, {**calls}, self._index)
         calls.clear()
+        self._has_batches = self._has_batches and stage != "train"
         last = next((each for each in reversed(self.points) if each.stage == stage), None)
         if joined and last and last.samples == self.samples:
             _add(last.calls, point.calls)

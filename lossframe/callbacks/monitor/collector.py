@@ -193,6 +193,7 @@ class Collector:
         """Restore a `state_dict`."""
         self.samples_seen, self.guard.skipped = state["samples_seen"], state["skipped"]
         self.window = Window.from_state(state["window"])
+        self.window.end = self.samples_seen
         self._epoch = [_from_state(state["epoch"])]
 
     def _end_part(self) -> None:

@@ -107,16 +107,12 @@ class LossMonitor(EvaluationMonitor):
         self._collector.start()
         self._count_earlier(batches_done(trainer))
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin an epoch, unless training is resumed in its middle."""
-        self._collector.start_epoch()
-
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Find the losses of a new epoch; keep the learning rates, which a scheduler changes before the batch ends."""
+        """Begin an epoch at its first batch; keep the learning rates, which a scheduler changes before a batch ends."""
         if batch_idx == 0:
-            self.find(pl_module)
+            self._start_epoch(trainer, pl_module)
         forget_samples(self.losses)
         self._rates = rates(trainer)
 
@@ -222,6 +218,13 @@ class LossMonitor(EvaluationMonitor):
                 f"the checkpoint does not say how many samples its last {self._collector.uncounted} batches had, for "
                 "there was no LossMonitor: they are taken to be as large as the batches that follow"
             )
+
+    def _start_epoch(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Find the losses of a new epoch; write the last window of an earlier one that a checkpoint has cut off."""
+        self.find(pl_module)
+        if self._collector.window.samples:
+            self._curves.write_window(trainer, self._progress(trainer, pl_module))
+        self._collector.start_epoch()
 
     def _end_epoch(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the last window of the epoch, and publish the statistics of the epoch."""
