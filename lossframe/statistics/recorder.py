@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lossframe.errors import NonFiniteError
+from lossframe.statistics import registry
 from lossframe.statistics import series as table
 from lossframe.statistics.accumulator import Accumulator, as_recorded, on_host, unwrapped
 from lossframe.statistics.moments import Moments
@@ -33,6 +34,11 @@ class Recorder(nn.Module):
         self.accumulators = {}
         for option in table.options():
             setattr(self, option, bool(options.get(option, False)))
+        registry.add(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        registry.add(self)
 
     def accumulate(self, name: str, values: Tensor, mask: Tensor | None = None, replicated: bool = False) -> None:
         """Record values under a name. `replicated` values are equal on all ranks, and are counted once.

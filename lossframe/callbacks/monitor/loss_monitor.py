@@ -41,6 +41,9 @@ class LossMonitor(pl.Callback):
     noted in the log and in TensorBoard's tab "text", see `Spikes`. On a GPU no step waits for a drain, and each point
     is written one drain later.
 
+    `x` is TensorBoard's x axis: "samples" seen, optimiser "steps" or "epochs", see `StageWriter`. With "epochs", the
+    curves of training have one point per epoch.
+
     The number of samples is the length of the batch's first tensor, also in a dataclass; without a tensor, an object's
     `num_graphs` or `batch_size`, or the length of a list. A function `batch_size` of the batch overrides this, as
     `lambda batch: batch["tokens"].shape[1]` for tensors `[T, B]`.
@@ -53,6 +56,7 @@ class LossMonitor(pl.Callback):
         ids: str = "index",
         spikes: float | None = 10.0,
         batch_size: Callable[[Any], int] = batch_size,
+        x: str = "samples",
     ) -> None:
         if log_every < 1:
             raise InputError(f"LossMonitor: wanted log_every >= 1, found {log_every}")
@@ -61,7 +65,7 @@ class LossMonitor(pl.Callback):
         self.ids = ids
         self.batch_size = batch_size
         self.batches_seen = 0
-        self.stage_writer = StageWriter()
+        self.stage_writer = StageWriter(x)
         self.losses: dict[str, Loss] = {}
         self.keeps_samples = False
         self._resumed = False
@@ -128,7 +132,8 @@ class LossMonitor(pl.Callback):
         self.batches_seen += 1
         self.guard.keep(self.batches_seen, self._ids(batch))
         if self.batches_seen % self.log_every == 0:
-            self._read(weights_and_rates(trainer, pl_module), wait=False)
+            closing = self.stage_writer.x != "epochs"  # an epoch has one point
+            self._read(weights_and_rates(trainer, self._curves.sources) if closing else None, wait=False)
             publish(trainer, "train", self._curves.shown.get("train", {}))
 
     def on_before_optimizer_step(
@@ -142,7 +147,7 @@ class LossMonitor(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Drain and write the last batches of the epoch."""
-        self._read(weights_and_rates(trainer, pl_module))
+        self._read(weights_and_rates(trainer, self._curves.sources))
         publish(trainer, "train", self._curves.shown.get("train", {}))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
