@@ -1,5 +1,6 @@
 """Accumulates values on their device: keeps references, folds them in bulk and copies the results to the host."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch._functorch.pyfunctorch import temporarily_pop_interpreter_stack
 
 from lossframe.chunks import blocks
+from lossframe.errors import InputError
 from lossframe.statistics import histogram
 from lossframe.statistics.histogram import Histogram
 from lossframe.statistics.moments import EMPTY, FEW, Moments, merge, moments, moments_of_rows
@@ -19,20 +21,24 @@ _PER_THREAD = 1 << 16
 """Number of values that each thread folds at a time, so that they stay in the cache."""
 
 
+Counts = Tensor | float | None
+"""How many equal values each value stands for: numbers >= 0 or a bool mask that broadcast to the values; None is 1."""
+
+
 class Accumulator:
-    """Accumulates the values of one name: pending values with their masks, and the states of those already folded.
+    """Accumulates the values of one name: pending values with their counts, and the states of those already folded.
 
     `counts_values` says whether values are also counted into a histogram. `replicated` values are equal on all ranks,
     so that a merge over ranks counts those of one rank.
     """
 
-    __slots__ = ("counts_values", "histogram", "masks", "pending", "replicated", "states")
+    __slots__ = ("counts", "counts_values", "histogram", "pending", "replicated", "states")
 
     def __init__(self, counts_values: bool = False) -> None:
         self.counts_values = counts_values
         self.replicated = False
         self.pending: list[Tensor] = []
-        self.masks: list[Tensor | None] = []
+        self.counts: list[Counts] = []
         self.states: list[Tensor] = []
         self.histogram: Tensor | None = None
 
@@ -45,13 +51,13 @@ class Accumulator:
             accumulator.histogram = torch.from_numpy(moments.histogram.dense())
         return accumulator
 
-    def push(self, values: Tensor, mask: Tensor | None = None) -> None:
-        """Append values of any shape under an optional mask; fold them after 64 calls, or at once if they are many."""
+    def push(self, values: Tensor, counts: Counts = None) -> None:
+        """Append values of any shape with their counts; fold them after 64 calls, or at once if they are many."""
         pending = self.pending
         if pending and pending[-1].device != values.device:
             fold([self])
         pending.append(values.detach() if values.requires_grad else values)
-        self.masks.append(mask)
+        self.counts.append(counts)
         if len(pending) >= _BUFFERED_CALLS or values.numel() > FEW:
             fold([self])
 
@@ -66,26 +72,29 @@ class Accumulator:
     def reset(self) -> None:
         """Drop all values, pending and folded."""
         self.pending.clear()
-        self.masks.clear()
+        self.counts.clear()
         self.states = []
         self.histogram = None
 
     def take(self) -> tuple[list[Tensor], Tensor | None]:
-        """Remove the pending values, and return them as flat tensors with their joint mask, None if no call had one."""
+        """Remove the pending values, and return them as flat tensors with their joint counts, None if no call had any.
+
+        The counts are a bool mask if all calls had masks or none, and float64 otherwise.
+        """
         flat = [v if v.ndim == 1 else v.reshape(-1) for v in self.pending]
-        mask = None
-        if any(mask is not None for mask in self.masks):
-            mask = joined([mask_like(v, m) for v, m in zip(self.pending, self.masks, strict=True)])
+        counts = None
+        if any(each is not None for each in self.counts):
+            counts = joined([counts_like(v, c) for v, c in zip(self.pending, self.counts, strict=True)])
         self.pending.clear()
-        self.masks.clear()
-        return flat, mask
+        self.counts.clear()
+        return flat, counts
 
     def buckets(self, device: torch.device) -> Tensor | None:
         """Return the histogram `[SIZE]` on a device, to be updated in place; None if values are not counted."""
         if not self.counts_values:
             return None
         if self.histogram is None:
-            self.histogram = torch.zeros(histogram.SIZE, dtype=torch.int64, device=device)
+            self.histogram = torch.zeros(histogram.SIZE, dtype=torch.float64, device=device)
         self.histogram = updatable(self.histogram.to(device))
         return self.histogram
 
@@ -107,23 +116,24 @@ def fold(accumulators: Iterable[Accumulator]) -> None:
     alike: dict[Any, list[tuple[Accumulator, list[Tensor], Tensor | None]]] = defaultdict(list)
     for each in accumulators:
         if each.pending:
-            values, mask = each.take()
+            values, counts = each.take()
             number = sum(part.numel() for part in values)
             if 0 < number <= FEW:
-                alike[number, values[0].dtype, values[0].device, mask is None].append((each, values, mask))
+                kind = None if counts is None else counts.dtype
+                alike[number, values[0].dtype, values[0].device, kind].append((each, values, counts))
             else:
                 whole = joined(values)
-                each.states.append(moments(whole, mask, each.buckets(whole.device)))
+                each.states.append(moments(whole, counts, each.buckets(whole.device)))
     for (number, *_), group in alike.items():
         rows = joined([part for _, values, _ in group for part in values]).view(-1, number)
-        masks = [mask for *_, mask in group if mask is not None]
-        mask = torch.stack(masks) if masks else None
+        columns = [counts for *_, counts in group if counts is not None]
+        weights = torch.stack(columns) if columns else None
         parts = blocks(rows, _PER_THREAD)
-        states = joined([moments_of_rows(rows[k], None if mask is None else mask[k]) for k in parts])
-        for k, ((each, _, counted), state) in enumerate(zip(group, states.unbind(), strict=True)):
+        states = joined([moments_of_rows(rows[k], None if weights is None else weights[k]) for k in parts])
+        for k, ((each, _, counts), state) in enumerate(zip(group, states.unbind(), strict=True)):
             each.states.append(state)
             if (into := each.buckets(rows.device)) is not None:
-                histogram.count(rows[k], counted, into)
+                histogram.count(rows[k], counts, into)
 
 
 class HostCopy:
@@ -137,7 +147,7 @@ class HostCopy:
         device = next((part.device for part in (*states, *histograms) if part.device.type != "cpu"), None)
         if device is not None:
             states, histograms = [s.to(device) for s in states], [h.to(device) for h in histograms]
-        packed = joined([joined(states).view(torch.int64), *histograms])
+        packed = joined([joined(states), *histograms])
         self.host: Tensor = packed
         self.arrived: torch.cuda.Event | None = None
         if packed.is_cuda:
@@ -151,7 +161,7 @@ class HostCopy:
         if self.arrived is not None:
             self.arrived.synchronize()
         states, buckets = self.host.tensor_split((len(EMPTY) * len(self.counted),))
-        numbers = states.view(torch.float64).view(-1, len(EMPTY)).tolist()
+        numbers = states.view(-1, len(EMPTY)).tolist()
         dense = iter(buckets.view(-1, histogram.SIZE).numpy())
         histograms = [Histogram.of(next(dense)) if counted else None for counted in self.counted]
         return [Moments.of(row, seen) for row, seen in zip(numbers, histograms, strict=True)]
@@ -186,8 +196,20 @@ def joined(parts: Sequence[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)  # type: ignore[arg-type]
 
 
-def mask_like(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Return a flat mask with one entry per value, all true if there is no mask."""
-    if mask is None:
+def as_counts(count: Tensor | float) -> Counts:
+    """Return counts to keep, or raise an `InputError` if a number is negative or not finite."""
+    if isinstance(count, Tensor):
+        return count.detach().clone()
+    if not 0 <= count < math.inf:
+        raise InputError(f"wanted a count >= 0 of the values that a value stands for, found {count}")
+    return None if count == 1 else float(count)
+
+
+def counts_like(values: Tensor, counts: Counts) -> Tensor:
+    """Return flat counts with one entry per value: a bool mask, all true for None, or float64 numbers."""
+    if counts is None:
         return torch.ones(values.numel(), dtype=torch.bool, device=values.device)
-    return mask.expand_as(values).reshape(-1)
+    if not isinstance(counts, Tensor):
+        return torch.full((values.numel(),), counts, dtype=torch.float64, device=values.device)
+    counts = counts if counts.dtype == torch.bool else counts.detach().to(values.device, torch.float64)
+    return counts.expand_as(values).reshape(-1)

@@ -24,10 +24,13 @@ SIZE = 2 * _HALF + 1
 """Number of buckets: those of negative values, zero in the middle, those of positive values."""
 
 
-def count(values: Tensor, mask: Tensor | None, into: Tensor) -> None:
-    """Count the finite values of a vector, or those under its mask, in their buckets of `into` `[SIZE]`."""
+def count(values: Tensor, counts: Tensor | None, into: Tensor) -> None:
+    """Count the finite values of a vector, each once or as often as `counts` says, in their buckets of `into` `[SIZE]`.
+
+    Counts are a bool mask, or numbers. A value that stands for 0.5 values adds 0.5 to its bucket.
+    """
     values = values if values.dtype in (torch.float32, torch.float64) else values.double()
-    counted = values.isfinite() if mask is None else mask & values.isfinite()
+    counted = values.isfinite() if counts is None else torch.where(values.isfinite(), counts, 0)
     into.scatter_add_(0, _bucket(values).long(), counted.to(into.dtype))
 
 
@@ -49,7 +52,7 @@ def _bucket(values: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Holds the occupied buckets in ascending order, and the number of values in each."""
+    """Holds the occupied buckets in ascending order, and the number of values in each, which may be fractional."""
 
     buckets: np.ndarray
     counts: np.ndarray
@@ -59,30 +62,33 @@ class Histogram:
         """Create a histogram from the counts of all buckets `[SIZE]`."""
         buckets = np.flatnonzero(dense)
         counts = dense[buckets]
-        return cls(buckets.astype(np.uint16), counts.astype(np.min_scalar_type(counts.max(initial=0))))
+        whole = counts.astype(np.int64)
+        if (whole == counts).all():
+            counts = whole.astype(np.min_scalar_type(whole.max(initial=0)))
+        return cls(buckets.astype(np.uint16), counts)
 
     @classmethod
     def merged(cls, histograms: Iterable[Self]) -> Self:
         """Return the histogram of the values of all histograms."""
-        dense = np.zeros(SIZE, np.int64)
+        dense = np.zeros(SIZE)
         for histogram in histograms:
             dense[histogram.buckets] += histogram.counts
         return cls.of(dense)
 
     def dense(self) -> np.ndarray:
         """Return the counts of all buckets `[SIZE]`."""
-        counts = np.zeros(SIZE, np.int64)
+        counts = np.zeros(SIZE)
         counts[self.buckets] = self.counts
         return counts
 
-    def state(self) -> tuple[list[int], list[int]]:
+    def state(self) -> tuple[list[int], list[float]]:
         """Return the buckets and counts as lists, for a checkpoint."""
         return self.buckets.tolist(), self.counts.tolist()
 
     @classmethod
-    def from_state(cls, state: tuple[list[int], list[int]]) -> Self:
+    def from_state(cls, state: tuple[list[int], list[float]]) -> Self:
         """Create a histogram from a `state`."""
-        return cls(np.array(state[0], np.uint16), np.array(state[1], np.int64))
+        return cls(np.array(state[0], np.uint16), np.array(state[1]))
 
     @property
     def middles(self) -> np.ndarray:
@@ -100,8 +106,8 @@ class Histogram:
         Interpolates between neighbours, as numpy does by default; the error is relative to the larger of the two.
         """
         last = np.cumsum(self.counts)
-        position = q * (last[-1] - 1)
-        neighbours = np.searchsorted(last, [np.floor(position), np.ceil(position)], "right")
+        position = max(q * (last[-1] - 1), 0.0)
+        neighbours = np.searchsorted(last, [np.floor(position), np.ceil(position)], "right").clip(max=len(last) - 1)
         below, above = np.clip(self.middles[neighbours], low, high)
         return float(below + (above - below) * (position - np.floor(position)))
 
@@ -112,6 +118,6 @@ class Histogram:
         """
         wide, middles = max(high - low, abs(high) * 1e-6, 1e-12), np.clip(self.middles, low, high)
         shares = np.linspace(0, self.counts.sum(), number // 2, endpoint=False)
-        of_equal_rank = middles[np.searchsorted(np.cumsum(self.counts), shares, "right")]
+        of_equal_rank = middles[np.searchsorted(np.cumsum(self.counts), shares, "right").clip(max=len(middles) - 1)]
         edges = np.unique(np.concatenate([np.linspace(low, low + wide, number // 2 + 1), of_equal_rank]))
         return edges[1:], np.histogram(middles, edges, weights=self.counts)[0]

@@ -7,7 +7,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lossframe.statistics import histogram, series
-from lossframe.statistics.accumulator import mask_like, updatable
+from lossframe.statistics.accumulator import counts_like, updatable
 from lossframe.statistics.histogram import Histogram
 from lossframe.statistics.moments import EMPTY, Moments, merge, moments
 
@@ -34,13 +34,13 @@ class Statistics(Metric):
         super().__init__()
         empty = torch.tensor(EMPTY, dtype=torch.float64)
         self.add_state("moments", default=empty, dist_reduce_fx=merge, persistent=True)
-        buckets = torch.zeros(histogram.SIZE if quantiles else 0, dtype=torch.int64)
+        buckets = torch.zeros(histogram.SIZE if quantiles else 0, dtype=torch.float64)
         self.add_state("histogram", default=buckets, dist_reduce_fx="sum", persistent=True)
         self.quantiles = quantiles
 
     def update(self, values: Tensor, mask: Tensor | None = None) -> None:
         """Accumulate values of any shape, or those under the mask."""
-        counted = None if mask is None else mask_like(values, mask)
+        counted = None if mask is None else counts_like(values, mask)
         self.histogram = updatable(self.histogram)
         new = moments(values.detach().reshape(-1), counted, self.histogram if self.quantiles else None)
         self.moments = merge(torch.stack([self.moments, new]))

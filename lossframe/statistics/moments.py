@@ -59,7 +59,7 @@ class Moments:
         if len(parts) == 1:
             return parts[0]
         count, nonfinite = sum([part.count for part in parts]), sum([part.nonfinite for part in parts])
-        mean = sum([part.count * part.mean for part in parts]) / max(count, 1.0)
+        mean = sum([part.count * part.mean for part in parts]) / (count or 1.0)
         m2 = sum([part.m2 + part.count * (part.mean - mean) * (part.mean - mean) for part in parts])
         least, largest = (np.min, np.max) if nonfinite else (min, max)  # Python's may lose a NaN
         low, high = float(least([part.min for part in parts])), float(largest([part.max for part in parts]))
@@ -90,23 +90,29 @@ def merge(states: Tensor) -> Tensor:
     """Merge states `[..., k, 6]` into `[..., 6]`; the empty state is neutral."""
     count, mean, m2, low, high, nonfinite = states.unbind(-1)
     total = count.sum(-1)
-    center = (count * mean).sum(-1) / total.clamp_min(1)
+    center = (count * mean).sum(-1) / _divisor(total)
     spread = (m2 + count * (mean - center.unsqueeze(-1)) ** 2).sum(-1)
     return torch.stack([total, center, spread, low.amin(-1), high.amax(-1), nonfinite.sum(-1)], -1)
 
 
-def moments(values: Tensor, mask: Tensor | None = None, into: Tensor | None = None) -> Tensor:
-    """Return the state `[6]` of values, or of those under the mask, and count them `into` a histogram if there is one.
+def _divisor(count: Tensor) -> Tensor:
+    """Return a count to divide by: 1 in place of 0. Counts may be fractions."""
+    return torch.where(count == 0, 1, count)
 
+
+def moments(values: Tensor, counts: Tensor | None = None, into: Tensor | None = None) -> Tensor:
+    """Return the state `[6]` of values with counts, and count them `into` a histogram if there is one.
+
+    `counts`, one per value, are a bool mask or numbers: how many equal values each value stands for.
     Up to `FEW` values are read as float64. More values are read in their own precision, in rows of 4,096, each centred
     on the mean of its first 64 values, and a few rows at a time so that they stay in the cache.
     """
     values = values.reshape(-1) if values.dtype in (torch.float32, torch.float64) else values.double().reshape(-1)
-    mask = None if mask is None else mask.reshape(-1)
+    counts = None if counts is None else counts.reshape(-1)
     states: list[Tensor] = []
     buffer: Tensor | None = None
     raw: list[tuple[Tensor, ...]] = []
-    for x, counted in _rows(values, mask):
+    for x, counted in _rows(values, counts):
         finite = False
         if counted is None and x.dtype == torch.float32:
             buffer = torch.empty_like(x) if buffer is None else buffer
@@ -125,10 +131,10 @@ def moments(values: Tensor, mask: Tensor | None = None, into: Tensor | None = No
     return states[0][0] if len(states) == len(states[0]) == 1 else merge(torch.cat(states))
 
 
-def moments_of_rows(x: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Return the states `[k, 6]` of the rows of `[k, n]`, n > 0, each read as float64."""
-    if mask is not None:
-        return _states(*_of_masked_rows(x.double(), mask))
+def moments_of_rows(x: Tensor, counts: Tensor | None = None) -> Tensor:
+    """Return the states `[k, 6]` of the rows of `[k, n]`, n > 0, with counts or none, each read as float64."""
+    if counts is not None:
+        return _of_counted_rows(x.double(), counts.double())
     low, high = x.amin(1), x.amax(1)
     deviation = x.to(torch.float64, copy=True)
     center = deviation.mean(1, keepdim=True)
@@ -175,19 +181,22 @@ def _nonfinite(x: Tensor, buffer: Tensor) -> Tensor:
     return torch.sub(x, x, out=buffer).ne_(0).sum(1)
 
 
-def _of_masked_rows(x: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-    count = mask.sum(1)
-    center = torch.where(mask, x, 0).sum(1, keepdim=True) / count.clamp_min(1)[:, None]
-    deviation = torch.where(mask, x - center, 0)
-    shift, squares = deviation.sum(1), deviation.square_().sum(1)
-    low, high = torch.where(mask, x, torch.inf).amin(1), torch.where(mask, x, -torch.inf).amax(1)
-    return count, center.squeeze(1), shift, squares, low, high, (mask & ~x.isfinite()).sum(1)
+def _of_counted_rows(x: Tensor, counts: Tensor) -> Tensor:
+    """Return the states of rows with counts. A value whose count is negative or not finite is recorded as one NaN."""
+    wrong = ~(counts >= 0) | counts.isinf()
+    x, counts = torch.where(wrong, torch.nan, x), torch.where(wrong, 1, counts)
+    present, count = counts > 0, counts.sum(1)
+    center = (torch.where(present, x, 0) * counts).sum(1) / _divisor(count)
+    deviation = torch.where(present, x - center[:, None], 0)
+    shift, squares = (counts * deviation).sum(1), (counts * deviation.square()).sum(1)
+    low, high = torch.where(present, x, torch.inf).amin(1), torch.where(present, x, -torch.inf).amax(1)
+    return _states(count, center, shift, squares, low, high, (counts * ~x.isfinite()).sum(1))
 
 
 def _states(
     count: Tensor, center: Tensor, shift: Tensor, squares: Tensor, low: Tensor, high: Tensor, nonfinite: Tensor
 ) -> Tensor:
     """Return states `[k, 6]` of rows whose deviations from some center sum to `shift`, their squares to `squares`."""
-    shift = shift / count.clamp_min(1)
+    shift = shift / _divisor(count)
     m2 = (squares - count * shift**2).clamp_min(0)
     return torch.stack([count, center + shift, m2, low, high, nonfinite], 1)

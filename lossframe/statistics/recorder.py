@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lossframe.errors import NonFiniteError
 from lossframe.statistics import registry
 from lossframe.statistics import series as table
-from lossframe.statistics.accumulator import Accumulator, as_recorded, on_host, unwrapped
+from lossframe.statistics.accumulator import Accumulator, Counts, as_counts, as_recorded, on_host, unwrapped
 from lossframe.statistics.moments import Moments
 from lossframe.statistics.series import Statistic
 
@@ -40,24 +40,25 @@ class Recorder(nn.Module):
         super().__setstate__(state)
         registry.add(self)
 
-    def accumulate(self, name: str, values: Tensor, mask: Tensor | None = None, replicated: bool = False) -> None:
+    def accumulate(self, name: str, values: Tensor, counts: Counts = None, replicated: bool = False) -> None:
         """Record values under a name. `replicated` values are equal on all ranks, and are counted once.
 
+        `counts` says how many equal values each value stands for: a bool mask, or numbers that broadcast to the values.
         Nothing is recorded while autograd runs backward: gradient checkpointing repeats the forward pass there.
         """
         if torch._C._current_graph_task_id() != -1:
             return
         if torch._C._are_functorch_transforms_active():
-            values, mask = unwrapped(values), None if mask is None else unwrapped(mask)
+            values, counts = unwrapped(values), unwrapped(counts) if isinstance(counts, Tensor) else counts
         accumulator = self.accumulators.get(name)
         if accumulator is None:
             accumulator = self.accumulators[name] = Accumulator(self.counts_values(name))
         accumulator.replicated = replicated
-        accumulator.push(values, mask)
+        accumulator.push(values, counts)
 
-    def log(self, name: str, value: Tensor | float) -> None:
-        """Record a value of any shape under a name."""
-        self.accumulate(name, as_recorded(value))
+    def log(self, name: str, value: Tensor | float, count: Tensor | float = 1) -> None:
+        """Record a value of any shape under a name. Each value stands for `count` equal ones, as a mean of `count`."""
+        self.accumulate(name, as_recorded(value), as_counts(count))
 
     @property
     def avg(self) -> dict[str, float]:

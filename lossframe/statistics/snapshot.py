@@ -1,7 +1,7 @@
 """Empties recorders into snapshots, and merges the snapshots of all ranks with one collective."""
 
-from collections.abc import Callable, Container, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Container, Hashable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from lossframe import distributed
 from lossframe.statistics.accumulator import HostCopy
@@ -11,11 +11,13 @@ from lossframe.statistics.recorder import Recorder
 Named = dict[str, dict[str, Moments]]
 """Term -> name -> moments."""
 
+Key = TypeVar("Key", bound=Hashable)
+
 _BYTES_PER_TERM, _BYTES_PER_HISTOGRAM = 1 << 10, 1 << 13
 
 
 class Snapshot:
-    """Empties this rank's recorders with one copy from the device, and merges the values of all ranks on request.
+    """Empties this rank's recorders with one copy from the device, for `merge_ranks`.
 
     Creating a snapshot waits for no device. `recorders` must have the same keys, and count the values of the same
     names, on all ranks. The names that losses log may differ.
@@ -36,20 +38,33 @@ class Snapshot:
         """Whether the copy from the device may still be on its way."""
         return self._copy.arrived is not None
 
-    def merged(self, note: Callable[[Named], Any] = lambda named: None) -> tuple[Named, list[Any]]:
-        """Return the merged moments of all ranks, and the results of `note` on each rank's own moments, in rank order.
-
-        Takes one collective for any number of terms and statistics. Must be called on every rank, and returns the same
-        result on all.
-        """
+    def local(self) -> Named:
+        """Return the moments of this rank; waits for the copy from the device."""
         local: Named = {term: {} for term in self.terms}
         for (term, name), moments in zip(self.replicated, self._copy.moments(), strict=True):
             if moments.count:
                 local[term][name] = moments
-        message = (local, self.replicated, note(local))
-        messages = distributed.exchange(message, self.capacity, distributed.collective_device())
-        replicated = {key for _, flags, _ in messages for key, flag in flags.items() if flag}
-        return merged([named for named, *_ in messages], replicated), [noted for *_, noted in messages]
+        return local
+
+
+def merge_ranks(
+    snapshots: Mapping[Key, Snapshot], note: Callable[[Key, Named], Any] = lambda key, local: None
+) -> dict[Key, tuple[Named, list[Any]]]:
+    """Return the merged moments of all ranks for each key, and the results of `note(key, own moments)` of each rank.
+
+    A rank may lack a key. Takes one collective for any number of terms and statistics, and a second one if several keys
+    do not fit into the first. Must be called on every rank, and returns the same result on all.
+    """
+    own = {key: (snapshot, snapshot.local()) for key, snapshot in snapshots.items()}
+    message = {key: (local, snapshot.replicated, note(key, local)) for key, (snapshot, local) in own.items()}
+    capacity = max(snapshot.capacity for snapshot in snapshots.values())
+    messages = distributed.exchange(message, capacity, distributed.collective_device())
+    result: dict[Key, tuple[Named, list[Any]]] = {}
+    for key in dict.fromkeys(key for each in messages for key in each):
+        parts = [each[key] for each in messages if key in each]
+        replicated = {name for _, flags, _ in parts for name, flag in flags.items() if flag}
+        result[key] = merged([local for local, *_ in parts], replicated), [noted for *_, noted in parts]
+    return result
 
 
 def merged(parts: Sequence[Named], replicated: Container[tuple[str, str]] = ()) -> Named:
@@ -72,4 +87,4 @@ def drain(recorders: Mapping[str, Recorder]) -> Named:
 
     Takes one collective for all terms, and must be called on every rank.
     """
-    return Snapshot(recorders).merged()[0]
+    return merge_ranks({"": Snapshot(recorders)})[""][0]

@@ -111,7 +111,7 @@ def drained(rank: int) -> dict[str, dict[str, float]]:
     collector.recorders = {"mse": loss}
     for loader, rows in enumerate([[1.0, 2.0], [3.0], [4.0]]):
         if rank == 0 or loader == 0:  # the other rank has no batch of the later ones
-            collector.enter(loader)
+            collector.enter(f"/dataloader_idx_{loader}")
             loss.accumulate("loss", torch.tensor(rows) * (1 + rank))
     return {
         suffix: {name: m.mean for name, m in seen["mse"].items()}

@@ -157,7 +157,11 @@ class Graphs:
     "batch", [torch.ones(7, 2), [torch.ones(()), torch.ones(7)], {"a": "x", "b": torch.ones(7)}, {"a": [torch.ones(7)]},
               UserDict(a=torch.ones(7)), (UserDict(a=1), {"b": (torch.ones(7),)}),
               Sample("x", torch.ones(7, 2)), [Sample(Sample(["a"], {"b": torch.ones(7)}))], ["x"] * 7, ("x",) * 7,
-              {"a": "x", "b": ["x"] * 7}, Sample(["x"] * 7), Graphs(), (["x", "y"], Graphs()), Sample(Graphs())],
+              {"a": "x", "b": ["x"] * 7}, Sample(["x"] * 7), Graphs(), (["x", "y"], Graphs()), Sample(Graphs()),
+              ([torch.ones(3, 8, 8)] * 7, [{"boxes": torch.ones(2, 4)}] * 7), ([torch.ones(3, 8, 8)] * 7, [0] * 7),
+              ([torch.ones(3, 8, 8)] * 7, (torch.tensor(1),) * 7, ("name",) * 7),
+              {"images": [torch.ones(3, 8, 8)] * 7, "labels": torch.ones(7)}, [[torch.ones(7, 2)] * 2, torch.ones(7)],
+              [[torch.ones(7, 2)] * 2, [torch.ones(7), torch.ones(7)]], {"views": [torch.ones(7, 2)] * 2}],
 )  # fmt: skip
 def test_batch_size_is_found_in_batches_of_any_structure(batch: Any) -> None:
     assert batch_size(batch) == 7

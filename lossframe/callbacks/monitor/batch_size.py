@@ -15,9 +15,16 @@ _SIZES = ("num_graphs", "batch_size")
 
 
 def batch_size(batch: Any) -> int:
-    """Return the number of samples of a batch: the length of its first tensor, or else of another entry."""
+    """Return the number of samples of a batch: the length of an entry that is a tensor, or else of another entry.
+
+    Entries that are lists of equal length list the samples, as in `([image, ...], [target, ...])`, unless all that they
+    hold are tensors of one length, as of several views `[N, ...]`.
+    """
     entries = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (list, tuple)) else [batch]
-    for leaf in leaves(entries) or pytree.tree_leaves(batch):
+    if (size := _size_of_lists(list(entries))) is not None:
+        return size
+    own = [entry for entry in entries if isinstance(entry, Tensor)]
+    for leaf in [*own, *leaves(entries)] or pytree.tree_leaves(batch):
         if isinstance(leaf, Tensor) and leaf.ndim:
             return leaf.shape[0]
     if (size := _size_of_objects(batch)) is not None:
@@ -26,6 +33,17 @@ def batch_size(batch: Any) -> int:
         f"LossMonitor: wanted a batch with a tensor of samples, found {type(batch).__name__}; say how many samples it "
         "has by LossMonitor(batch_size=...), a function of the batch"
     )
+
+
+def _size_of_lists(entries: list[Any]) -> int | None:
+    """Return the length of entries that list the samples of a batch one by one; None if they do not."""
+    if not entries or not all(isinstance(entry, (list, tuple)) for entry in entries):
+        return None
+    items = [item for entry in entries for item in entry]
+    rows = [len(item) if isinstance(item, Tensor) and item.ndim else None for item in items]
+    lengths = {len(entry) for entry in entries}
+    alike = None not in rows and len(set(rows)) == 1
+    return lengths.pop() if len(lengths) == 1 and items and not alike else None
 
 
 def _size_of_objects(batch: Any) -> int | None:

@@ -1,20 +1,24 @@
 """Collects the statistics of a module's losses over all ranks, for training in windows and for each evaluation."""
 
+import logging
+import sys
 import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
-from lossframe import distributed
 from lossframe.callbacks.monitor.nonfinite import Guard, Kept
-from lossframe.loggers import tags
+from lossframe.errors import NonFiniteError
+from lossframe.loggers.position import Position
 from lossframe.statistics.moments import Moments
 from lossframe.statistics.recorder import Recorder
-from lossframe.statistics.snapshot import Named, Snapshot, merged
+from lossframe.statistics.snapshot import Named, Snapshot, merge_ranks, merged
 
-_BYTES = 64
-"""Bytes that suffice for a number in a message between ranks."""
+_log = logging.getLogger(__name__)
+
+_WINDOWS = 64
+"""Number of windows of an epoch that are merged at once."""
 
 
 @dataclass
@@ -36,50 +40,75 @@ class Window:
 
     def state(self) -> dict[str, Any]:
         """Return the window as numbers and lists, for a checkpoint."""
-        seen = {term: {name: moments.state() for name, moments in named.items()} for term, named in self.seen.items()}
-        return {"seen": seen, "samples": self.samples, "seconds": self.seconds}
+        return {"seen": _state(self.seen), "samples": self.samples, "seconds": self.seconds}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """Create a window from a `state`."""
-        seen = {t: {name: Moments.from_state(m) for name, m in named.items()} for t, named in state["seen"].items()}
-        return cls(seen, state["samples"], state["seconds"])
+        return cls(_from_state(state["seen"]), state["samples"], state["seconds"])
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether neither a sample nor a value has been seen."""
+        return not self.samples and not any(self.seen.values())
+
+
+class Progress(NamedTuple):
+    """Describes where training is when a window is closed, and holds further curves of the point."""
+
+    position: Position
+    curves: dict[str, float]
 
 
 class _Pending(NamedTuple):
-    """Snapshot of this rank, perhaps still on its device. With `curves`, the snapshot closes a window."""
+    """Snapshot of this rank, perhaps still on its device. With `closed`, the snapshot closes a window."""
 
     snapshot: Snapshot
     kept: list[Kept]
     samples: int
+    batches: int
     seconds: float
-    curves: dict[str, float] | None
+    closed: Progress | None
 
 
 class Collector:
     """Takes snapshots of recorders, merges them over all ranks into the open window, and checks that they are finite.
 
-    `recorders` are the losses and objectives of the module, by name.
+    `recorders` are the losses and objectives of the module, by name. `samples_seen` counts the training samples of all
+    ranks until the last snapshot. `uncounted` is the number of batches of an earlier training whose samples nobody has
+    counted; they are estimated by the first batches after them.
     """
 
     def __init__(self, guard: Guard) -> None:
         self.guard = guard
         self.recorders: Mapping[str, Recorder] = {}
         self.samples_seen = 0
-        self.local_samples = 0
+        self.uncounted = 0
         self.window = Window()
+        self._samples = 0  # of this rank since the last snapshot
+        self._batches = 0
+        self._epoch: list[Named] = []
         self._training = False
-        self._evaluated: list[tuple[Snapshot, list[Kept]]] = []
-        self._loader = -1  # the current dataloader, if there are several
+        self._evaluated: dict[tuple[str, int], tuple[Snapshot, list[Kept]]] = {}
+        self._suffix = ""  # of the current dataloader, if there are several
         self._pending: _Pending | None = None
         self._clock = 0.0
 
     def forget(self) -> None:
         """Drop all recorded values that are not in the open window yet."""
-        self._pending, self._evaluated, self._loader = None, [], -1
+        self._pending, self._evaluated, self._suffix = None, {}, ""
+        self._samples = self._batches = 0
+        self.drop_values()
+
+    def drop_values(self) -> None:
+        """Drop the values that have been recorded since the last snapshot."""
         self.guard.take()
         for recorder in self.recorders.values():
             recorder.reset_avg()
+
+    def unread(self) -> list[str]:
+        """Return the names of the losses that have recorded values since the last snapshot of this rank."""
+        return [name for name, recorder in self.recorders.items() if recorder.moments()]
 
     def start(self) -> None:
         """Start or resume the collection of training, and its clock."""
@@ -90,11 +119,16 @@ class Collector:
         """Pause the collection of training, and its clock."""
         self._training = False
 
-    def collect(self, curves: dict[str, float] | None, wait: bool) -> list[tuple[Window, dict[str, float]]]:
-        """Take a snapshot of training, and return the windows that are now complete, each with its further curves.
+    def count(self, samples: int) -> None:
+        """Count a training batch of this rank."""
+        self._samples += samples
+        self._batches += 1
 
-        With `curves`, such as learning rates, the snapshot closes the window. Without `wait`, a snapshot that is still
-        on its device stays pending until the next one.
+    def collect(self, closed: Progress | None, wait: bool) -> list[tuple[Window, Progress]]:
+        """Take a snapshot of training, and return the windows that are now complete.
+
+        With `closed`, the snapshot closes the window. Without `wait`, a snapshot that is still on its device stays
+        pending until the next one.
         """
         if not self._training:
             return []
@@ -102,61 +136,114 @@ class Collector:
         now = time.monotonic()
         kept = self.guard.take()
         snapshot = Snapshot(self.recorders)
-        self._pending = _Pending(snapshot, kept, self.local_samples, now - self._clock, curves)
-        self._clock, self.local_samples = now, 0
+        self._pending = _Pending(snapshot, kept, self._samples, self._batches, now - self._clock, closed)
+        self._clock, self._samples, self._batches = now, 0, 0
         return complete + self._finished() if wait or not snapshot.in_flight else complete
 
-    def enter(self, loader: int) -> None:
-        """Take a snapshot of each earlier dataloader that has none yet, at the first batch of one of several.
+    def close(self, progress: Progress) -> list[tuple[Window, Progress]]:
+        """Close the open window without a snapshot, and return it unless it is empty; uses no collective."""
+        window, self.window = self.window, Window()
+        return [] if window.is_empty else [(window, progress)]
+
+    def epoch(self) -> Named:
+        """Return the statistics of all windows since the last call: those of an epoch."""
+        seen, self._epoch = merged([*self._epoch, self.window.seen]), []
+        return seen
+
+    def enter(self, suffix: str) -> None:
+        """Begin a part of an evaluation, whose curves have a suffix: a dataloader, or the whole set (no suffix).
 
         Uses no collective, because a rank may have no batch of some dataloader.
         """
-        self._loader = loader
-        self._close_dataloaders(loader)
+        if suffix != self._suffix:
+            self._end_part()
+        self._suffix = suffix
 
     def evaluation(self, stage: str) -> dict[str, Named]:
-        """Return the statistics of an evaluation over all ranks, by the suffix of each dataloader's curves.
+        """Return the statistics of an evaluation over all ranks, by the suffix of its curves.
 
-        The suffix is Lightning's, and is empty for a single dataloader.
+        Takes one collective, or two if there are several dataloaders.
         """
-        last = max(distributed.exchange(self._loader, _BYTES, distributed.collective_device()))
-        suffixes = [tags.of_dataloader(index) for index in range(last + 1)] or [""]
-        self._close_dataloaders(len(suffixes))
-        parts, self._evaluated, self._loader = self._evaluated, [], -1
-        return {suffix: self._merged(stage + suffix, *part)[0] for suffix, part in zip(suffixes, parts, strict=True)}
+        self._end_part()
+        parts, self._evaluated, self._suffix = self._evaluated, {}, ""
+        snapshots = {key: snapshot for key, (snapshot, _) in parts.items()}
+        result: dict[str, list[Named]] = {}
+        found = merge_ranks(snapshots, lambda key, seen: self.guard.finding(seen, parts[key][1]))
+        for (suffix, _), (seen, findings) in found.items():
+            self._judge(stage + suffix, seen, findings)
+            if any(seen.values()):
+                result.setdefault(suffix, []).append(seen)
+        return {suffix: merged(each) for suffix, each in result.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the open window and the samples seen."""
-        return {"samples_seen": self.samples_seen, "skipped": self.guard.skipped, "window": self.window.state()}
+        """Return the open window, the earlier ones of the epoch and the samples seen."""
+        return {
+            "samples_seen": self.samples_seen,
+            "skipped": self.guard.skipped,
+            "window": self.window.state(),
+            "epoch": _state(merged(self._epoch)),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the open window and the samples seen of a `state_dict`."""
+        """Restore a `state_dict`."""
         self.samples_seen, self.guard.skipped = state["samples_seen"], state["skipped"]
         self.window = Window.from_state(state["window"])
+        self._epoch = [_from_state(state["epoch"])]
 
-    def _close_dataloaders(self, number: int) -> None:
-        """Take snapshots until the first `number` dataloaders have one each."""
-        while len(self._evaluated) < number:
-            kept = self.guard.take()
-            self._evaluated.append((Snapshot(self.recorders), kept))
+    def _end_part(self) -> None:
+        """Take a snapshot of the current part of an evaluation."""
+        number = sum(suffix == self._suffix for suffix, _ in self._evaluated)
+        kept = self.guard.take()
+        self._evaluated[self._suffix, number] = Snapshot(self.recorders), kept
 
-    def _finished(self) -> list[tuple[Window, dict[str, float]]]:
+    def _finished(self) -> list[tuple[Window, Progress]]:
         """Merge the pending snapshot of all ranks into the open window. Return the window if the snapshot closes it."""
         if self._pending is None:
             return []
         pending, self._pending = self._pending, None
-        seen, samples = self._merged("train", pending.snapshot, pending.kept, pending.samples)
+        counted = (pending.samples, pending.batches)
+        found = merge_ranks({"": pending.snapshot}, lambda _, local: (counted, self.guard.finding(local, pending.kept)))
+        seen, notes = found[""]
+        samples = sum(local for (local, _), _ in notes)
+        batches = max(local for (_, local), _ in notes)
+        self._estimate(samples, batches)
         self.samples_seen += samples
         self.window.add(seen, samples, pending.seconds, self.samples_seen)
-        if pending.curves is None or not self.window.samples:
+        self._judge("train", seen, [finding for _, finding in notes])
+        if pending.closed is None or self.window.is_empty:
             return []
         window, self.window = self.window, Window()
-        return [(window, pending.curves)]
+        self._epoch.append(window.seen)
+        if len(self._epoch) >= _WINDOWS:
+            self._epoch = [merged(self._epoch)]
+        return [(window, pending.closed)]
 
-    def _merged(self, stage: str, snapshot: Snapshot, kept: list[Kept], samples: int = 0) -> tuple[Named, int]:
-        """Merge a snapshot of all ranks and their numbers of samples; raise or warn if values are not finite."""
-        seen, notes = snapshot.merged(lambda local: (samples, self.guard.finding(local, kept)))
-        warning = self.guard.judge(stage, seen, [finding for _, finding in notes])
+    def _estimate(self, samples: int, batches: int) -> None:
+        """Add the samples of batches that nobody has counted, as many for each as in the batches since."""
+        if self.uncounted and batches:
+            self.samples_seen += round(self.uncounted * samples / batches)
+            self.uncounted = 0
+
+    def _judge(self, stage: str, seen: Named, findings: list[Any]) -> None:
+        """Raise or warn if values of any rank are not finite; only warn while another error is on its way."""
+        if sys.exc_info()[1] is None:
+            warning = self.guard.judge(stage, seen, findings)
+            if warning is not None:
+                warnings.warn(warning, stacklevel=2)
+            return
+        try:
+            warning = self.guard.judge(stage, seen, findings)
+        except NonFiniteError as error:
+            warning = str(error)
         if warning is not None:
-            warnings.warn(warning, stacklevel=2)
-        return seen, sum(count for count, _ in notes)
+            _log.warning(warning)  # a warning may be an error, which would hide the other
+
+
+def _state(seen: Named) -> dict[str, Any]:
+    """Return moments as numbers and lists."""
+    return {term: {name: moments.state() for name, moments in named.items()} for term, named in seen.items()}
+
+
+def _from_state(state: Mapping[str, Any]) -> Named:
+    """Create moments from a `_state`."""
+    return {term: {name: Moments.from_state(m) for name, m in named.items()} for term, named in state.items()}

@@ -1,7 +1,7 @@
 """Lightning callback that writes the statistics of losses into the loggers."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -9,22 +9,25 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch.optim import Optimizer
 
 from lossframe.callbacks.monitor.batch_size import batch_size
-from lossframe.callbacks.monitor.collector import Collector
-from lossframe.callbacks.monitor.curves import Curves
-from lossframe.callbacks.monitor.discovery import find_sources, forget_samples, keep_samples
-from lossframe.callbacks.monitor.nonfinite import Guard
-from lossframe.callbacks.monitor.spikes import Spikes
-from lossframe.callbacks.monitor.trainer_metrics import publish, weights_and_rates
-from lossframe.errors import InputError
-from lossframe.loggers.custom_scalars import layout
-from lossframe.loggers.position import Position
-from lossframe.loggers.stage_writer import StageWriter
-from lossframe.losses.base.loss import Loss
+from lossframe.callbacks.monitor.collector import Progress
+from lossframe.callbacks.monitor.discovery import forget_samples, weights
+from lossframe.callbacks.monitor.evaluation import Action, EvaluationMonitor
+from lossframe.callbacks.monitor.hooks import overrides
+from lossframe.callbacks.monitor.trainer_metrics import (
+    batches_done,
+    is_interrupted,
+    named_rates,
+    rates,
+    synchronise,
+    updates_normalisation_only,
+)
+from lossframe.errors import InputError, names
+from lossframe.loggers.position import Axis, Position
 
 _log = logging.getLogger(__name__)
 
 
-class LossMonitor(pl.Callback):
+class LossMonitor(EvaluationMonitor):
     """Writes the statistics of every loss of a module to every logger, over samples seen, for train, val and test.
 
     Finds each `Loss` and `Objective` anywhere in the LightningModule. Every `log_every` training batches, and at the
@@ -56,85 +59,80 @@ class LossMonitor(pl.Callback):
         ids: str = "index",
         spikes: float | None = 10.0,
         batch_size: Callable[[Any], int] = batch_size,
-        x: str = "samples",
+        x: Axis = "samples",
     ) -> None:
         if log_every < 1:
             raise InputError(f"LossMonitor: wanted log_every >= 1, found {log_every}")
         self.log_every = log_every
-        self.guard = Guard(nonfinite)
-        self.ids = ids
         self.batch_size = batch_size
         self.batches_seen = 0
-        self.stage_writer = StageWriter(x)
-        self.losses: dict[str, Loss] = {}
-        self.keeps_samples = False
         self._resumed = False
         self._trainer: pl.Trainer | None = None
-        self._collector = Collector(self.guard)
-        self._curves = Curves(self._collector, self.stage_writer, Spikes(spikes))
+        self._rates: list[float] = []
+        super().__init__(nonfinite, ids, spikes, x)
 
     @property
     def samples_seen(self) -> int:
         """Number of training samples that all ranks have seen until the last drain: the x axis of the curves."""
         return self._collector.samples_seen
 
+    def after(self, pl_module: pl.LightningModule) -> dict[str, Action]:
+        """Return what to do after hooks of the module, by the hook's name."""
+        return super().after(pl_module) | {"on_train_epoch_end": self._end_epoch, "on_train_end": self._end_training}
+
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Find the losses that the module has made in its constructor."""
+        """Find the losses that the module has made in its constructor; the training of another trainer starts anew."""
+        if stage == "fit" and self._trainer is not None and trainer is not self._trainer:
+            self._begin()
+            self.batches_seen = 0
         self._trainer = trainer
-        self._find(pl_module)
+        super().setup(trainer, pl_module, stage)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Find the losses that the module has made in `setup` or `configure_model` too; warn if there is none."""
-        self._find(pl_module)
-        if not self.losses:
-            rank_zero_warn(
-                f"LossMonitor found no Loss in {type(pl_module).__name__}: make one an attribute of it (NativeLoss "
-                "wraps those of other libraries), or leave out the monitor"
-            )
+        """Find the losses that the module has made in `setup` or `configure_model` too."""
+        self.find(pl_module)
 
     def on_sanity_check_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Drop the values of the sanity check."""
         self._collector.forget()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start collecting, from the open window of the checkpoint if training is resumed."""
+        """Start collecting, from the open window of the checkpoint if training is resumed; warn if there is no loss."""
+        self.find(pl_module)
+        if not self.losses:
+            rank_zero_warn(
+                f"LossMonitor found no Loss in {type(pl_module).__name__}: make one an attribute of it (NativeLoss "
+                "wraps those of other libraries), or leave out the monitor"
+            )
         if self._resumed:  # only training purges: a test of earlier weights adds to the event files
             self.stage_writer.resumed = Position.of(trainer, self.samples_seen)
         self._collector.forget()
         self._collector.start()
+        self._count_earlier(batches_done(trainer))
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Drop the per-sample values of the last batch."""
+        """Find the losses of a new epoch; keep the learning rates, which a scheduler changes before the batch ends."""
+        if batch_idx == 0:
+            self.find(pl_module)
         forget_samples(self.losses)
-
-    def on_validation_batch_start(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int | None = None,
-    ) -> None:
-        """Separate the values of several dataloaders; drop the per-sample values of the last batch."""
-        if dataloader_idx is not None:  # Lightning passes an index only if there are several
-            self._collector.enter(dataloader_idx)
-        forget_samples(self.losses)
-
-    on_test_batch_start = on_validation_batch_start
+        self._rates = rates(trainer)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count the samples of the batch; drain and write every `log_every` batches."""
-        self._collector.local_samples += self.batch_size(batch)
         self.batches_seen += 1
-        self.guard.keep(self.batches_seen, self._ids(batch))
+        if updates_normalisation_only(trainer):
+            self._collector.drop_values()
+            return
+        self._collector.count(0 if batch is None else self.batch_size(batch))
+        self.guard.keep(self.batches_seen, self.ids_of(batch))
         if self.batches_seen % self.log_every == 0:
-            closing = self.stage_writer.x != "epochs"  # an epoch has one point
-            self._read(weights_and_rates(trainer, self._curves.sources) if closing else None, wait=False)
-            publish(trainer, "train", self._curves.shown.get("train", {}))
+            closes = self.stage_writer.x != "epochs"  # where an epoch is one point
+            self._read(self._progress(trainer) if closes else None, wait=False)
+            self._curves.publish_window(trainer)
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
@@ -146,66 +144,42 @@ class LossMonitor(pl.Callback):
             optimizer.zero_grad(set_to_none=True)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Drain and write the last batches of the epoch."""
-        self._read(weights_and_rates(trainer, self._curves.sources))
-        publish(trainer, "train", self._curves.shown.get("train", {}))
+        """Compute logged metrics on all ranks, before a callback that comes later does so on some."""
+        synchronise(trainer)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop the clock of training."""
-        self._collector.stop()
-
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Drain training into its open window; outside of training, drop all earlier values."""
-        if trainer.state.fn != "fit":
-            self._start(pl_module)
-        self._read()
-        self._collector.stop()
-
-    def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keep references that name the samples of a value that is not finite."""
-        self.guard.keep(batch_idx + 1, self._ids(batch))
-
-    on_test_batch_end = on_validation_batch_end
-
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Publish the validation losses, for callbacks that watch them."""
-        self._curves.evaluate(trainer, "val")
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the validation losses, and metrics that were logged with `logger=False`."""
-        self._curves.write_evaluation(trainer, "val")
-        if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            self._collector.start()
-
-    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Drop all earlier values before a test."""
-        self._start(pl_module)
-
-    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Publish the test losses."""
-        self._curves.evaluate(trainer, "test")
-
-    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the test losses, and metrics that were logged with `logger=False`."""
-        self._curves.write_evaluation(trainer, "test")
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Write the open window, on several ranks only as far as it has been drained; hide no error by another."""
+        try:
+            if not is_interrupted(trainer):
+                self._read()
+            self._curves.write_window(trainer, self._progress(trainer))
+        except Exception as error:  # the disk may be full
+            _log.warning("LossMonitor could not write the last window: %s", error)
+        self._close(trainer, pl_module)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Close the event files."""
-        self._collector.stop()
-        self._resumed, self.stage_writer.resumed = False, None
-        self.stage_writer.close()
+        """Close the event files, and restore the module's hooks."""
+        self._close(trainer, pl_module)
+
+    def start_evaluation(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Drain training into its open window; outside of training, drop all earlier values."""
+        if trainer.state.fn == "fit":
+            self._read()
+            self._collector.stop()
+        else:
+            super().start_evaluation(trainer, pl_module)
+
+    def end_evaluation(self, evaluation: str, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go on with training after a validation."""
+        super().end_evaluation(evaluation, trainer, pl_module)
+        if trainer.state.fn == "fit":
+            self._collector.start()
 
     def state_dict(self) -> dict[str, Any]:
         """Drain all ranks, and return the open window and the last step of each curve."""
-        self._read()
+        if self._trainer is not None and not is_interrupted(self._trainer):
+            synchronise(self._trainer)
+            self._read()
         return {
             "batches_seen": self.batches_seen,
             "collector": self._collector.state_dict(),
@@ -219,28 +193,41 @@ class LossMonitor(pl.Callback):
         self._collector.load_state_dict(state_dict["collector"])
         self._curves.spikes.load_state_dict(state_dict["spikes"])
         self.stage_writer.written = dict(state_dict["written"])
-        self._resumed = True
+        self._resumed = self.batches_seen > 0
 
-    def _read(self, curves: dict[str, float] | None = None, wait: bool = True) -> None:
-        """Take a snapshot of training; with `curves`, which are written with the losses, close the window."""
+    def _close(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """End the use of a trainer; say what is in no curve, such as values after an exception on several ranks."""
+        if trainer.state.fn == "fit" and (unread := self._collector.unread()):
+            _log.warning("train: values of %s are in no curve: training had ended", names(unread))
+        self._resumed = False
+        super().teardown(trainer, pl_module, "")
+
+    def _read(self, closed: Progress | None = None, wait: bool = True) -> None:
+        """Take a snapshot of training; with `closed`, close the window and write it."""
         if self._trainer is not None:
-            self._curves.collect(self._trainer, curves, wait)
+            self._curves.collect(self._trainer, closed, wait)
 
-    def _start(self, pl_module: pl.LightningModule) -> None:
-        """Start an evaluation outside of training: find the losses, and drop all earlier values."""
-        self._find(pl_module)
-        self._collector.forget()
+    def _progress(self, trainer: pl.Trainer) -> Progress:
+        """Describe where training is, for the point that closes a window."""
+        curves = weights(self._curves.sources) | named_rates(self._rates)
+        return Progress(Position.of(trainer, self.samples_seen), curves)
 
-    def _find(self, pl_module: pl.LightningModule) -> None:
-        """Find the losses and objectives of a module, and register them with collector, curves and guard."""
-        sources = find_sources(pl_module) | self.guard.source()
-        self._curves.sources = sources
-        self._collector.recorders = {name: source.recorder for name, source in sources.items()}
-        self.losses = {name: source.loss for name, source in sources.items() if source.loss is not None}
-        if self.keeps_samples:
-            keep_samples(self.losses)
-        self.guard.watch(pl_module, self.losses)
-        self.stage_writer.layout = layout(self.losses)
+    def _count_earlier(self, done: int) -> None:
+        """Warn of batches of an earlier training that no monitor has counted."""
+        if done > self.batches_seen:
+            self._collector.uncounted, self.batches_seen = done - self.batches_seen, done
+            rank_zero_warn(
+                f"the checkpoint does not say how many samples its last {self._collector.uncounted} batches had, for "
+                "there was no LossMonitor: they are taken to be as large as the batches that follow"
+            )
 
-    def _ids(self, batch: Any) -> Any:
-        return batch.get(self.ids) if isinstance(batch, Mapping) else None
+    def _end_epoch(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the last window of the epoch, and publish the statistics of the epoch."""
+        self._read(self._progress(trainer))
+        self._curves.publish_epoch(trainer)
+
+    def _end_training(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write what the module's own hook may have added since the last epoch, and stop the clock of training."""
+        if overrides(pl_module, "on_train_end"):
+            self._read(self._progress(trainer))
+        self._collector.stop()
