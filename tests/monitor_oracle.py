@@ -96,7 +96,7 @@ class Oracle:
         _add(self._window, calls)
         if entry.hook == "on_train_epoch_end":
             self._epoch_end = calls
-            self._close("train", self._window)
+            self._close("train", self._window, joined=self.policy.joined_epoch_end)
         elif entry.hook == "on_train_start":
             _add(self._epoch_start, calls)
         elif entry.hook == "on_train_epoch_start":
@@ -156,11 +156,12 @@ class Oracle:
             self._epoch_start = {}
         self.checks.append(Check(entry.hook, entry.metrics, candidates, self._index))
 
-    def _close(self, stage: str, calls: Calls) -> None:
+    def _close(self, stage: str, calls: Calls, joined: bool = False) -> None:
+        """Complete a point with the calls, which are removed; `joined` to the last one if no batch is between."""
         point = Point(stage, self.samples, {**calls}, self._index)
         calls.clear()
         last = next((each for each in reversed(self.points) if each.stage == stage), None)
-        if stage == "train" and self.policy.joined_epoch_end and last and last.samples == self.samples:
+        if joined and last and last.samples == self.samples:
             _add(last.calls, point.calls)
             last.closed = self._index
         else:

@@ -102,22 +102,24 @@ class Collector:
 
     def drop_values(self) -> None:
         """Drop the values that have been recorded since the last snapshot."""
-        self.guard.take()
+        self.guard.forget()
         for recorder in self.recorders.values():
             recorder.reset_avg()
 
     def unread(self) -> list[str]:
         """Return the names of the losses that have recorded values since the last snapshot of this rank."""
-        return [name for name, recorder in self.recorders.items() if recorder.moments()]
+        return [name for name, recorder in self.recorders.items() if not recorder.is_empty]
 
     def start(self) -> None:
         """Start or resume the collection of training, and its clock."""
         self._training = True
+        self.guard.train(True)
         self._clock = time.monotonic()
 
     def stop(self) -> None:
         """Pause the collection of training, and its clock."""
         self._training = False
+        self.guard.train(False)
 
     def count(self, samples: int) -> None:
         """Count a training batch of this rank."""
@@ -145,10 +147,13 @@ class Collector:
         window, self.window = self.window, Window()
         return [] if window.is_empty else [(window, progress)]
 
+    def start_epoch(self) -> None:
+        """Forget the windows of an earlier epoch."""
+        self._epoch = []
+
     def epoch(self) -> Named:
-        """Return the statistics of all windows since the last call: those of an epoch."""
-        seen, self._epoch = merged([*self._epoch, self.window.seen]), []
-        return seen
+        """Return the statistics of all windows that were closed in this epoch."""
+        return merged(self._epoch)
 
     def enter(self, suffix: str) -> None:
         """Begin a part of an evaluation, whose curves have a suffix: a dataloader, or the whole set (no suffix).
@@ -168,9 +173,9 @@ class Collector:
         parts, self._evaluated, self._suffix = self._evaluated, {}, ""
         snapshots = {key: snapshot for key, (snapshot, _) in parts.items()}
         result: dict[str, list[Named]] = {}
-        found = merge_ranks(snapshots, lambda key, seen: self.guard.finding(seen, parts[key][1]))
-        for (suffix, _), (seen, findings) in found.items():
-            self._judge(stage + suffix, seen, findings)
+        found = merge_ranks(snapshots, lambda key, seen: self.guard.observation(seen, parts[key][1]))
+        for (suffix, _), (seen, observed) in found.items():
+            self._judge(stage + suffix, seen, observed)
             if any(seen.values()):
                 result.setdefault(suffix, []).append(seen)
         return {suffix: merged(each) for suffix, each in result.items()}
@@ -202,14 +207,16 @@ class Collector:
             return []
         pending, self._pending = self._pending, None
         counted = (pending.samples, pending.batches)
-        found = merge_ranks({"": pending.snapshot}, lambda _, local: (counted, self.guard.finding(local, pending.kept)))
+        found = merge_ranks(
+            {"": pending.snapshot}, lambda _, local: (counted, self.guard.observation(local, pending.kept))
+        )
         seen, notes = found[""]
         samples = sum(local for (local, _), _ in notes)
         batches = max(local for (_, local), _ in notes)
         self._estimate(samples, batches)
         self.samples_seen += samples
         self.window.add(seen, samples, pending.seconds, self.samples_seen)
-        self._judge("train", seen, [finding for _, finding in notes])
+        self._judge("train", seen, [observation for _, observation in notes])
         if pending.closed is None or self.window.is_empty:
             return []
         window, self.window = self.window, Window()
@@ -224,15 +231,15 @@ class Collector:
             self.samples_seen += round(self.uncounted * samples / batches)
             self.uncounted = 0
 
-    def _judge(self, stage: str, seen: Named, findings: list[Any]) -> None:
+    def _judge(self, stage: str, seen: Named, observed: list[Any]) -> None:
         """Raise or warn if values of any rank are not finite; only warn while another error is on its way."""
         if sys.exc_info()[1] is None:
-            warning = self.guard.judge(stage, seen, findings)
+            warning = self.guard.judge(stage, seen, observed)
             if warning is not None:
                 warnings.warn(warning, stacklevel=2)
             return
         try:
-            warning = self.guard.judge(stage, seen, findings)
+            warning = self.guard.judge(stage, seen, observed)
         except NonFiniteError as error:
             warning = str(error)
         if warning is not None:

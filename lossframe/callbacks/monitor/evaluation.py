@@ -137,7 +137,7 @@ class EvaluationMonitor(pl.Callback):
         self.losses = {name: source.loss for name, source in sources.items() if source.loss is not None}
         if self.keeps_samples:
             keep_samples(self.losses)
-        self.guard.watch(pl_module, self.losses)
+        self.guard.watch(pl_module, self.losses, self._collector.recorders)
         self.stage_writer.layout = layout(self.losses)
 
     def ids_of(self, batch: Any) -> Any:

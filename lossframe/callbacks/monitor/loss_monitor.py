@@ -110,6 +110,10 @@ class LossMonitor(EvaluationMonitor):
         self._collector.start()
         self._count_earlier(batches_done(trainer))
 
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin an epoch, unless training is resumed in its middle."""
+        self._collector.start_epoch()
+
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
@@ -151,6 +155,7 @@ class LossMonitor(EvaluationMonitor):
         """Write the open window, on several ranks only as far as it has been drained; hide no error by another."""
         try:
             if not is_interrupted(trainer):
+                self.guard.settle()
                 self._read()
             self._curves.write_window(trainer, self._progress(trainer))
         except Exception as error:  # the disk may be full
@@ -223,11 +228,13 @@ class LossMonitor(EvaluationMonitor):
 
     def _end_epoch(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the last window of the epoch, and publish the statistics of the epoch."""
+        self.guard.settle()
         self._read(self._progress(trainer))
         self._curves.publish_epoch(trainer)
 
     def _end_training(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write what the module's own hook may have added since the last epoch, and stop the clock of training."""
         if overrides(pl_module, "on_train_end"):
+            self.guard.settle()
             self._read(self._progress(trainer))
         self._collector.stop()
