@@ -32,7 +32,7 @@ class ResumableCSVLogger(CSVLogger):
     def keep(self, written: Mapping[str, Position] | None, resumed: Position | None = None) -> None:
         """Copy the rows of the earlier file: all of them, or those that a training that is resumed does not repeat.
 
-        These are the LossMonitor's rows up to the position `written[stage]`, and other rows before that of `resumed`.
+        These are the LossMonitor's rows up to the position `written[stage]`, and other rows up to that of `resumed`.
         """
         writer = self.experiment
         if not self._fs.exists(self._earlier):
@@ -66,7 +66,7 @@ class ResumableCSVLogger(CSVLogger):
         """Return whether a row was written before the checkpoint from which training is resumed."""
         prefix = f"{self._prefix}{self.LOGGER_JOIN_CHAR}" if self._prefix else ""
         if f"{prefix}{SAMPLES}" not in row:
-            return int(row["step"]) < resumed.steps
+            return int(row["step"]) <= resumed.steps
         tags = [key.removeprefix(prefix) for key in row if key != "step"]
         stage = next(tag.partition("/")[0] for tag in tags if tag not in (SAMPLES, EPOCH))
         return stage in written and int(row[f"{prefix}{SAMPLES}"]) <= written[stage].samples

@@ -19,12 +19,11 @@ class Position(NamedTuple):
     epochs: int
 
     @classmethod
-    def of(cls, trainer: Any, samples: int, epoch_ended: bool = False) -> "Position":
-        """Return the position of a trainer. `epoch_ended` is True in `on_train_epoch_end` only.
-
-        There Lightning has counted the last batch as completed, but still logs with the number of that batch.
-        """
-        steps = trainer.fit_loop.epoch_loop._batches_that_stepped - epoch_ended
+    def of(cls, trainer: Any, samples: int) -> "Position":
+        """Return the position of a trainer whose ranks have seen a number of samples."""
+        epochs, steps = trainer.fit_loop.epoch_progress.current, trainer.fit_loop.epoch_loop._batches_that_stepped
+        if trainer.training and epochs.processed == epochs.ready:
+            steps -= 1  # at an epoch's end Lightning logs with the number of the last batch, though it is counted
         return cls(samples, max(0, steps), trainer.current_epoch)
 
     def on(self, axis: str) -> int:

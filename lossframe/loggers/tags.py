@@ -29,6 +29,11 @@ def of_dataloader(index: int) -> str:
     return f"/dataloader_idx_{index}"
 
 
+def names_dataloader(tag: str) -> bool:
+    """Return whether a tag ends as that of one of several dataloaders."""
+    return bool(re.search(r"/dataloader_idx_\d+$", tag))
+
+
 def is_term(tag: str) -> bool:
     """Return whether a tag is the mean of a term or of the total.
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from lossframe import distributed
 from lossframe.errors import InputError, NonFiniteError
+from lossframe.statistics import registry
 from lossframe.statistics import series as table
 from lossframe.statistics.accumulator import Accumulator, Counts, as_counts, as_recorded, on_host, unwrapped
 from lossframe.statistics.moments import Moments
@@ -37,6 +38,11 @@ class Recorder(nn.Module):
         self._recording = self.accumulators
         for option in table.options():
             setattr(self, option, bool(options.get(option, False)))
+        registry.add(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        registry.add(self)
 
     def accumulate(self, name: str, values: Tensor, counts: Counts = None, replicated: bool = False) -> None:
         """Record values under a name, which nobody may change later. `replicated` ones, equal on all ranks, count once.

@@ -1,15 +1,16 @@
 """Checks a configuration before it is trained: numbers are numbers, and data and model provide what is read."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cache
 from pkgutil import resolve_name
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints, is_typeddict
 
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
-from torch import Tensor
+from torch import Tensor, nn
 
 from lossframe import configs
 from lossframe.errors import InputError, names
@@ -52,6 +53,27 @@ def check_entries(
         if missing := _missing(sorted(reads_of(callback)), entries):
             hint = f"choose among {names(sorted(entries))} by callbacks.NAME.PARAMETER=ENTRY, or leave it out"
             raise InputError(f"{type(callback).__name__} reads {missing}, which {neither}; {hint}")
+
+
+def check_heads(
+    build: Callable[[Collection[str]], nn.Module], objective: Objective, callbacks: Iterable[object]
+) -> None:
+    """Raise an `InputError` if a callback alone would add layers to the model, which no loss would train.
+
+    `build` makes the model with heads for a collection of entries; models built here have neither memory nor values.
+    """
+    trained = frozenset[str]().union(
+        *(objective.inputs[term].values() for term in objective.losses if objective.weights[term])
+    )
+    for callback in callbacks:
+        for entry in sorted(reads_of(callback) - trained):
+            with torch.random.fork_rng(devices=[]), torch.device("meta"):
+                sizes = [len(list(build(heads).parameters())) for heads in (trained, trained | {entry})]
+            if sizes[1] > sizes[0]:
+                raise InputError(
+                    f"{type(callback).__name__} reads {entry!r} of layers that no loss trains: add a loss that reads "
+                    f"{entry!r}, choose another entry by callbacks.NAME.PARAMETER=ENTRY, or leave the callback out"
+                )
 
 
 def reads_of(callback: object) -> frozenset[str]:

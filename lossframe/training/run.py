@@ -61,6 +61,7 @@ def _learner(config: DictConfig) -> tuple[Learner, list[pl.Callback]]:
     callbacks = list(instantiate(config.callbacks, _convert_="all").values())
     weighting = instantiate(config.weighting, _partial_=True)
     objective = Objective(losses, config.weights, config.inputs, weighting)
+    preflight.check_heads(lambda heads: instantiate(config.model, heads=sorted(heads)), objective, callbacks)
     read = [metric["reads"] for metric in metrics.values()] + [preflight.reads_of(each) for each in callbacks]
     learner = Learner(
         model=instantiate(config.model, heads=sorted(objective.reads.union(*read))),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -19,7 +20,7 @@ from lossframe import InputError, LossMonitor
 from lossframe.callbacks.base import MonitorCallback
 from lossframe.callbacks.images import ConfusionMatrix, EmbeddingProjector, RetrievalExamples
 from lossframe.losses import CrossEntropyLoss
-from lossframe.training.run import run
+from lossframe.training.run import _learner, run
 from lossframe.training.user_errors import explain
 
 Configure = Callable[..., DictConfig]
@@ -91,9 +92,17 @@ def test_images_of_three_ranks_equal_those_of_one(command: Callable[..., Any], t
             "reads 'embeddings', 'image', 'labels'",
         ),
         (["logger=csv", "callbacks=[default,retrieval]"], "TensorBoardLogger", "ResumableCSVLogger"),
-        (["callbacks=[confusion]"], "add LossMonitor()", "there is none"),
+        (["loss=cross_entropy", "callbacks=[confusion]"], "add LossMonitor()", "there is none"),
         ([ALL, "callbacks.confusion.every_n_epochs=0"], "every_n_epochs >= 1", "found 0"),
         ([ALL, "callbacks.embeddings.limit=0"], "limit and thumbnail >= 1", "found 0"),
+        (["loss=triplet", ALL], "ConfusionMatrix reads 'logits' of layers that no loss trains: add", "leave"),
+        (["loss=[triplet,categorical_accuracy]", ALL], "ConfusionMatrix reads 'logits'", "no loss trains"),
+        (["loss=[triplet,cross_entropy]", "weights.cross_entropy=0", ALL], "reads 'logits'", "no loss trains"),
+        (
+            ["callbacks=[default,retrieval]", "callbacks.retrieval.embeddings=reconstruction"],
+            "RetrievalExamples reads 'reconstruction'",
+            "no loss trains",
+        ),
     ],
 )
 def test_wrong_image_options_are_errors_before_training(
@@ -106,6 +115,28 @@ def test_wrong_image_options_are_errors_before_training(
     assert line is not None
     assert wanted in line
     assert found in line
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["loss=triplet", "callbacks=[default,embeddings,retrieval,hard_samples]"],
+        ["loss=triplet", "callbacks=[default,embeddings]", "callbacks.embeddings.embeddings=features"],
+        ["loss=[triplet,cross_entropy]", ALL],
+        ["loss=categorical_cross_entropy", ALL],  # of probabilities, which come from the same layer
+    ],
+)
+def test_callback_without_layers_of_its_own_is_accepted(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setattr("lossframe.training.run.Learner", lambda **options: options)
+    torch.manual_seed(0)
+    learner, callbacks = _learner(configure(*arguments))
+    torch.manual_seed(0)
+    alone = instantiate(configure(*arguments).model, heads=learner["model"].heads)  # type: ignore[index]
+    for parameter, expected in zip(learner["model"].parameters(), alone.parameters(), strict=True):  # type: ignore[index]
+        assert torch.equal(parameter, expected), "a check of the callbacks draws no random numbers"
+    assert len(callbacks) > 5
 
 
 def test_misspelt_callback_in_a_list_is_answered_with_the_nearest(command: Callable[..., Any]) -> None:

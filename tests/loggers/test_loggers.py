@@ -31,6 +31,7 @@ def in_csv(run: Path) -> Points:
     with (run / "csv" / "metrics.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             step = int(row.pop("step"))
+            assert int(row.pop("samples_seen")) >= int(row.pop("epoch"))
             for name, value in row.items():
                 if value:
                     points[name].append((step, float(value)))
@@ -97,5 +98,6 @@ def in_mlflow(uri: str) -> tuple[Points, dict[str, str]]:
         points = {
             name: [(point.step, point.value) for point in client.get_metric_history(found.info.run_id, name)]
             for name in found.data.metrics
+            if name not in ("samples_seen", "epoch")
         }
     return points, found.data.params

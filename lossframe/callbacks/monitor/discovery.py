@@ -2,13 +2,16 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from torch import nn
 
 from lossframe import configs
+from lossframe.callbacks.monitor.owners import Claims, Owners, statistics
+from lossframe.callbacks.monitor.places import Place, recorders
+from lossframe.errors import InputError
 from lossframe.loggers import tags
 from lossframe.losses.base.loss import Loss
 from lossframe.losses.base.per_sample import PerSample
@@ -29,28 +32,33 @@ def find_sources(module: nn.Module) -> dict[str, Source]:
     """Return every objective, its terms, and every loss outside objectives, by unique name.
 
     A term has its name in the objective. A loss outside objectives is named by its class, as `cross_entropy` for
-    `CrossEntropyLoss`, or by its attribute's path if two have one class or a term has that name.
+    `CrossEntropyLoss`, or by its attribute's path if two have one class or another curve has that name. Plain lists,
+    dicts and dataclasses are searched too. Raises an `InputError` if two curves would have one tag, or if a loss is a
+    term of two objectives.
     """
+    places = recorders(module)
+    owners = Owners()
+    objectives = [(place.path, place.module) for place in places if isinstance(place.module, Objective)]
     sources: dict[str, Source] = {}
-    for path, objective in _objectives(module):
-        prefix = f"{path}." if len(list(_objectives(module))) > 1 else ""
-        sources[f"objective {path}"] = Source(objective, partial(_tag_of_objective, prefix))
-        for name, loss in objective.named_losses():
-            sources[prefix + name] = Source(loss, partial(tags.of_loss, prefix + name), loss)
-    for path, loss, name in _free_losses(module):
-        unique = next(free for free in (name, path, f"{path}.{name}") if free not in sources)
-        sources[unique] = Source(loss, partial(tags.of_loss, unique), loss)
+    terms: dict[int, str] = {}
+    for path, objective in objectives:
+        prefix = f"{path}." if len(objectives) > 1 else ""
+        sources |= _of_objective(path, prefix, objective, owners, terms)
+    free = [place for place in places if isinstance(place.module, Loss) and id(place.module) not in terms]
+    for loss, path, candidates in _free_losses(free):
+        owner = f"{path} ({type(loss).__name__})"
+        name = next((each for each in candidates if _is_free(each, loss, owners)), path)
+        sources[name] = Source(loss, Claims(loss, owner, partial(tags.of_loss, name), owners, ["loss"]), loss)
     return sources
 
 
-def weights(module: nn.Module) -> dict[str, float]:
+def weights(sources: Mapping[str, Source]) -> dict[str, float]:
     """Return the current weight of each term of objectives with fixed weights; other weightings record theirs."""
-    found = list(_objectives(module))
     return {
-        f"{tags.WEIGHT}/{path}.{name}" if len(found) > 1 else f"{tags.WEIGHT}/{name}": weight
-        for path, objective in found
-        if isinstance(objective.weighting, Fixed)
-        for name, weight in objective.weights.items()
+        source.tag(f"{tags.WEIGHT}/{name}"): weight
+        for source in sources.values()
+        if isinstance(source.recorder, Objective) and isinstance(source.recorder.weighting, Fixed)
+        for name, weight in source.recorder.weights.items()
     }
 
 
@@ -74,21 +82,51 @@ def name_of(loss: Loss) -> str:
     return configs.losses().get(kind, words.lower())
 
 
-def _objectives(module: nn.Module) -> Iterator[tuple[str, Objective]]:
-    yield from ((path, child) for path, child in module.named_modules() if isinstance(child, Objective))
+def _of_objective(
+    path: str, prefix: str, objective: Objective, owners: Owners, terms: dict[int, str]
+) -> dict[str, Source]:
+    """Return the sources of an objective and its terms, and add the owners of its losses to `terms`, by identity."""
+    where = f"objective {path!r}" if path else "the objective"
+    named = [tags.TOTAL, *(f"{kind}/{name}" for kind in (tags.WEIGHTED, tags.WEIGHT) for name in objective.losses)]
+    claims = Claims(objective, where, partial(_tag_of_objective, prefix), owners, named)
+    sources = {f"/objective {path}": Source(objective, claims)}
+    for name, loss in objective.named_losses():
+        owner = f"term {name!r} of {where}"
+        if id(loss) in terms:
+            raise InputError(
+                f"{terms[id(loss)]} and {owner} are one {type(loss).__name__}, so that their values would mix: give "
+                "each a loss of its own, for example by copy.deepcopy"
+            )
+        terms[id(loss)] = owner
+        claims = Claims(loss, owner, partial(tags.of_loss, prefix + name), owners, ["loss"])
+        sources[prefix + name] = Source(loss, claims, loss)
+    return sources
 
 
-def _free_losses(module: nn.Module) -> Iterator[tuple[str, Loss, str]]:
-    """Yield path, loss and name of each loss outside objectives; the path is the name if two have one class."""
-    inside = {id(loss) for _, objective in _objectives(module) for _, loss in objective.named_losses()}
-    free = {p: m for p, m in module.named_modules() if isinstance(m, Loss) and id(m) not in inside}
-    classes = Counter(type(loss) for loss in free.values())
-    yield from ((p, m, name_of(m) if classes[type(m)] == 1 else p) for p, m in free.items())
+def _free_losses(places: Sequence[Place]) -> Iterator[tuple[Loss, str, list[str]]]:
+    """Yield each loss outside objectives with its path and the names that it may have, the best first.
+
+    Its class names a loss if no other has it; a loss in a plain container does not change the name of a registered one.
+    """
+    registered = Counter(type(place.module) for place in places if not place.plain)
+    everywhere = Counter(type(place.module) for place in places)
+    for place in places:
+        loss, path = cast(Loss, place.module), place.path.replace("/", ".")
+        classes = everywhere if place.plain else registered
+        name = name_of(loss)
+        yield loss, path, [name, path, f"{path}.{name}"] if classes[type(loss)] == 1 else [path, f"{path}.{name}"]
+
+
+def _is_free(name: str, loss: Loss, owners: Owners) -> bool:
+    """Return whether a loss may have a name: no other curve has a tag of it, and it is not the name of a total."""
+    claimed = any(owners.has(each.tag(tags.of_loss(name))) for each in statistics(loss))
+    return bool(name) and name != tags.TOTAL and not claimed
 
 
 def _tag_of_objective(prefix: str, name: str) -> str:
-    """Return the tag of the total, or of a term's weighted value or weight."""
-    if name == tags.TOTAL:
-        return tags.of_loss(prefix + name)
+    """Return the tag of the total, of a term's weighted value or weight, or of a value that the objective logs."""
     kind, _, term = name.partition("/")
-    return f"{kind}/{prefix}{term}"
+    if kind in (tags.WEIGHTED, tags.WEIGHT) and term:
+        return f"{kind}/{prefix}{term}"
+    total = tags.of_loss(prefix + tags.TOTAL)
+    return total if name == tags.TOTAL else f"{total}/{name}"

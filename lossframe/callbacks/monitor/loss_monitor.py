@@ -44,6 +44,9 @@ class LossMonitor(EvaluationMonitor):
     noted in the log and in TensorBoard's tab "text", see `Spikes`. On a GPU no step waits for a drain, and each point
     is written one drain later.
 
+    `x` is TensorBoard's x axis: "samples" seen, optimiser "steps" or "epochs", see `StageWriter`. With "epochs", the
+    curves of training have one point per epoch.
+
     The number of samples is the length of the batch's first tensor, also in a dataclass; without a tensor, an object's
     `num_graphs` or `batch_size`, or the length of a list. A function `batch_size` of the batch overrides this, as
     `lambda batch: batch["tokens"].shape[1]` for tensors `[T, B]`.
@@ -128,7 +131,7 @@ class LossMonitor(EvaluationMonitor):
         self.guard.keep(self.batches_seen, self.ids_of(batch))
         if self.batches_seen % self.log_every == 0:
             closes = self.stage_writer.x != "epochs"  # where an epoch is one point
-            self._read(self._progress(trainer, pl_module) if closes else None, wait=False)
+            self._read(self._progress(trainer) if closes else None, wait=False)
             self._curves.publish_window(trainer)
 
     def on_before_optimizer_step(
@@ -150,7 +153,7 @@ class LossMonitor(EvaluationMonitor):
             if not is_interrupted(trainer):
                 self.guard.settle()
                 self._read()
-            self._curves.write_window(trainer, self._progress(trainer, pl_module))
+            self._curves.write_window(trainer, self._progress(trainer))
         except Exception as error:  # the disk may be full
             _log.warning("LossMonitor could not write the last window: %s", error)
         self._close(trainer, pl_module)
@@ -205,10 +208,10 @@ class LossMonitor(EvaluationMonitor):
         if self._trainer is not None:
             self._curves.collect(self._trainer, closed, wait)
 
-    def _progress(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch_ended: bool = False) -> Progress:
+    def _progress(self, trainer: pl.Trainer) -> Progress:
         """Describe where training is, for the point that closes a window."""
-        position = Position.of(trainer, self.samples_seen, epoch_ended)
-        return Progress(position, weights(pl_module) | named_rates(self._rates))
+        curves = weights(self._curves.sources) | named_rates(self._rates)
+        return Progress(Position.of(trainer, self.samples_seen), curves)
 
     def _count_earlier(self, done: int) -> None:
         """Warn of batches of an earlier training that no monitor has counted."""
@@ -229,12 +232,12 @@ class LossMonitor(EvaluationMonitor):
     def _end_epoch(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the last window of the epoch, and publish the statistics of the epoch."""
         self.guard.settle()
-        self._read(self._progress(trainer, pl_module, epoch_ended=True))
+        self._read(self._progress(trainer))
         self._curves.publish_epoch(trainer)
 
     def _end_training(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write what the module's own hook may have added since the last epoch, and stop the clock of training."""
         if overrides(pl_module, "on_train_end"):
             self.guard.settle()
-            self._read(self._progress(trainer, pl_module))
+            self._read(self._progress(trainer))
         self._collector.stop()

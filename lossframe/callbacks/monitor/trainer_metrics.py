@@ -6,6 +6,7 @@ from typing import Any, Self
 import pytorch_lightning as pl
 import torch
 
+from lossframe.errors import InputError
 from lossframe.loggers import tags
 
 
@@ -32,9 +33,11 @@ def unwritten(trainer: pl.Trainer, stage: str) -> dict[str, float]:
 def publish(trainer: pl.Trainer, stage: str, curves: dict[str, float], outdated: Iterable[str] = ()) -> None:
     """Put curves into `trainer.callback_metrics` as `stage/tag`, and training's terms on the progress bar.
 
-    Tags in `outdated` are removed first. The function writes into Lightning's mappings, because `LightningModule.log`
-    would cost as much per number and drain as computing all of them.
+    Tags in `outdated` are removed first. A curve whose name the module logs itself is an `InputError`. The function
+    writes into Lightning's mappings, because `LightningModule.log` would cost as much per number and drain as computing
+    all of them.
     """
+    _check_logged(trainer, stage, curves)
     for tag in outdated:
         trainer.callback_metrics.pop(f"{stage}/{tag}", None)
     values = torch.tensor(list(curves.values())).unbind()
@@ -42,6 +45,18 @@ def publish(trainer: pl.Trainer, stage: str, curves: dict[str, float], outdated:
     if stage == "train":
         bar: dict[str, float] = trainer.progress_bar_metrics
         bar.update({f"{stage}/{tag}": value for tag, value in curves.items() if tags.is_term(tag)})
+
+
+def _check_logged(trainer: pl.Trainer, stage: str, curves: Mapping[str, float]) -> None:
+    """Raise an `InputError` if the module logs a metric under the name of a curve."""
+    results: Mapping[str, Any] = getattr(trainer, "_results", None) or {}
+    for name in {result.meta.name for result in results.values()}:
+        tag = name.removeprefix(f"{stage}/")
+        if tag != name and (tag in curves or tag + tags.of_dataloader(0) in curves):
+            raise InputError(
+                f"{type(trainer.lightning_module).__name__}.log and the LossMonitor would share the curve {name!r}: "
+                "log it under another name, or leave it to the monitor"
+            )
 
 
 class Results:
