@@ -210,6 +210,14 @@ def joined(parts: Sequence[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)  # type: ignore[arg-type]
 
 
+def may_be_shared(values: Tensor) -> bool:
+    """Return whether somebody else may hold the memory of values that would be kept until later calls are folded.
+
+    A result of an operation that autograd records is fresh, unless it is a view; many values are folded at once.
+    """
+    return values.numel() <= FEW and (values.grad_fn is None or values._is_view())
+
+
 def as_counts(count: Tensor | float) -> Counts:
     """Return counts to keep, or raise an `InputError` if a number is negative or not finite."""
     if isinstance(count, Tensor):
