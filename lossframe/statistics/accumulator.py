@@ -14,11 +14,13 @@ from lossframe.chunks import blocks
 from lossframe.errors import InputError
 from lossframe.statistics import histogram
 from lossframe.statistics.histogram import Histogram
-from lossframe.statistics.moments import EMPTY, FEW, Moments, merge, moments, moments_of_rows
+from lossframe.statistics.moments import EMPTY, Moments, merge, moments, moments_of_rows
 
 _BUFFERED_CALLS = 64
 _PER_THREAD = 1 << 16
 """Number of values that each thread folds at a time, so that they stay in the cache."""
+FEW = 1 << 16
+"""Largest number of values of a call that are kept until later calls; more are folded at once."""
 
 
 Counts = Tensor | float | None
@@ -133,7 +135,7 @@ def fold(accumulators: Iterable[Accumulator]) -> None:
         for k, ((each, _, counts), state) in enumerate(zip(group, states.unbind(), strict=True)):
             each.states.append(state)
             if (into := each.buckets(rows.device)) is not None:
-                histogram.count(rows[k], counts, into)
+                histogram.count(rows[k], into, counts)
 
 
 class HostCopy:
@@ -147,12 +149,13 @@ class HostCopy:
         device = next((part.device for part in (*states, *histograms) if part.device.type != "cpu"), None)
         if device is not None:
             states, histograms = [s.to(device) for s in states], [h.to(device) for h in histograms]
-        packed = joined([joined(states), *histograms])
-        self.host: Tensor = packed
+        self.states, self.histograms = joined(states), histograms
         self.arrived: torch.cuda.Event | None = None
-        if packed.is_cuda:
-            self.host = torch.empty(packed.shape, dtype=packed.dtype, pin_memory=True)
-            self.host.copy_(packed, non_blocking=True)
+        if self.states.is_cuda:
+            packed = joined([self.states, *histograms])
+            host = torch.empty(packed.shape, dtype=packed.dtype, pin_memory=True)
+            host.copy_(packed, non_blocking=True)
+            self.states, *self.histograms = host.split([len(self.states), *map(len, histograms)])
             self.arrived = torch.cuda.Event()
             self.arrived.record()
 
@@ -160,10 +163,9 @@ class HostCopy:
         """Wait for the copy, and return the moments of each accumulator."""
         if self.arrived is not None:
             self.arrived.synchronize()
-        states, buckets = self.host.tensor_split((len(EMPTY) * len(self.counted),))
-        numbers = states.view(-1, len(EMPTY)).tolist()
-        dense = iter(buckets.view(-1, histogram.SIZE).numpy())
-        histograms = [Histogram.of(next(dense)) if counted else None for counted in self.counted]
+        numbers = self.states.view(-1, len(EMPTY)).tolist()
+        dense = iter(self.histograms)
+        histograms = [Histogram.of(next(dense).numpy()) if counted else None for counted in self.counted]
         return [Moments.of(row, seen) for row, seen in zip(numbers, histograms, strict=True)]
 
 

@@ -4,7 +4,8 @@ A state is one float64 vector `[count, mean, m2, min, max, nonfinite]`, where `m
 merge by Chan, Golub & LeVeque (1983), https://doi.org/10.1080/00031305.1983.10483115.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,17 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lossframe.chunks import blocks
 from lossframe.statistics import histogram
 from lossframe.statistics.histogram import Histogram
 
 EMPTY = (0.0, 0.0, 0.0, float("inf"), float("-inf"), 0.0)
 
-FEW = 1 << 16
-"""Largest number of values that is read as float64 in one piece."""
-_ROW = 4096
-_ROWS_PER_THREAD = 128
-"""Enough rows that threads seldom wait for one another, and few enough for the cache that they share."""
-_CENTERING = 64
+_PER_THREAD = 1 << 18
+"""Number of values that each thread reads as float64 at a time: few enough for the cache, and enough to be worth it."""
 
 
 @dataclass(slots=True)
@@ -55,7 +53,10 @@ class Moments:
 
     @classmethod
     def merged(cls, parts: Sequence["Moments"]) -> "Moments":
-        """Merge the moments of one or more sets of values, as `merge` does on the device."""
+        """Merge the moments of one or more sets of values, as `merge` does on the device.
+
+        The result has no histogram, and so no quantiles, unless every set with values has one.
+        """
         if len(parts) == 1:
             return parts[0]
         count, nonfinite = sum([part.count for part in parts]), sum([part.nonfinite for part in parts])
@@ -63,8 +64,10 @@ class Moments:
         m2 = sum([part.m2 + part.count * (part.mean - mean) * (part.mean - mean) for part in parts])
         least, largest = (np.min, np.max) if nonfinite else (min, max)  # Python's may lose a NaN
         low, high = float(least([part.min for part in parts])), float(largest([part.max for part in parts]))
-        histograms = [part.histogram for part in parts if part.histogram is not None]
-        return cls(count, mean, m2, low, high, nonfinite, Histogram.merged(histograms) if histograms else None)
+        counted = [part.histogram for part in parts if part.count]
+        histograms = [histogram for histogram in counted if histogram is not None]
+        whole = Histogram.merged(histograms) if histograms and len(histograms) == len(counted) else None
+        return cls(count, mean, m2, low, high, nonfinite, whole)
 
     @classmethod
     def of(cls, numbers: Sequence[float], histogram: Histogram | None) -> "Moments":
@@ -103,32 +106,25 @@ def _divisor(count: Tensor) -> Tensor:
 def moments(values: Tensor, counts: Tensor | None = None, into: Tensor | None = None) -> Tensor:
     """Return the state `[6]` of values with counts, and count them `into` a histogram if there is one.
 
-    `counts`, one per value, are a bool mask or numbers: how many equal values each value stands for.
-    Up to `FEW` values are read as float64. More values are read in their own precision, in rows of 4,096, each centred
-    on the mean of its first 64 values, and a few rows at a time so that they stay in the cache.
+    `counts`, one per value, are a bool mask or numbers: how many equal values each value stands for. On a CPU, a part
+    of the values is read as float64 at a time, so that it stays in the cache.
     """
-    values = values.reshape(-1) if values.dtype in (torch.float32, torch.float64) else values.double().reshape(-1)
+    x = values.reshape(-1)
     counts = None if counts is None else counts.reshape(-1)
-    states: list[Tensor] = []
-    buffer: Tensor | None = None
-    raw: list[tuple[Tensor, ...]] = []
-    for x, counted in _rows(values, counts):
-        finite = False
-        if counted is None and x.dtype == torch.float32:
-            buffer = torch.empty_like(x) if buffer is None else buffer
-            rows, finite = _of_rows(x, buffer[: len(x)])
-            raw.append(rows)
+    states = [torch.tensor([EMPTY], dtype=torch.float64, device=x.device)]
+    pieces = blocks(x, _PER_THREAD) if len(x) else []
+    buffer = torch.empty(pieces[0].stop if pieces else 0, dtype=torch.float64, device=x.device)
+    for piece in pieces:
+        part, counted = x[piece], None if counts is None else counts[piece]
+        if x.is_cpu and counted is not None and counted.dtype == torch.bool:
+            part, counted = part[counted], None
+        if x.is_cpu and counted is None:
+            states.append(_on_cpu(part, buffer, into))
         else:
-            states.append(moments_of_rows(x, counted))
-        if into is not None and finite:
-            histogram.count_finite(x.reshape(-1), into)
-        elif into is not None:
-            histogram.count(x.reshape(-1), None if counted is None else counted.reshape(-1), into)
-    if raw:
-        states.append(_states(*(torch.cat(column).double() for column in zip(*raw, strict=True))))
-    if not states:
-        return torch.tensor(EMPTY, dtype=torch.float64, device=values.device)
-    return states[0][0] if len(states) == len(states[0]) == 1 else merge(torch.cat(states))
+            states.append(moments_of_rows(part[None], None if counted is None else counted[None]))
+            if into is not None:
+                histogram.count(part, into, counted)
+    return merge(torch.cat(states))
 
 
 def moments_of_rows(x: Tensor, counts: Tensor | None = None) -> Tensor:
@@ -144,29 +140,26 @@ def moments_of_rows(x: Tensor, counts: Tensor | None = None) -> Tensor:
     return torch.stack([torch.full_like(squares, x.shape[1]), center.squeeze(1), squares, low, high, nonfinite], 1)
 
 
-def _rows(x: Tensor, mask: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
-    long = len(x) // _ROW * _ROW if len(x) > FEW else 0
-    step = _ROW * _ROWS_PER_THREAD * torch.get_num_threads() if x.device.type == "cpu" else max(long, 1)
-    for start in range(0, long, step):
-        piece = slice(start, min(start + step, long))
-        yield x[piece].view(-1, _ROW), None if mask is None else mask[piece].view(-1, _ROW)
-    if long < len(x):
-        yield x[None, long:].double(), None if mask is None else mask[None, long:]
+def _on_cpu(x: Tensor, buffer: Tensor, into: Tensor | None) -> Tensor:
+    """Return the state `[1, 6]` of a vector on the CPU, which is copied to a float64 buffer, and count its values.
 
-
-def _of_rows(x: Tensor, buffer: Tensor) -> tuple[tuple[Tensor, ...], bool]:
-    """Return what `_states` takes of rows of float32, and whether all values are known to be finite.
-
-    A row is centred on the mean of some of its values: nearly as good as its own, and a pass less.
+    Sums of the values and of their squares give m2, unless the subtraction would cancel more than four digits.
     """
-    center = x[:, :_CENTERING].mean(1, keepdim=True)
-    deviation = torch.sub(x, center, out=buffer)
-    shift, norm = deviation.sum(1), torch.linalg.vector_norm(deviation, dim=1)
-    low, high = (extremum.expand_as(shift) for extremum in torch.aminmax(x))  # of all rows: that is one pass
-    finite = _finite(shift)
-    nonfinite = torch.zeros_like(shift) if finite else _nonfinite(x, buffer)
-    count, squares = torch.full_like(shift, x.shape[1]), norm.double().square_()
-    return (count, center.squeeze(1), shift, squares, low, high, nonfinite), finite
+    if not len(x):
+        return torch.tensor([EMPTY], dtype=torch.float64)
+    wide = buffer[: len(x)].copy_(x)
+    total, squares = wide.sum().item(), torch.dot(wide, wide).item()
+    mean = total / len(x)
+    m2 = squares - total * mean
+    if not m2 > 1e-4 * squares:
+        wide -= mean
+        m2 = torch.dot(wide, wide).item()
+    finite = math.isfinite(total)
+    if into is not None:
+        (histogram.count_finite if finite else histogram.count)(x, into)
+    low, high = (extremum.item() for extremum in torch.aminmax(x))
+    nonfinite = 0.0 if finite else (~x.isfinite()).sum().item()
+    return torch.tensor([[len(x), mean, m2, low, high, nonfinite]], dtype=torch.float64)
 
 
 def _finite(sums: Tensor) -> bool:
