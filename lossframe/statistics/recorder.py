@@ -98,7 +98,14 @@ class Recorder(nn.Module):
     def moments(self) -> dict[str, Moments]:
         """Return the moments of every name that has values, on this rank, with one copy from the device."""
         found = zip(self.accumulators, on_host(list(self.accumulators.values())), strict=True)
-        return {name: moments for name, moments in found if moments.count}
+        return self.combined({name: moments for name, moments in found if moments.count})
+
+    def combined(self, named: dict[str, Moments]) -> dict[str, Moments]:
+        """Return merged moments by name, with those that derive from other names, as the total of an objective does.
+
+        Whoever reads statistics of this recorder calls this method last, after all merging.
+        """
+        return named
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return the statistics for the `state_dict`."""

@@ -72,4 +72,4 @@ def drain(recorders: Mapping[str, Recorder]) -> Named:
 
     Takes one collective for all terms, and must be called on every rank.
     """
-    return Snapshot(recorders).merged()[0]
+    return {term: recorders[term].combined(named) for term, named in Snapshot(recorders).merged()[0].items()}

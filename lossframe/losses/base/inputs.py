@@ -1,6 +1,6 @@
 """Prepares the inputs of one call of a loss: binds them to names, converts dtypes and gathers them from all ranks."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -172,12 +172,23 @@ def tensors(inputs: dict[str, Any]) -> list[Tensor]:
     return [leaf for leaf in leaves(inputs.values()) if leaf.ndim]
 
 
-def size(inputs: dict[str, Any]) -> int:
+def size(inputs: Mapping[str, Any]) -> int:
     """Return the number of samples: the length of the first batched tensor, 0 without one."""
-    for leaf in leaves(inputs.values()):
-        if leaf.ndim:
-            return leaf.shape[0]
-    return 0
+    first = first_batched(inputs)
+    return 0 if first is None else len(first)
+
+
+def first_batched(inputs: Mapping[str, Any]) -> Tensor | None:
+    """Return the first tensor with a batch dimension, None without one."""
+    for entry in inputs.values():
+        if isinstance(entry, Tensor):
+            if entry.ndim:
+                return entry
+        elif isinstance(entry, (list, tuple, dict)):
+            for leaf in leaves([entry]):
+                if leaf.ndim:
+                    return leaf
+    return None
 
 
 def gather(inputs: dict[str, Any], weight: Tensor | float | None) -> tuple[dict[str, Any], Any, slice]:

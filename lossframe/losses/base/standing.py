@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from lossframe.losses.base.inputs import Batch, tensors
+from lossframe.losses.base.inputs import Batch, first_batched
 from lossframe.losses.base.reduction import Reduced, Reduction, Weighed, product
 from lossframe.statistics import series
 from lossframe.statistics.accumulator import Counts, unwrapped
@@ -32,8 +32,10 @@ def samples_of(loss: "Loss", values: Tensor, batch: Batch) -> Tensor | float:
 
     A loss without values per sample, such as kappa, gives one value for each batch that is not empty.
     """
-    if batch.count is None and (values.numel() != 1 or not loss.per_sample):
-        return 1.0 if loss.per_sample else min(_number(batch), 1.0)
+    if batch.count is None and loss.per_sample and values.numel() != 1:
+        return 1.0
+    if batch.count is None and not loss.per_sample:
+        return min(_number(batch), 1.0)
     times = _number(batch) if batch.count is None else batch.count
     if values.numel() == 1 and not loss.warned and (isinstance(times, Tensor) or times > 1):
         _warn_of_spread(loss)
@@ -42,8 +44,8 @@ def samples_of(loss: "Loss", values: Tensor, batch: Batch) -> Tensor | float:
 
 def _number(batch: Batch) -> float:
     """Return the number of samples in a batch; 1 without an input that has a batch dimension."""
-    batched = tensors(batch.inputs)
-    return float(len(batched[0])) if batched else 1.0
+    first = first_batched(batch.inputs)
+    return 1.0 if first is None else float(len(first))
 
 
 def _warn_of_spread(loss: "Loss") -> None:
@@ -73,7 +75,9 @@ def recorded(weighed: Weighed, reduction: Reduction, carried: Tensor | None, rel
 
     A value with a share of its own in the denominator of the mean is divided by this share, which is then its count.
     """
-    values, of_weights = weighed.values.detach(), reduction == "weighted_mean"
+    values, counts, of_weights = weighed.values.detach(), weighed.counts, reduction == "weighted_mean"
+    if weighed.numbers is None and not of_weights and (counts is None or counts.dtype == torch.bool):
+        return Standing(values, _times(weighed.mask, weighed.times))  # the plain case, which costs little
     share, factor = _share(weighed, relational and not of_weights)
     if of_weights:
         share = product(share, product(weighed.weight, carried))
