@@ -30,15 +30,13 @@ Counts = Tensor | float | None
 class Accumulator:
     """Accumulates the values of one name: pending values with their counts, and the states of those already folded.
 
-    `counts_values` says whether values are also counted into a histogram. `replicated` values are equal on all ranks,
-    so that a merge over ranks counts those of one rank.
+    `counts_values` says whether values are also counted into a histogram.
     """
 
-    __slots__ = ("counts", "counts_values", "histogram", "pending", "replicated", "states")
+    __slots__ = ("counts", "counts_values", "histogram", "pending", "states")
 
     def __init__(self, counts_values: bool = False) -> None:
         self.counts_values = counts_values
-        self.replicated = False
         self.pending: list[Tensor] = []
         self.counts: list[Counts] = []
         self.states: list[Tensor] = []
@@ -63,6 +61,20 @@ class Accumulator:
         if len(pending) >= _BUFFERED_CALLS or values.numel() > FEW:
             fold([self])
 
+    def absorb(self, other: "Accumulator") -> None:
+        """Move the values of another accumulator here. Unless both count their values, the result has no histogram."""
+        if not self.pending and not self.states:
+            self.counts_values, self.histogram = other.counts_values, other.histogram
+        elif self.counts_values != other.counts_values:
+            fold([self, other])
+            self.counts_values, self.histogram = False, None
+        elif other.histogram is not None and (into := self.buckets(other.histogram.device)) is not None:
+            into += other.histogram
+        self.states += other.states
+        for values, counts in zip(other.pending, other.counts, strict=True):
+            self.push(values, counts)
+        other.reset()
+
     def state(self) -> Tensor:
         """Return the merged state `[6]` of all folded values."""
         if not self.states:
@@ -86,7 +98,7 @@ class Accumulator:
         flat = [v if v.ndim == 1 else v.reshape(-1) for v in self.pending]
         counts = None
         if any(each is not None for each in self.counts):
-            counts = joined([counts_like(v, c) for v, c in zip(self.pending, self.counts, strict=True)])
+            counts = joint_counts(self.pending, self.counts)
         self.pending.clear()
         self.counts.clear()
         return flat, counts
@@ -198,6 +210,14 @@ def joined(parts: Sequence[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)  # type: ignore[arg-type]
 
 
+def may_be_shared(values: Tensor) -> bool:
+    """Return whether somebody else may hold the memory of values that would be kept until later calls are folded.
+
+    A result of an operation that autograd records is fresh, unless it is a view; many values are folded at once.
+    """
+    return values.numel() <= FEW and (values.grad_fn is None or values._is_view())
+
+
 def as_counts(count: Tensor | float) -> Counts:
     """Return counts to keep, or raise an `InputError` if a number is negative or not finite."""
     if isinstance(count, Tensor):
@@ -215,3 +235,10 @@ def counts_like(values: Tensor, counts: Counts) -> Tensor:
         return torch.full((values.numel(),), counts, dtype=torch.float64, device=values.device)
     counts = counts if counts.dtype == torch.bool else counts.detach().to(values.device, torch.float64)
     return counts.expand_as(values).reshape(-1)
+
+
+def joint_counts(values: Sequence[Tensor], counts: Sequence[Counts]) -> Tensor:
+    """Return the joint flat counts of several calls, in one operation for single numbers on a CPU."""
+    if values[0].is_cpu and not any(isinstance(c, Tensor) for c in counts) and all(v.numel() == 1 for v in values):
+        return torch.tensor([1.0 if c is None else c for c in counts], dtype=torch.float64)
+    return joined([counts_like(v, c) for v, c in zip(values, counts, strict=True)])

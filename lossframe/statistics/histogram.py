@@ -1,8 +1,9 @@
 """Counts values into a histogram of fixed relative error, as DDSketch does, and merges histograms.
 
 A bucket is a 64th of an octave. The sign, the exponent and the first six bits of the fraction of a float name the
-bucket, whose middle is within 1/128 of each value in the bucket. The buckets hold every normal float32. Magnitudes below
-2^-126 (1.2e-38) count as 0, those of a float64 beyond 2^128 (3.4e38) as 2^128. Two histograms merge by adding their counts.
+bucket, whose middle is within 1/128 of each value in the bucket. The buckets hold every normal float32: magnitudes
+below 2^-126 (1.2e-38) count as 0, and those of float64 values beyond 2^128 (3.4e38) as 2^128. Two histograms merge by
+adding their counts.
 Source: Masson, Rim & Lee (2019), https://doi.org/10.14778/3352063.3352135.
 """
 

@@ -6,7 +6,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from lossframe.errors import NonFiniteError
+from lossframe import distributed
+from lossframe.errors import InputError, NonFiniteError
 from lossframe.statistics import series as table
 from lossframe.statistics.accumulator import Accumulator, Counts, as_counts, as_recorded, on_host, unwrapped
 from lossframe.statistics.moments import Moments
@@ -26,16 +27,19 @@ class Recorder(nn.Module):
     `options` holds the flags that `series.SERIES` names, such as `log_std`. Each is an attribute, False by default.
     """
 
-    accumulators: dict[str, Accumulator]
+    accumulators: dict[tuple[str, bool], Accumulator]
+    """Accumulators by name, those of replicated values apart."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         super().__init__()
         self.accumulators = {}
+        self.staged: dict[tuple[str, bool], Accumulator] = {}
+        self._recording = self.accumulators
         for option in table.options():
             setattr(self, option, bool(options.get(option, False)))
 
     def accumulate(self, name: str, values: Tensor, counts: Counts = None, replicated: bool = False) -> None:
-        """Record values under a name. `replicated` values are equal on all ranks, and are counted once.
+        """Record values under a name, which nobody may change later. `replicated` ones, equal on all ranks, count once.
 
         `counts` says how many equal values each value stands for: a bool mask, or numbers that broadcast to the values.
         Nothing is recorded while autograd runs backward: gradient checkpointing repeats the forward pass there.
@@ -44,10 +48,9 @@ class Recorder(nn.Module):
             return
         if torch._C._are_functorch_transforms_active():
             values, counts = unwrapped(values), unwrapped(counts) if isinstance(counts, Tensor) else counts
-        accumulator = self.accumulators.get(name)
+        accumulator = self._recording.get((name, replicated))
         if accumulator is None:
-            accumulator = self.accumulators[name] = Accumulator(self.counts_values(name))
-        accumulator.replicated = replicated
+            accumulator = self._recording[name, replicated] = Accumulator(self.counts_values(name))
         accumulator.push(values, counts)
 
     def log(self, name: str, value: Tensor | float, count: Tensor | float = 1) -> None:
@@ -64,9 +67,29 @@ class Recorder(nn.Module):
 
     def reset_avg(self) -> None:
         """Drop all recorded values, and apply a change of `log_quantiles`."""
-        for name, accumulator in self.accumulators.items():
+        self.staged.clear()
+        self.empty()
+
+    def empty(self) -> None:
+        """Drop the recorded values that are not staged, and apply a change of `log_quantiles`."""
+        for (name, _), accumulator in self.accumulators.items():
             accumulator.reset()
             accumulator.counts_values = self.counts_values(name)
+
+    def stage(self, on: bool) -> None:
+        """Set values that are recorded from now on aside, until they are joined or dropped; or end that.
+
+        A snapshot leaves staged values where they are.
+        """
+        self._recording = self.staged if on else self.accumulators
+
+    def join(self) -> None:
+        """Add the staged values to the others."""
+        for key, staged in self.staged.items():
+            accumulator = self.accumulators.get(key)
+            if accumulator is None:
+                accumulator = self.accumulators[key] = Accumulator()
+            accumulator.absorb(staged)
 
     def summary(self, samples_seen: int, summary_writer: SummaryWriter) -> None:
         """Write the statistics of this rank as curves over samples seen, without resetting them.
@@ -97,8 +120,10 @@ class Recorder(nn.Module):
 
     def moments(self) -> dict[str, Moments]:
         """Return the moments of every name that has values, on this rank, with one copy from the device."""
-        found = zip(self.accumulators, on_host(list(self.accumulators.values())), strict=True)
-        return self.combined({name: moments for name, moments in found if moments.count})
+        found: dict[str, list[Moments]] = {}
+        for (name, _), moments in self._recorded():
+            found.setdefault(name, []).append(moments)
+        return self.combined({name: Moments.merged(parts) for name, parts in found.items()})
 
     def combined(self, named: dict[str, Moments]) -> dict[str, Moments]:
         """Return merged moments by name, with those that derive from other names, as the total of an objective does.
@@ -107,18 +132,28 @@ class Recorder(nn.Module):
         """
         return named
 
-    def get_extra_state(self) -> dict[str, Any]:
-        """Return the statistics for the `state_dict`."""
-        return {name: moments.state() for name, moments in self.moments().items()}
+    def statistics_state(self) -> dict[str, Any]:
+        """Return the statistics of this rank as numbers and lists, to be saved beside the `state_dict`."""
+        values = [(*key, moments.state()) for key, moments in self._recorded()]
+        return {"rank": distributed.rank(), "ranks": distributed.world_size(), "values": values}
 
-    def set_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Restore the statistics from a `state_dict`."""
-        self.accumulators = {name: Accumulator.of(Moments.from_state(saved)) for name, saved in state.items()}
+    def load_statistics_state(self, state: Mapping[str, Any]) -> None:
+        """Replace the statistics by those of a `statistics_state`; the state of another rank is an `InputError`."""
+        wanted, found = (distributed.rank(), distributed.world_size()), (state["rank"], state["ranks"])
+        if wanted != found:
+            raise InputError(
+                f"{type(self).__name__}: wanted the statistics of rank {wanted[0]} of {wanted[1]}, found those of rank "
+                f"{found[0]} of {found[1]}; save and load those of each rank, or drain() them before a checkpoint"
+            )
+        self.reset_avg()
+        for name, replicated, saved in state["values"]:
+            self.accumulators[name, replicated] = Accumulator.of(Moments.from_state(saved))
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Accept a checkpoint without statistics, such as that of a module with another library's loss."""
-        state_dict.setdefault(f"{prefix}_extra_state", {})
-        super()._load_from_state_dict(state_dict, prefix, *args)
+    def _recorded(self) -> list[tuple[tuple[str, bool], Moments]]:
+        """Return name, whether values are replicated, and moments of all accumulators with values, staged ones too."""
+        held = [*self.accumulators.items(), *self.staged.items()]
+        found = zip([key for key, _ in held], on_host([accumulator for _, accumulator in held]), strict=True)
+        return [(key, moments) for key, moments in found if moments.count]
 
     def _finite_moments(self) -> dict[str, Moments]:
         """Return the moments of every name, or raise a `NonFiniteError`."""

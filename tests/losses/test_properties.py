@@ -127,6 +127,7 @@ def test_copied_and_restored_losses_continue_alike(loss_class: type[Loss]) -> No
     file.seek(0)
     loaded = TABLE[loss_class].make(loss_class)
     loaded.load_state_dict(torch.load(file, weights_only=True))
+    loaded.load_statistics_state(criterion.statistics_state())
     for other in (copy.deepcopy(criterion), pickle.loads(pickle.dumps(criterion)), loaded):
         original = copy.deepcopy(criterion)
         assert other.avg == original.avg

@@ -77,18 +77,20 @@ class Collector:
     def forget(self) -> None:
         """Drop all recorded values that are not in the open window yet."""
         self._pending, self._evaluated, self._loader = None, [], -1
-        self.guard.take()
+        self.guard.forget()
         for recorder in self.recorders.values():
             recorder.reset_avg()
 
     def start(self) -> None:
         """Start or resume the collection of training, and its clock."""
         self._training = True
+        self.guard.train(True)
         self._clock = time.monotonic()
 
     def stop(self) -> None:
         """Pause the collection of training, and its clock."""
         self._training = False
+        self.guard.train(False)
 
     def collect(self, curves: dict[str, float] | None, wait: bool) -> list[tuple[Window, dict[str, float]]]:
         """Take a snapshot of training, and return the windows that are now complete, each with its further curves.
@@ -155,8 +157,8 @@ class Collector:
 
     def _merged(self, stage: str, snapshot: Snapshot, kept: list[Kept], samples: int = 0) -> tuple[Named, int]:
         """Merge a snapshot of all ranks and their numbers of samples; raise or warn if values are not finite."""
-        seen, notes = snapshot.merged(lambda local: (samples, self.guard.finding(local, kept)))
-        warning = self.guard.judge(stage, seen, [finding for _, finding in notes])
+        seen, notes = snapshot.merged(lambda local: (samples, self.guard.observation(local, kept)))
+        warning = self.guard.judge(stage, seen, [observation for _, observation in notes])
         if warning is not None:
             warnings.warn(warning, stacklevel=2)
         return seen, sum(count for count, _ in notes)

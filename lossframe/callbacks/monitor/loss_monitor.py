@@ -142,6 +142,7 @@ class LossMonitor(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Drain and write the last batches of the epoch."""
+        self.guard.settle()
         self._read(weights_and_rates(trainer, pl_module))
         publish(trainer, "train", self._curves.shown.get("train", {}))
 
@@ -234,7 +235,7 @@ class LossMonitor(pl.Callback):
         self.losses = {name: source.loss for name, source in sources.items() if source.loss is not None}
         if self.keeps_samples:
             keep_samples(self.losses)
-        self.guard.watch(pl_module, self.losses)
+        self.guard.watch(pl_module, self.losses, self._collector.recorders)
         self.stage_writer.layout = layout(self.losses)
 
     def _ids(self, batch: Any) -> Any:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from enum import IntEnum
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -10,40 +9,26 @@ from torch import Tensor, nn
 
 from lossframe import distributed
 from lossframe.callbacks.monitor.discovery import Source, keep_samples
+from lossframe.callbacks.monitor.findings import Evidence, Finding, culprits, first_of
 from lossframe.callbacks.monitor.gradient_norms import GradientNorms, Step
+from lossframe.callbacks.monitor.staging import Staging
 from lossframe.errors import InputError, NonFiniteError, names, nearest
 from lossframe.loggers import tags
 from lossframe.losses.base.loss import Loss
 from lossframe.losses.base.per_sample import PerSample
-from lossframe.statistics.snapshot import Named
+from lossframe.statistics.recorder import Recorder
+from lossframe.statistics.snapshot import Named, Parts, merged, of_ranks
 
 Policy = Literal["raise", "skip", "warn", "off"]
 
 _KEPT_BATCHES = 4096
-_NAMED_SAMPLES = 8
 
 
-class Evidence(IntEnum):
-    """Ranks places of a non-finite number by how precisely they name the cause, the most precise first.
+class Observation(NamedTuple):
+    """Describes what one rank has seen since the last reading: its first finding, and the values of skipped steps."""
 
-    A sample's own input or value is best, then a value that depends on other samples, then a gradient.
-    """
-
-    OWN = 0
-    RELATED = 1
-    GRADIENT = 2
-
-
-class Finding(NamedTuple):
-    """Describes the first batch on one rank that had a value or a gradient that was not finite."""
-
-    batch: int
-    evidence: Evidence
-    rank: int
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.what}, at step {self.batch} on rank {self.rank}"
+    first: Finding | None
+    skipped: Parts
 
 
 class Kept(NamedTuple):
@@ -61,8 +46,8 @@ class Guard:
 
     `policy`: "raise" raises a `NonFiniteError` on all ranks at the next drain; "warn" warns there, and training
     continues; "skip" skips the optimiser's step on all ranks, which waits for the device and takes one small collective
-    per step; "off" checks nothing. A skipped batch has still updated what the forward pass updates, such as the
-    statistics of a normalisation layer.
+    per step; "off" checks nothing. All values of a skipped step are left out of the statistics. A skipped batch has
+    still updated what the forward pass updates, such as the statistics of a normalisation layer.
     """
 
     def __init__(self, policy: str) -> None:
@@ -73,6 +58,8 @@ class Guard:
         self.policy = policy
         self.skipped = 0
         self._gradients = GradientNorms()
+        self._staging = Staging(policy == "skip")
+        self._decided = 0  # number of kept batches, with the current one, whose step was taken or skipped
         self._losses: dict[str, Loss] = {}
         self._samples: list[PerSample] = []
         self._kept: list[Kept] = []
@@ -83,32 +70,54 @@ class Guard:
         """Return the recorder of gradient norms as a source, by name."""
         return {GRADIENT: Source(self._gradients.recorder, lambda name: tags.NORM)}
 
-    def watch(self, module: nn.Module, losses: Mapping[str, Loss]) -> None:
-        """Make a module's losses keep their values by sample, and name its parameters in messages."""
+    def watch(self, module: nn.Module, losses: Mapping[str, Loss], recorders: Mapping[str, Recorder]) -> None:
+        """Make a module's losses keep their values by sample, and name its parameters in messages.
+
+        A skipped step leaves out the values of all `recorders`, among them that of `source`.
+        """
         self._module = module
+        self._staging.watch(recorders)
         self._losses = dict(losses) if self.policy != "off" else {}
         keep_samples(self._losses)
         self._samples = [loss.samples for loss in self._losses.values() if loss.samples is not None]
 
+    def train(self, training: bool) -> None:
+        """Follow the start and the end of training and of its evaluations: only values of training can be skipped."""
+        self._staging.switch(training)
+
+    def settle(self) -> None:
+        """Count values that wait for an optimiser's step which does not come, as at the end of an epoch."""
+        self._staging.join()
+        self._decided = len(self._kept)
+
     def skips(self, parameters: Iterable[nn.Parameter], scaled: bool = False) -> bool:
         """Compute the norms of a step's gradients, and return whether to skip the step, equally on all ranks.
 
-        A `scaled` step is never skipped here: the gradient scaler skips those that overflow.
+        A `scaled` step is never skipped here, because the gradient scaler skips those that overflow: only its values
+        are left out, if they are not finite themselves.
         """
         step = self._gradients.note(parameters, scaled)
-        if scaled or self.policy == "off":
-            return False
-        if step is not None:
+        if step is not None and not scaled and self.policy != "off":
             self._steps.append(step)
         if self.policy != "skip":
             return False
         self._gradients.fold()
+        skipped = distributed.anywhere(self._is_bad())
+        self.skipped += skipped
+        if skipped:
+            self._staging.drop()
+        else:
+            self._staging.join()
+        self._decided = len(self._kept) + 1
+        return skipped and not scaled
+
+    def _is_bad(self) -> Tensor:
+        """Return whether a value or a gradient since the last step is not finite, as a scalar on its device."""
         looked_at = [tensor for seen in self._samples for tensor in (seen.inputs, seen.values)]
+        looked_at += [tensor for batch in self._kept[self._decided :] for tensor in batch.samples]
         looked_at += [step.norms for step in self._steps]
         sums = [tensor.sum().float() for tensor in looked_at if tensor is not None]
-        skipped = distributed.anywhere(~torch.stack(sums).isfinite().all() if sums else torch.tensor(False))
-        self.skipped += skipped
-        return skipped
+        return ~torch.stack(sums).isfinite().all() if sums else torch.tensor(False)
 
     def keep(self, batch: int, ids: Any) -> None:
         """Keep references to the values of the batch that has just ended, until `take`."""
@@ -118,26 +127,42 @@ class Guard:
         self._steps = []
 
     def take(self) -> list[Kept]:
-        """Remove and return the references since the last call, and record their gradient norms."""
+        """Remove and return the references since the last call, and record their gradient norms.
+
+        References to batches whose values wait for a step stay.
+        """
         self._gradients.fold()
-        kept, self._kept = self._kept, []
+        number = self._decided if self._staging.on else len(self._kept)
+        kept, self._kept = self._kept[:number], self._kept[number:]
+        self._decided = max(0, self._decided - number)
         return kept
 
-    def finding(self, seen: Named, kept: list[Kept]) -> Finding | None:
-        """Return the first batch of this rank that was not finite; waits for the device only if there is one."""
-        terms = [term for term in self._losses if any(moments.nonfinite for moments in seen[term].values())]
+    def forget(self) -> None:
+        """Drop what was seen so far."""
+        self._gradients.fold()
+        self._staging.dropped()
+        self._kept, self._steps, self._decided = [], [], 0
+
+    def observation(self, seen: Named, kept: list[Kept]) -> Observation:
+        """Return what this rank has seen; waits for the device only if something was not finite."""
+        skipped = self._staging.dropped()
+        return Observation(self._finding(merged([seen, of_ranks([skipped])]), kept), skipped)
+
+    def _finding(self, seen: Named, kept: list[Kept]) -> Finding | None:
+        """Return the first batch of this rank that was not finite, if there is one."""
+        terms = [term for term in self._losses if any(moments.nonfinite for moments in seen.get(term, {}).values())]
         if not terms and not any(moments.nonfinite for moments in seen.get(GRADIENT, {}).values()):
             return None
         for batch in kept:
             samples = zip(self._losses, batch.samples[::2], batch.samples[1::2], strict=True)
-            culprits = [_culprits(term, inputs, values, batch.ids) for term, inputs, values in samples if term in terms]
-            named = [found for found in culprits if found]
+            found = [culprits(term, inputs, values, batch.ids) for term, inputs, values in samples if term in terms]
+            named = [each for each in found if each]
             if named:
                 evidence = min(kind for kind, _ in named)
                 what = " and ".join(text for kind, text in named if kind == evidence)
                 return Finding(batch.batch, evidence, distributed.rank(), what)
             if bad := [parameter for step in batch.steps for parameter in _not_finite(step)]:
-                what = f"the gradient of {_first(self._names(bad))}"
+                what = f"the gradient of {first_of(self._names(bad))}"
                 return Finding(batch.batch, Evidence.GRADIENT, distributed.rank(), what)
         return None
 
@@ -146,13 +171,14 @@ class Guard:
         known = {id(parameter): name for name, parameter in self._module.named_parameters()}
         return list(dict.fromkeys(known.get(id(parameter), "a parameter of no name") for parameter in parameters))
 
-    def judge(self, stage: str, seen: Named, findings: Iterable[Finding | None]) -> str | None:
+    def judge(self, stage: str, seen: Named, ranks: Sequence[Observation]) -> str | None:
         """Raise a `NonFiniteError` or return a warning, as the policy says, if values of any rank are not finite."""
+        seen = merged([seen, of_ranks([rank.skipped for rank in ranks])])
         bad = {term: named for term, named in seen.items() if any(moments.nonfinite for moments in named.values())}
         if not bad or self.policy == "off":
             return None
         described = [f"{t} ({type(loss).__name__}): {_count(bad[t])}" for t, loss in self._losses.items() if t in bad]
-        first = min((finding for finding in findings if finding is not None), default=None)
+        first = min((rank.first for rank in ranks if rank.first is not None), default=None)
         located = f" First: {first}." if first else ""
         skipped = f" {self.skipped} batches were skipped so far." if self.policy == "skip" else ""
         message = (
@@ -168,23 +194,6 @@ GRADIENT = "/gradient"
 """Name of the gradient norms among the terms, which no term can have."""
 
 
-def _culprits(term: str, inputs: Tensor | None, values: Tensor | None, ids: Any) -> tuple[Evidence, str] | None:
-    """Return the kind of evidence for a term's non-finite values, and the text that names the samples.
-
-    Inputs are examined before values, because relational losses spread one NaN over the whole batch.
-    """
-    for evidence, seen in ((Evidence.OWN, inputs), (Evidence.OWN if inputs is None else Evidence.RELATED, values)):
-        if seen is None or bool(seen.isfinite().all()):
-            continue
-        if not seen.ndim:
-            return evidence, f"the value of {term!r}"
-        rows = (~seen.isfinite()).nonzero().flatten().tolist()
-        if ids is None or len(ids) != len(seen):
-            return evidence, f"{term!r} at rows {_first(rows)} of the batch"
-        return evidence, f"{term!r} of samples {_first([_plain(ids[row]) for row in rows])}"
-    return None
-
-
 def _not_finite(step: Step) -> list[nn.Parameter]:
     """Return the parameters whose gradient was not finite; waits for the device."""
     return [
@@ -192,16 +201,6 @@ def _not_finite(step: Step) -> list[nn.Parameter]:
         for parameter, norm in zip(step.parameters, step.norms.tolist(), strict=True)
         if not math.isfinite(norm)
     ]
-
-
-def _first(items: list[Any]) -> str:
-    """List the first items, and the number of the others."""
-    more = f" and {len(items) - _NAMED_SAMPLES} more" if len(items) > _NAMED_SAMPLES else ""
-    return ", ".join(map(str, items[:_NAMED_SAMPLES])) + more
-
-
-def _plain(identifier: Any) -> Any:
-    return identifier.item() if isinstance(identifier, Tensor) else identifier
 
 
 def _count(named: Mapping[str, Any]) -> str:

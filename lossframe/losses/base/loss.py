@@ -16,7 +16,7 @@ from lossframe.losses.base.inputs import Batch
 from lossframe.losses.base.options import LossOptions, check_options, is_plain, positional_parameters
 from lossframe.losses.base.per_sample import PerSample
 from lossframe.losses.base.state import WideState
-from lossframe.statistics.accumulator import as_counts, as_recorded
+from lossframe.statistics.accumulator import as_counts, as_recorded, may_be_shared
 from lossframe.statistics.recorder import Recorder
 
 CAREFUL_CALLS = 3
@@ -189,7 +189,7 @@ class Loss(WideState, Recorder, ABC):
             self.check_values(**masking.filled(batch, self.core_dims))
 
     def _values(self, inputs_: dict[str, Any]) -> Tensor:
-        """Return the formula's values, copied if they share memory with the inputs or the state."""
+        """Return the formula's values, copied if they may share memory with the inputs, the state or other tensors."""
         self.__dict__.update(_in_formula=True, _numbers=None)  # nn.Module's own assignment takes microseconds
         try:
             values = self._formula(inputs_)
@@ -203,7 +203,7 @@ class Loss(WideState, Recorder, ABC):
         state = (*self.parameters(), *self.buffers()) if values.is_leaf or values._is_view() else ()
         # the caller, the optimiser and `update` may change shared memory before recorded values are folded
         shared = inputs.shares_memory(values, [*inputs.leaves(inputs_.values()), *state])
-        return values.clone() if shared else values
+        return values.clone() if shared or may_be_shared(values) else values
 
     def _formula(self, inputs_: dict[str, Any]) -> Tensor:
         """Call `loss`, compiled with `compile=True`; ranks with equal inputs may share its work."""
