@@ -15,6 +15,7 @@ from lossframe.losses.base.inputs import Batch
 from lossframe.losses.base.loss import Loss
 from lossframe.losses.base.options import LossOptions, positional_parameters
 from lossframe.losses.base.reduction import Reduced, Weighed
+from lossframe.losses.base.tracing import is_readable
 
 _EQUAL_SHAPES = (
     nn.L1Loss, nn.MSELoss, nn.SmoothL1Loss, nn.HuberLoss, nn.BCELoss, nn.BCEWithLogitsLoss, nn.SoftMarginLoss,
@@ -23,6 +24,8 @@ _EQUAL_SHAPES = (
 """Criteria that broadcast inputs of different shapes, perhaps with a warning."""
 _OF_CLASS_INDICES = (nn.CrossEntropyLoss, nn.NLLLoss)
 """Criteria whose "mean" divides by the class weights of the targets that are not ignored."""
+_OF_CHUNKS = tuple(getattr(nn, name) for name in ("LinearCrossEntropyLoss",) if hasattr(nn, name))  # since torch 2.13
+"""Criteria with such a mean whose unreduced values would take the memory that they save."""
 _ROWS = (*_OF_CLASS_INDICES, nn.MultiMarginLoss, nn.MultiLabelMarginLoss)
 _ELEMENTWISE = (*_EQUAL_SHAPES, nn.KLDivLoss, nn.HingeEmbeddingLoss)
 
@@ -84,9 +87,8 @@ class NativeLoss(Loss):
             return self.native(prediction, target, self.log)
         if self._exactly and self._reduces is not None:
             self._result = self._reduces(prediction, target)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self._exactly):
-            values = self.native(prediction, target)
-            return values.flatten(1).sum(1) if self.recognised and self.per_row and values.ndim > 1 else values
+        values = self.native(prediction, target)
+        return values.flatten(1).sum(1) if self.recognised and self.per_row and values.ndim > 1 else values
 
     def counts(self, prediction: Any, target: Any) -> Tensor | None:
         """Return the class weight of each target, 0 for ignored ones, where torch's "mean" divides by their sum."""
@@ -97,7 +99,7 @@ class NativeLoss(Loss):
         if target.is_floating_point():
             return None
         index, weight = self.native.ignore_index, self.native.weight  # type: ignore[attr-defined]
-        ignored = class_targets.ignored(target, index)
+        ignored = None if index is None else class_targets.ignored(target, index)
         if weight is None:
             return None if ignored is None else ~ignored
         of_target: Tensor = weight[target if ignored is None else target.masked_fill(ignored, 0)]
@@ -124,10 +126,13 @@ class NativeLoss(Loss):
         if self.recognised and batch.count is None:
             return 1.0
         samples = super()._samples(values, batch)
-        if batch.count is None and values.ndim == 0 and type(self.native) is nn.CrossEntropyLoss:
-            weights = self._class_weights(batch.inputs["target"])
-            return samples if weights is None else weights.sum()
-        return samples
+        if batch.count is not None or values.ndim or type(self.native) not in (nn.CrossEntropyLoss, *_OF_CHUNKS):
+            return samples
+        weights = self._class_weights(batch.inputs["target"])
+        if weights is None:
+            return samples
+        total = weights.sum()
+        return total.item() if is_readable(total) else total
 
 
 def _is_recognised(loss: Any) -> bool:

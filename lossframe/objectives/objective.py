@@ -110,11 +110,12 @@ class Objective(Recorder):
 
     def combined(self, named: dict[str, Moments]) -> dict[str, Moments]:
         """Return moments by name, where the mean of the total is the sum of the weighted terms' means."""
-        total = named.get(TOTAL)
-        if total is None or not self.weighting.is_weighted_sum:
-            return named
         weighted = [moments.mean for name, moments in named.items() if name.startswith(f"{WEIGHTED}/")]
-        return {**named, TOTAL: replace(total, mean=sum(weighted))}
+        if not weighted or not self.weighting.is_weighted_sum:
+            return named
+        mean = sum(weighted)
+        of_batches = named.get(TOTAL, Moments(1.0, mean, 0.0, mean, mean))  # a rank without samples has none
+        return {**named, TOTAL: replace(of_batches, mean=mean)}
 
     def counts_values(self, name: str) -> bool:
         """Return False: no value of an objective is counted into a histogram."""

@@ -60,8 +60,8 @@ def check_terms(losses: Mapping[str, Loss], weights: Mapping[str, float], inputs
         others = [other for other, same in losses.items() if same is loss and other != name]
         if others:
             raise InputError(
-                f"terms {name!r} and {others[0]!r} are one {type(loss).__name__}, whose statistics would mix; give each "
-                "term its own loss, as by copy.deepcopy"
+                f"terms {name!r} and {others[0]!r} are one {type(loss).__name__}, whose statistics would mix; give "
+                "each term its own loss, as by copy.deepcopy"
             )
         if "." in name or "/" in name or not name or hasattr(nn.ModuleDict, name):
             raise InputError(

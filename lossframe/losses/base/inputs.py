@@ -26,8 +26,8 @@ class Batch:
     """Inputs of one call of a loss, name -> value, with their weight and the samples that they belong to.
 
     `own` is this rank's slice of the samples of all ranks. `kept` `[N]` marks those samples of a relational loss that
-    have a weight other than 0; None without a weight per sample. `counts` is the result of `Loss.counts`; `count` is the
-    caller's number of values that each value stands for, if there is one.
+    have a weight other than 0; None without a weight per sample. `counts` is the result of `Loss.counts`, and `count`
+    the caller's number of values that each value stands for.
     """
 
     inputs: dict[str, Any]

@@ -1,7 +1,6 @@
 """Base class of all losses: checks inputs, evaluates a formula, and weighs, reduces and records its values."""
 
 import inspect
-import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Unpack
 
@@ -137,7 +136,7 @@ class Loss(WideState, Recorder, ABC):
             self._compiled.logged.append((name, value.detach() if isinstance(value, Tensor) else value, count))
 
     def averaged_over(self, numbers: Tensor, present: Tensor | None = None) -> None:
-        """Tell, in a formula, how many pairs or triplets each value sums, `[N]`; only `present` anchors are recorded."""
+        """Tell, in a formula, how many pairs each value sums, `[N]`; anchors outside `present` are not recorded."""
         if self._in_formula:
             self._numbers = standing.balanced(numbers.detach(), numbers > 0 if present is None else present)
 
@@ -160,9 +159,7 @@ class Loss(WideState, Recorder, ABC):
         values = self._values(batch.inputs if shield is None else shield.before(batch.inputs))
         if self.training:
             self.update(**batch.inputs)
-        exact = values.double() if self.reduction == "weighted_mean" else values  # weights of any scale cancel
-        weighed = reduction.weighed(exact, batch, self.per_sample, self._samples(values, batch))
-        weighed.numbers = self._numbers
+        weighed = self._weighed(values, batch)
         if shield is not None:
             shield.cover(weighed.mask, values.shape)
         carried = self.carried_weight(**batch.inputs) if self.reduction == "weighted_mean" else None
@@ -170,10 +167,15 @@ class Loss(WideState, Recorder, ABC):
         reduced = self._reduced(weighed, carried, batch)
         self.__dict__.update(_numbers=None, denominator=standing.denominator(stands, reduced, self.reduction))
         result = reduced.result.to(values.dtype)
-        if readable and self.invalid_gives_nonfinite and not _is_finite(result):
+        if readable and self.invalid_gives_nonfinite and not reduction.is_finite(result):
             self._check_values(batch)
         self._record(stands, weighed.mask, batch)
         return result
+
+    def _weighed(self, values: Tensor, batch: Batch) -> reduction.Weighed:
+        """Weigh values, in float64 for a mean by weights, so that weights of any scale cancel."""
+        exact = values.double() if self.reduction == "weighted_mean" else values
+        return reduction.weighed(exact, batch, self.per_sample, self._samples(values, batch), self._numbers)
 
     def _samples(self, values: Tensor, batch: Batch) -> Tensor | float:
         """Return how many values each value stands for."""
@@ -243,8 +245,3 @@ class Loss(WideState, Recorder, ABC):
             return True
         self._calls += 1
         return self._calls <= CAREFUL_CALLS
-
-
-def _is_finite(result: Tensor) -> bool:
-    """Return whether a result is finite; a sum of finite values that overflows is not."""
-    return math.isfinite((result.sum() if result.ndim else result).item())

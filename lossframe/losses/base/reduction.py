@@ -79,7 +79,9 @@ class Weighed:
         return replace(self, values=padded[rows])
 
 
-def weighed(values: Tensor, batch: Batch, per_sample: bool, times: Tensor | float = 1.0) -> Weighed:
+def weighed(
+    values: Tensor, batch: Batch, per_sample: bool, times: Tensor | float = 1.0, numbers: Tensor | None = None
+) -> Weighed:
     """Weigh the values of a batch, each of which stands for `times` values; none counts where that is 0.
 
     `per_sample` says whether each row of a relational loss's values is a sample.
@@ -93,7 +95,7 @@ def weighed(values: Tensor, batch: Batch, per_sample: bool, times: Tensor | floa
         mask = batch.counts != 0 if mask is None else mask & (batch.counts != 0)
     if (batch.kept is not None and isinstance(batch.weight, Tensor) and not batch.weight.numel()) or is_none(times):
         mask = torch.zeros((), dtype=torch.bool, device=values.device)  # no sample counts: a mean of nothing may be NaN
-    return Weighed(weigh(values, aligned, mask), aligned, batch.counts, mask, times)
+    return Weighed(weigh(values, aligned, mask), aligned, batch.counts, mask, times, numbers)
 
 
 def product(weight: Tensor | None, other: Tensor | None) -> Tensor | None:
@@ -170,6 +172,11 @@ def over_ranks(weighed: Weighed, weight: Tensor | None, reduction: Reduction, sh
         parts = divide(values, denominator).sum()
         result = distributed.total(parts) if sharded else parts
     return Reduced(result, number)
+
+
+def is_finite(result: Tensor) -> bool:
+    """Return whether a result is finite; a sum of finite values that overflows is not."""
+    return math.isfinite((result.sum() if result.ndim else result).item())
 
 
 def is_none(times: Tensor | float) -> bool:
