@@ -57,12 +57,6 @@ def check_terms(losses: Mapping[str, Loss], weights: Mapping[str, float], inputs
             if name not in losses:
                 raise InputError(f"{what}.{name}: the terms are {names(losses)}.{nearest(name, losses)}")
     for name, loss in losses.items():
-        others = [other for other, same in losses.items() if same is loss and other != name]
-        if others:
-            raise InputError(
-                f"terms {name!r} and {others[0]!r} are one {type(loss).__name__}, whose statistics would mix; give "
-                "each term its own loss, as by copy.deepcopy"
-            )
         if "." in name or "/" in name or not name or hasattr(nn.ModuleDict, name):
             raise InputError(
                 f"a term cannot be called {name!r}: choose a name without dots and slashes that no module has already"
@@ -71,6 +65,12 @@ def check_terms(losses: Mapping[str, Loss], weights: Mapping[str, float], inputs
             raise InputError(f"a term cannot be called {name!r}: that is a curve of the objective; choose another name")
         if not isinstance(loss, Loss):
             raise InputError(f"term {name!r} is a {type(loss).__name__}; wanted a Loss: wrap it in NativeLoss(...)")
+        shared = [other for other, same in losses.items() if other != name and any(m is same for m in loss.modules())]
+        if shared:
+            raise InputError(
+                f"terms {name!r} and {shared[0]!r} hold one {type(losses[shared[0]]).__name__}, whose statistics would "
+                "mix; give each term its own loss, as by copy.deepcopy"
+            )
         if loss.reduction == "none":
             raise InputError(f"term {name!r} has reduction='none'; an Objective adds scalars: choose another")
 

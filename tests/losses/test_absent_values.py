@@ -9,7 +9,7 @@ from plain_anchors import OF_ANCHORS, standing
 from pool import Pool
 from torch import Tensor
 
-from lossframe import Loss, drain, losses
+from lossframe import Loss, NonFiniteError, drain, losses
 from lossframe.losses.base.per_sample import PerSample
 
 CASES: dict[str, tuple[type[Loss], dict[str, Any]]] = {
@@ -118,6 +118,16 @@ def test_value_of_a_sample_does_not_depend_on_anchors_of_other_classes(criterion
         criterion(x, torch.tensor(y))
         found.append(criterion.samples.values)
     assert found[0][:2].tolist() == pytest.approx(found[1][:2].tolist(), rel=1e-12)
+
+
+@every_case
+def test_embedding_that_is_nan_is_noticed(case: str) -> None:
+    for row in range(len(LABELS["pairs"])):
+        inputs, criterion = batch(LABELS["pairs"]), made(case)
+        inputs["embeddings"][row] = torch.nan
+        criterion(**inputs)
+        with pytest.raises(NonFiniteError):
+            criterion.avg  # noqa: B018
 
 
 @pytest.mark.parametrize("loss_class", [losses.DeCovLoss, losses.PullAwayLoss])

@@ -27,6 +27,16 @@ class Term:
     weighted: bool = False
 
 
+class SequenceLoss(Loss):
+    """Gives the sum of penalties of each sequence, and the number of them."""
+
+    def loss(self, prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        return (prediction - target)[:, 0].square()
+
+    def counts(self, prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        return 1 + mask
+
+
 def _squares(b: dict[str, np.ndarray]) -> np.ndarray:
     return (b["prediction"] - b["target"]) ** 2
 
@@ -71,6 +81,7 @@ TERMS: dict[str, Term] = {
     "torch's class weights": Term(
         lambda: NativeLoss(torch.nn.CrossEntropyLoss(weight=WEIGHTS, ignore_index=-1)), _class_weighted
     ),
+    "sequences": Term(SequenceLoss, lambda b: (_squares(b)[:, 0].sum(), (1 + b["mask"]).sum())),
     "batch means": Term(
         lambda: NativeLoss(lambda p, t: (p - t).square().mean()), lambda b: (_squares(b).sum(), _squares(b).size)
     ),
@@ -195,10 +206,35 @@ def test_total_of_no_weighted_sum_is_the_mean_over_batches_by_their_samples() ->
     assert criterion.avg["total"] == pytest.approx(np.average(totals, weights=SIZES))
 
 
-def test_copies_of_a_loss_keep_statistics_of_their_own_and_one_object_for_two_terms_is_refused() -> None:
+@pytest.mark.parametrize(
+    "shared",
+    [
+        lambda loss: {"b": loss, "c": losses.MSELoss(), "a": loss},
+        lambda loss: {"b": NativeLoss(loss), "a": loss},
+        lambda loss: {"a": loss, "c": losses.MSELoss(), "b": NativeLoss(loss)},
+    ],
+)
+def test_one_loss_in_two_terms_is_refused_by_name(shared: Any) -> None:
+    with pytest.raises(InputError, match=r"terms '[ab]' and '[ab]' hold one MSELoss, .* copy.deepcopy"):
+        Objective(shared(losses.MSELoss()))
+
+
+def test_copies_of_a_loss_keep_statistics_of_their_own() -> None:
     loss = losses.MSELoss()
-    with pytest.raises(InputError, match="terms 'b' and 'a' are one MSELoss"):
-        Objective({"b": loss, "c": losses.MSELoss(), "a": loss})
     criterion = Objective({"a": loss, "b": copy.deepcopy(loss)}, inputs={"b": {"prediction": "other"}})
     criterion({"prediction": torch.ones(2), "other": torch.full((2,), 3.0), "target": torch.zeros(2)})
     assert [each.avg["loss"] for _, each in criterion.named_losses()] == [1, 9]
+
+
+@pytest.mark.parametrize("loss_class", [losses.MSELoss, losses.CenterLoss])
+@pytest.mark.parametrize("scale", [1.0, 1e-30, 1e30, -1.0])
+def test_weights_of_any_scale_are_counts_of_a_weighted_mean(loss_class: Any, scale: float) -> None:
+    loss = loss_class(
+        reduction="weighted_mean", **({"num_classes": 2, "num_features": 1} if loss_class.relational else {})
+    )
+    entries = {"prediction": "features"} if loss_class is losses.MSELoss else {}
+    criterion = Objective({"x": loss.double()}, inputs={"x": {**entries, "weight": "w"}})
+    x, w = torch.tensor([[1.0], [3.0], [5.0]]).double(), scale * torch.tensor([1.0, 0.0, 0.5]).double()
+    value = criterion({"features": x, "target": 0 * x, "labels": torch.tensor([0, 1, 1]), "w": w})
+    found = [criterion.avg["total"], criterion.avg["weighted/x"], loss.avg["loss"] * np.sign(scale)]
+    assert found == pytest.approx([value.item()] * 3, rel=1e-9)

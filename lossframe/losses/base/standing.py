@@ -85,6 +85,8 @@ def recorded(weighed: Weighed, reduction: Reduction, carried: Tensor | None, rel
         return Standing(values, _times(weighed.mask, weighed.times))
     share = share.detach().abs()
     share = share if weighed.mask is None else torch.where(weighed.mask, share, 0)
+    if weighed.numbers is not None:  # of NaN no pair or triplet is active, and it must not go unnoticed
+        share = torch.where(values.isfinite(), share, 1)
     means = values * factor / torch.where(share == 0, 1, share)
     total = share.sum() * (values.numel() / max(share.numel(), 1)) if relational and not of_weights else None
     return Standing(means.to(values.dtype), _times(share, weighed.times), total)
