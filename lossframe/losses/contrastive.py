@@ -43,7 +43,9 @@ class ContrastiveLoss(MetricLearning):
             sums = torch.linalg.vecdot(gap, gap) / 2
             return sums, torch.full_like(sums.detach(), len(labels) - 1)
 
-        return anchorwise(of_anchors, samples)[0].to(embeddings.dtype)
+        values, numbers = anchorwise(of_anchors, samples)
+        self.averaged_over(numbers)
+        return values.to(embeddings.dtype)
 
 
 class PairContrastiveLoss(Loss):
@@ -113,8 +115,11 @@ class SoftmaxContrast(MetricLearning):
             sums, number = _softmax_sums((anchors / self.temperature) @ everyone.T, partners, rows)
             return (sums, number) if over_pairs else (sums / number.clamp_min(1), number > 0)
 
-        values = anchorwise(of_anchors, directions(samples))[0].to(embeddings.dtype)
-        return values if views is None else values.reshape(2, -1).mean(0)
+        values, numbers = anchorwise(of_anchors, directions(samples))
+        if views is not None:
+            values, numbers = values.reshape(2, -1).mean(0), numbers.reshape(2, -1).sum(0)
+        self.averaged_over(numbers)
+        return values.to(embeddings.dtype)
 
 
 class NTXentLoss(SoftmaxContrast):

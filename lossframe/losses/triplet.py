@@ -94,7 +94,10 @@ class BatchAllTripletLoss(MetricLearning):
             return sums, torch.stack([averaged, active], 1)
 
         values, numbers = anchorwise(of_anchors, samples)
-        self.log("active_triplets", divide(numbers[:, 1].sum(), partners.triplets.sum()))
+        possible = partners.triplets
+        number = possible.sum()
+        self.log("active_triplets", divide(numbers[:, 1].sum(), number), count=number)
+        self.averaged_over(numbers[:, 0], possible > 0)
         return values.to(embeddings.dtype)
 
 
@@ -170,4 +173,6 @@ class BatchSemiHardTripletLoss(MetricLearning):
             values = F.softplus(gap) if self.soft_margin else (gap + self.margin).relu()
             return torch.where(valid, values, 0).sum(1), valid.sum(1)
 
-        return anchorwise(of_anchors, samples)[0].to(embeddings.dtype)
+        values, numbers = anchorwise(of_anchors, samples)
+        self.averaged_over(numbers)
+        return values.to(embeddings.dtype)

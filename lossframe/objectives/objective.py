@@ -1,6 +1,7 @@
 """Computes named losses of one frame, and combines them into a total."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -11,9 +12,13 @@ from lossframe.losses.base.compilation import outside
 from lossframe.losses.base.loss import Loss
 from lossframe.losses.base.penalty import Penalty
 from lossframe.objectives.weighting import Fixed, Weighting
-from lossframe.objectives.wiring import Frame, check_terms, entries, wiring
+from lossframe.objectives.wiring import Frame, check_terms, entries, samples, wiring
+from lossframe.statistics.moments import Moments
 from lossframe.statistics.recorder import Recorder
 from lossframe.statistics.series import Statistic
+
+TOTAL, WEIGHTED, WEIGHT = "total", "weighted", "weight"
+"""Names of recorded values: of the total, and first parts of those of a term's weighted value and weight."""
 
 
 class Objective(Recorder):
@@ -22,7 +27,10 @@ class Objective(Recorder):
     `weights` default to 1, that of an accuracy to 0. `inputs[term][parameter]` names the entry to read instead of the
     one named like the parameter; `inputs[term]["weight"]` names an entry with weights, such as one per sample.
     `weighting` creates a `Weighting` from the weights, which combines the terms into the total (default: `Fixed`).
-    A call records one value each of `total`, every weighted term, and every weight that is not fixed.
+    A call records `total`, each `weighted/TERM`, and each weight that is not fixed. The mean of `weighted/TERM` counts
+    each call by the number of values that its reduction averages (1 for "sum"), so that it is the weight times the mean
+    of the term over a window or an evaluation. The mean of `total` is the sum of these means; of a weighting that gives
+    no weighted sum it is the mean over batches, by their samples. Std, min and max of `total` are those of its batches.
 
     Coming from tf.contrib.losses `get_total_loss`: `objective(frame)`; nothing registers itself.
     Coming from tf.contrib.losses `get_losses`: `objective.terms(frame)`, by name.
@@ -91,7 +99,7 @@ class Objective(Recorder):
         total = torch.stack(list(weighted.values())).sum() if self.weighting.is_weighted_sum else None
         if total is None:
             total = self.weighting.total(values)
-        self._record(total, weighted, weights)
+        self._record(frame, total, weighted, weights)
         return total
 
     def shows(self, statistic: Statistic, name: str = "total") -> bool:
@@ -99,6 +107,15 @@ class Objective(Recorder):
         if name != "total":
             return statistic.option is None
         return any(loss.shows(statistic) for _, loss in self.named_losses())
+
+    def combined(self, named: dict[str, Moments]) -> dict[str, Moments]:
+        """Return moments by name, where the mean of the total is the sum of the weighted terms' means."""
+        weighted = [moments.mean for name, moments in named.items() if name.startswith(f"{WEIGHTED}/")]
+        if not weighted or not self.weighting.is_weighted_sum:
+            return named
+        mean = sum(weighted)
+        of_batches = named.get(TOTAL, Moments(1.0, mean, 0.0, mean, mean))  # a rank without samples has none
+        return {**named, TOTAL: replace(of_batches, mean=mean)}
 
     def counts_values(self, name: str) -> bool:
         """Return False: no value of an objective is counted into a histogram."""
@@ -109,8 +126,7 @@ class Objective(Recorder):
         values: dict[str, Tensor] = {}
         for name, loss in self.named_losses():
             if penalties or not isinstance(loss, Penalty):
-                read = entries(loss, self.inputs[name], frame)
-                value: Tensor = loss(**read)
+                value: Tensor = loss(**entries(loss, self.inputs[name], frame))
                 left_out = isinstance(self.weighting, Fixed) and not self.weighting.current[name]
                 values[name] = _absent(value) if left_out else value
         return values
@@ -118,15 +134,17 @@ class Objective(Recorder):
     def _weighted(self, values: Mapping[str, Tensor], weights: Mapping[str, Tensor | float]) -> dict[str, Tensor]:
         return {name: weights[name] * value for name, value in values.items()}
 
-    def _record(self, total: Tensor, weighted: Mapping[str, Tensor], weights: Mapping[str, Tensor | float]) -> None:
-        """Record one value each of the total, every weighted term, and every weight that is not fixed."""
-        replicated = distributed.world_size() > 1
-        for name, value in weighted.items():
-            self.accumulate(f"weighted/{name}", value, replicated=replicated)
-            if not isinstance(self.weighting, Fixed):
+    def _record(
+        self, frame: Frame, total: Tensor, weighted: Mapping[str, Tensor], weights: Mapping[str, Tensor | float]
+    ) -> None:
+        """Record every weighted term, every weight that is not fixed, and the total by this rank's samples."""
+        replicated, fixed = distributed.world_size() > 1, isinstance(self.weighting, Fixed)
+        for name, loss in self.named_losses():
+            self.accumulate(f"{WEIGHTED}/{name}", weighted[name], loss.denominator, replicated)
+            if not fixed:
                 weight = torch.as_tensor(weights[name]).detach().clone()
-                self.accumulate(f"weight/{name}", weight, replicated=replicated)
-        self.accumulate("total", total.detach().clone(), replicated=replicated)  # the caller may change it
+                self.accumulate(f"{WEIGHT}/{name}", weight, replicated=replicated)
+        self.accumulate(TOTAL, total.detach().clone(), samples(frame))  # the caller may change it
 
 
 def _absent(value: Tensor) -> Tensor:

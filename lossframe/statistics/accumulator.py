@@ -98,7 +98,7 @@ class Accumulator:
         flat = [v if v.ndim == 1 else v.reshape(-1) for v in self.pending]
         counts = None
         if any(each is not None for each in self.counts):
-            counts = joined([counts_like(v, c) for v, c in zip(self.pending, self.counts, strict=True)])
+            counts = joint_counts(self.pending, self.counts)
         self.pending.clear()
         self.counts.clear()
         return flat, counts
@@ -235,3 +235,10 @@ def counts_like(values: Tensor, counts: Counts) -> Tensor:
         return torch.full((values.numel(),), counts, dtype=torch.float64, device=values.device)
     counts = counts if counts.dtype == torch.bool else counts.detach().to(values.device, torch.float64)
     return counts.expand_as(values).reshape(-1)
+
+
+def joint_counts(values: Sequence[Tensor], counts: Sequence[Counts]) -> Tensor:
+    """Return the joint flat counts of several calls, in one operation for single numbers on a CPU."""
+    if values[0].is_cpu and not any(isinstance(c, Tensor) for c in counts) and all(v.numel() == 1 for v in values):
+        return torch.tensor([1.0 if c is None else c for c in counts], dtype=torch.float64)
+    return joined([counts_like(v, c) for v, c in zip(values, counts, strict=True)])

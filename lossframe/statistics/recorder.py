@@ -135,7 +135,14 @@ class Recorder(nn.Module):
         found: dict[str, list[Moments]] = {}
         for (name, _), moments in self._recorded():
             found.setdefault(name, []).append(moments)
-        return {name: Moments.merged(parts) for name, parts in found.items()}
+        return self.combined({name: Moments.merged(parts) for name, parts in found.items()})
+
+    def combined(self, named: dict[str, Moments]) -> dict[str, Moments]:
+        """Return merged moments by name, with those that derive from other names, as the total of an objective does.
+
+        Whoever reads statistics of this recorder calls this method last, after all merging.
+        """
+        return named
 
     def statistics_state(self) -> dict[str, Any]:
         """Return the statistics of this rank as numbers and lists, to be saved beside the `state_dict`."""

@@ -94,4 +94,5 @@ def drain(recorders: Mapping[str, Recorder]) -> Named:
 
     Takes one collective for all terms, and must be called on every rank.
     """
-    return merge_ranks({"": Snapshot(recorders)})[""][0]
+    found = merge_ranks({"": Snapshot(recorders)})[""][0]
+    return {term: recorders[term].combined(named) for term, named in found.items()}

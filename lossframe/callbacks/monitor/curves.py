@@ -115,7 +115,7 @@ def curves_of(sources: Mapping[str, Source], seen: Named) -> dict[str, float]:
     """Return the curves of all terms from their moments, tag -> value."""
     shown: dict[str, float] = {}
     for term, named in seen.items():
-        for name, moments in named.items():
+        for name, moments in sources[term].recorder.combined(named).items():
             shown |= sources[term].recorder.series(name, moments, sources[term].tag(name))
     return shown | _shares(shown)
 

@@ -21,8 +21,8 @@ class Compiled:
 
     def __init__(self) -> None:
         self._compiled: Callable[..., Tensor] | None = None
-        self.logged: list[tuple[str, Tensor | float]] = []
-        """Names and values that the formula logs in the current call, which leave the graph as further outputs."""
+        self.logged: list[tuple[str, Tensor | float, Tensor | float]] = []
+        """Names, values and counts that the formula logs in the current call: further outputs of the graph."""
         self.running = False
 
     def __call__(self, formula: Callable[..., Tensor], inputs: Mapping[str, Any]) -> Tensor:

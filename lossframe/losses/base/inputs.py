@@ -1,6 +1,6 @@
 """Prepares the inputs of one call of a loss: binds them to names, converts dtypes and gathers them from all ranks."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 from lossframe import distributed
 from lossframe.errors import InputError, names
 from lossframe.losses.base.tracing import is_mapped, is_readable, is_transformed
+from lossframe.statistics.accumulator import as_counts
 
 if TYPE_CHECKING:
     from lossframe.losses.base.loss import Loss
@@ -25,7 +26,8 @@ class Batch:
     """Inputs of one call of a loss, name -> value, with their weight and the samples that they belong to.
 
     `own` is this rank's slice of the samples of all ranks. `kept` `[N]` marks those samples of a relational loss that
-    have a weight other than 0; None without a weight per sample. `counts` is the result of `Loss.counts`.
+    have a weight other than 0; None without a weight per sample. `counts` is the result of `Loss.counts`, and `count`
+    the caller's number of values that each value stands for.
     """
 
     inputs: dict[str, Any]
@@ -35,6 +37,7 @@ class Batch:
     kept: Tensor | None = None
     own: slice | None = None
     counts: Tensor | None = None
+    count: Tensor | float | None = None
 
     @property
     def may_leave_out(self) -> bool:
@@ -43,14 +46,20 @@ class Batch:
 
 
 def received(loss: "Loss", args: tuple[Any, ...], kwargs: dict[str, Any], weight: Any) -> Batch:
-    """Return this rank's batch of a call: inputs bound to the names that the loss reads, in wide dtypes."""
+    """Return this rank's batch of a call: inputs bound to the names that the loss reads, in wide dtypes.
+
+    A keyword `count` is the number of values that each value stands for, unless the loss reads an entry of this name.
+    """
+    count = kwargs.pop("count", None) if "count" not in loss.reads else None
     inputs = bind(loss.reads, loss.optional, args, kwargs)
     tensors = leaves(inputs.values())
     refuse_vmap([*tensors, weight] if isinstance(weight, Tensor) else tensors)
     device = tensors[0].device.type if tensors else "cpu"
     on_cpu = device == "cpu" and all(tensor.is_cpu for tensor in tensors)
     weight = weight_as_tensor(weight, tensors)
-    return Batch(converted(inputs, tensors, loss.class_inputs), weight, device, on_cpu)
+    if count is not None:
+        count = 1.0 if (given := as_counts(count)) is None else given
+    return Batch(converted(inputs, tensors, loss.class_inputs), weight, device, on_cpu, count=count)
 
 
 def of_all_ranks(batch: Batch, samples: "PerSample | None") -> Batch:
@@ -163,12 +172,23 @@ def tensors(inputs: dict[str, Any]) -> list[Tensor]:
     return [leaf for leaf in leaves(inputs.values()) if leaf.ndim]
 
 
-def size(inputs: dict[str, Any]) -> int:
+def size(inputs: Mapping[str, Any]) -> int:
     """Return the number of samples: the length of the first batched tensor, 0 without one."""
-    for leaf in leaves(inputs.values()):
-        if leaf.ndim:
-            return leaf.shape[0]
-    return 0
+    first = first_batched(inputs)
+    return 0 if first is None else len(first)
+
+
+def first_batched(inputs: Mapping[str, Any]) -> Tensor | None:
+    """Return the first tensor with a batch dimension, None without one."""
+    for entry in inputs.values():
+        if isinstance(entry, Tensor):
+            if entry.ndim:
+                return entry
+        elif isinstance(entry, (list, tuple, dict)):
+            for leaf in leaves([entry]):
+                if leaf.ndim:
+                    return leaf
+    return None
 
 
 def gather(inputs: dict[str, Any], weight: Tensor | float | None) -> tuple[dict[str, Any], Any, slice]:

@@ -1,7 +1,6 @@
 """Base class of all losses: checks inputs, evaluates a formula, and weighs, reduces and records its values."""
 
 import inspect
-import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Unpack
 
@@ -10,13 +9,13 @@ from torch import Tensor
 
 from lossframe import distributed
 from lossframe.errors import InputError
-from lossframe.losses.base import checks, inputs, masking, per_sample, reduction
+from lossframe.losses.base import checks, inputs, masking, per_sample, reduction, standing
 from lossframe.losses.base.compilation import Compiled, outside
 from lossframe.losses.base.inputs import Batch
 from lossframe.losses.base.options import LossOptions, check_options, is_plain, positional_parameters
 from lossframe.losses.base.per_sample import PerSample
 from lossframe.losses.base.state import WideState
-from lossframe.statistics.accumulator import as_recorded, may_be_shared
+from lossframe.statistics.accumulator import as_counts, as_recorded, may_be_shared
 from lossframe.statistics.recorder import Recorder
 
 CAREFUL_CALLS = 3
@@ -74,9 +73,11 @@ class Loss(WideState, Recorder, ABC):
         self.reduction = reduction.check_reduction(options.get("reduction", "mean"))
         self.record = options.get("record", True)
         self.samples: PerSample | None = None
+        self.denominator: Tensor | float = 0.0
+        self._numbers: Tensor | None = None
         self._compiled = Compiled() if options.get("compile", False) else None
         self._calls = 0
-        self._in_formula = False
+        self._in_formula = self.warned = False
 
     @abstractmethod
     def loss(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -102,7 +103,11 @@ class Loss(WideState, Recorder, ABC):
         """Update the state of the loss from the inputs of `loss`; called after `loss`, in training mode only."""
 
     def forward(self, *args: Any, weight: Any = None, **kwargs: Any) -> Tensor:
-        """Return the reduced loss of the batch of all ranks, and record its values."""
+        """Return the reduced loss of the batch of all ranks, and record its values.
+
+        Each value stands for `count` values in statistics, and in the mean over ranks. By default that is 1, but a
+        single number that a formula returns for a batch stands for the samples of the batch.
+        """
         if torch.compiler.is_dynamo_compiling():
             return outside(self, "forward", *args, weight=weight, **kwargs)  # type: ignore[no-any-return]
         try:
@@ -116,18 +121,24 @@ class Loss(WideState, Recorder, ABC):
             message = str(error)
             raise type(error)(message if message.startswith(prefix[:-2]) else prefix + message) from None
 
-    def log(self, name: str, value: Tensor | float) -> None:
-        """Record a value of any shape under a name, as a curve in addition to the loss."""
+    def log(self, name: str, value: Tensor | float, count: Tensor | float = 1) -> None:
+        """Record a value of any shape as a curve in addition to the loss; it stands for `count` values, as a mean."""
         if not self.record:
             return
         if name == "loss":
             raise InputError("cannot log a value named 'loss': that is the loss's own; choose another name")
         if not torch.compiler.is_dynamo_compiling():
-            self.accumulate(name, as_recorded(value), replicated=self._in_formula and self._is_replicated())
+            replicated = self._in_formula and self._is_replicated()
+            self.accumulate(name, as_recorded(value), as_counts(count), replicated)
         elif self._compiled is None or not self._compiled.running:
-            outside(self, "log", name, value)
+            outside(self, "log", name, value, count)
         else:
-            self._compiled.logged.append((name, value.detach() if isinstance(value, Tensor) else value))
+            self._compiled.logged.append((name, value.detach() if isinstance(value, Tensor) else value, count))
+
+    def averaged_over(self, numbers: Tensor, present: Tensor | None = None) -> None:
+        """Tell, in a formula, how many pairs each value sums, `[N]`; anchors outside `present` are not recorded."""
+        if self._in_formula:
+            self._numbers = standing.balanced(numbers.detach(), numbers > 0 if present is None else present)
 
     def extra_repr(self) -> str:
         """Return the constructor's arguments that are attributes of the same name."""
@@ -148,15 +159,27 @@ class Loss(WideState, Recorder, ABC):
         values = self._values(batch.inputs if shield is None else shield.before(batch.inputs))
         if self.training:
             self.update(**batch.inputs)
-        exact = values.double() if self.reduction == "weighted_mean" else values  # weights of any scale cancel
-        weighed = reduction.weighed(exact, batch, self.per_sample)
+        weighed = self._weighed(values, batch)
         if shield is not None:
             shield.cover(weighed.mask, values.shape)
-        result = self._reduced(weighed, batch).to(values.dtype)
-        if readable and self.invalid_gives_nonfinite and not _is_finite(result):
+        carried = self.carried_weight(**batch.inputs) if self.reduction == "weighted_mean" else None
+        stands = standing.recorded(weighed, self.reduction, carried, self.relational)
+        reduced = self._reduced(weighed, carried, batch)
+        self.__dict__.update(_numbers=None, denominator=standing.denominator(stands, reduced, self.reduction))
+        result = reduced.result.to(values.dtype)
+        if readable and self.invalid_gives_nonfinite and not reduction.is_finite(result):
             self._check_values(batch)
-        self._record(weighed, batch)
+        self._record(stands, weighed.mask, batch)
         return result
+
+    def _weighed(self, values: Tensor, batch: Batch) -> reduction.Weighed:
+        """Weigh values, in float64 for a mean by weights, so that weights of any scale cancel."""
+        exact = values.double() if self.reduction == "weighted_mean" else values
+        return reduction.weighed(exact, batch, self.per_sample, self._samples(values, batch), self._numbers)
+
+    def _samples(self, values: Tensor, batch: Batch) -> Tensor | float:
+        """Return how many values each value stands for."""
+        return standing.samples_of(self, values, batch)
 
     def _check_values(self, batch: Batch) -> None:
         """Raise an `InputError` unless the entries that count fit."""
@@ -169,11 +192,11 @@ class Loss(WideState, Recorder, ABC):
 
     def _values(self, inputs_: dict[str, Any]) -> Tensor:
         """Return the formula's values, copied if they may share memory with the inputs, the state or other tensors."""
-        object.__setattr__(self, "_in_formula", True)  # nn.Module's own assignment takes microseconds
+        self.__dict__.update(_in_formula=True, _numbers=None)  # nn.Module's own assignment takes microseconds
         try:
             values = self._formula(inputs_)
         finally:
-            object.__setattr__(self, "_in_formula", False)
+            self.__dict__["_in_formula"] = False
         if not isinstance(values, Tensor):
             raise InputError(f"wanted a tensor of values from loss(...), found {type(values).__name__}")
         if values.is_complex():
@@ -188,36 +211,29 @@ class Loss(WideState, Recorder, ABC):
         """Call `loss`, compiled with `compile=True`; ranks with equal inputs may share its work."""
         if self._compiled is not None:
             values = self._compiled(self.loss, inputs_)
-            for name, value in self._compiled.logged:
-                self.log(name, value)
+            for logged in self._compiled.logged:
+                self.log(*logged)
             return values
         if not self._is_replicated():
             return self.loss(**inputs_)
         with distributed.same_inputs():
             return self.loss(**inputs_)
 
-    def _reduced(self, weighed: reduction.Weighed, batch: Batch) -> Tensor:
-        """Return the reduced loss. "none" and "batch_mean" of a relational loss cover the dropped samples too, as 0."""
+    def _reduced(self, weighed: reduction.Weighed, carried: Tensor | None, batch: Batch) -> reduction.Reduced:
+        """Reduce the values. "none" and "batch_mean" of a relational loss cover the dropped samples too, as 0."""
         if batch.kept is not None and self.per_sample and self.reduction in ("none", "batch_mean"):
             weighed = weighed.restored(batch.kept)
-        if self.reduction == "none":
-            return weighed.values
-        weight = weighed.weight
-        if self.reduction == "weighted_mean":
-            weight = reduction.product(weight, self.carried_weight(**batch.inputs))
-        sharded = not self.relational and distributed.world_size() > 1
-        return reduction.over_ranks(weighed.values, weight, self.reduction, weighed.counts, sharded)
+        weight = reduction.product(weighed.weight, carried)
+        return reduction.over_ranks(weighed, weight, self.reduction, not self.relational)
 
-    def _record(self, weighed: reduction.Weighed, batch: Batch) -> None:
+    def _record(self, stands: standing.Standing, mask: Tensor | None, batch: Batch) -> None:
         """Record the values of a batch, and keep them by sample if a callback has set `samples`."""
-        if not self.record and self.samples is None:
-            return
-        values = weighed.elementary()
         if self.record:
-            alone = values.clone() if self.reduction == "none" else values  # the caller may change the returned values
-            self.accumulate("loss", alone, weighed.mask, self._is_replicated())
+            # the caller may change the returned values
+            alone = stands.values.clone() if self.reduction == "none" else stands.values
+            self.accumulate("loss", alone, stands.counts, self._is_replicated())
         if self.samples is not None:
-            self.samples.values = per_sample.of_rank(values, weighed.mask, batch, self.per_sample)
+            self.samples.values = per_sample.of_rank(stands.values, mask, batch, self.per_sample)
 
     def _is_replicated(self) -> bool:
         """Return whether every rank evaluates the same batch, so that values must be counted once."""
@@ -229,8 +245,3 @@ class Loss(WideState, Recorder, ABC):
             return True
         self._calls += 1
         return self._calls <= CAREFUL_CALLS
-
-
-def _is_finite(result: Tensor) -> bool:
-    """Return whether a result is finite; a sum of finite values that overflows is not."""
-    return math.isfinite((result.sum() if result.ndim else result).item())

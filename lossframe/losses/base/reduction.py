@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -59,18 +59,16 @@ class Weighed:
     """Weighted values of a batch, with what their reduction needs.
 
     `values` are `w v`, 0 where a value does not count; `weight` is aligned with them, `counts` is the result of
-    `Loss.counts`, and `mask` marks the values that count. None stands for 1, or for true, everywhere.
+    `Loss.counts`, and `mask` marks the values that count. None stands for 1, or for true, everywhere. Each value stands
+    for `times` values. `numbers` are the shares of anchors in the mean, see `Loss.averaged_over`.
     """
 
     values: Tensor
     weight: Tensor | None
     counts: Tensor | None
     mask: Tensor | None
-
-    def elementary(self) -> Tensor:
-        """Return the values to record: detached, and divided by their numbers of elementary penalties."""
-        values = self.values.detach()
-        return values if self.counts is None else values / self.counts.clamp_min(1)
+    times: Tensor | float = 1.0
+    numbers: Tensor | None = None
 
     def restored(self, kept: Tensor) -> "Weighed":
         """Return values of all samples: these values for the samples that `kept` marks, and 0 for the others."""
@@ -81,8 +79,13 @@ class Weighed:
         return replace(self, values=padded[rows])
 
 
-def weighed(values: Tensor, batch: Batch, per_sample: bool) -> Weighed:
-    """Weigh the values of a batch. `per_sample` says whether each row of a relational loss's values is a sample."""
+def weighed(
+    values: Tensor, batch: Batch, per_sample: bool, times: Tensor | float = 1.0, numbers: Tensor | None = None
+) -> Weighed:
+    """Weigh the values of a batch, each of which stands for `times` values; none counts where that is 0.
+
+    `per_sample` says whether each row of a relational loss's values is a sample.
+    """
     weight = batch.weight
     if batch.kept is not None and isinstance(weight, Tensor):
         weight = _weight_of_values(values, weight, per_sample)
@@ -90,9 +93,9 @@ def weighed(values: Tensor, batch: Batch, per_sample: bool) -> Weighed:
     mask = None if aligned is None else aligned != 0
     if batch.counts is not None:
         mask = batch.counts != 0 if mask is None else mask & (batch.counts != 0)
-    if batch.kept is not None and isinstance(batch.weight, Tensor) and not batch.weight.numel():
+    if (batch.kept is not None and isinstance(batch.weight, Tensor) and not batch.weight.numel()) or is_none(times):
         mask = torch.zeros((), dtype=torch.bool, device=values.device)  # no sample counts: a mean of nothing may be NaN
-    return Weighed(weigh(values, aligned, mask), aligned, batch.counts, mask)
+    return Weighed(weigh(values, aligned, mask), aligned, batch.counts, mask, times, numbers)
 
 
 def product(weight: Tensor | None, other: Tensor | None) -> Tensor | None:
@@ -143,20 +146,42 @@ def divide(numerator: Tensor, denominator: Tensor | float) -> Tensor:
     return torch.where(empty, numerator * 0, numerator / torch.where(empty, 1, denominator))
 
 
-def over_ranks(
-    values: Tensor, weight: Tensor | None, reduction: Reduction, counts: Tensor | None, sharded: bool
-) -> Tensor:
-    """Reduce weighted values; reduce `sharded` values over all ranks, with one collective."""
-    numerator, denominator = fraction(values, weight, reduction, counts)
+class Reduced(NamedTuple):
+    """Reduced loss of all ranks, and how many values it averages: 1 for a sum."""
+
+    result: Tensor
+    denominator: Tensor | float
+
+
+def over_ranks(weighed: Weighed, weight: Tensor | None, reduction: Reduction, sharded: bool) -> Reduced:
+    """Reduce weighted values; reduce `sharded` values over all ranks, with one collective unless it is "none"."""
+    if reduction == "none":
+        return Reduced(weighed.values, 1.0)
+    sharded = sharded and distributed.world_size() > 1
+    values, times = weighed.values, 1.0 if reduction == "sum" else weighed.times
+    numerator, denominator = fraction(values, weight, reduction, weighed.counts)
+    number = denominator * times
     if sharded:
-        local = torch.as_tensor(denominator, dtype=numerator.dtype, device=numerator.device)
+        if isinstance(times, Tensor) or times != 1:  # ranks of more samples weigh more
+            values, numerator = values * times, numerator * times
+        local = torch.as_tensor(number, dtype=numerator.dtype, device=numerator.device)
         numerator, summed = distributed.total(torch.stack([numerator, local])).unbind()
-        denominator = 1.0 if reduction == "sum" else summed
+        denominator = number = 1.0 if reduction == "sum" else summed
     result = divide(numerator, denominator)
     if result.is_cpu and math.isinf(result.item()):  # the sum overflows, perhaps the mean does not
         parts = divide(values, denominator).sum()
         result = distributed.total(parts) if sharded else parts
-    return result
+    return Reduced(result, number)
+
+
+def is_finite(result: Tensor) -> bool:
+    """Return whether a result is finite; a sum of finite values that overflows is not."""
+    return math.isfinite((result.sum() if result.ndim else result).item())
+
+
+def is_none(times: Tensor | float) -> bool:
+    """Return whether values are known to stand for no value; a tensor on a device is not read."""
+    return not isinstance(times, Tensor) and times == 0
 
 
 def reduce(values: Tensor, weight: Tensor | float | None = None, reduction: Reduction = "mean") -> Tensor:
