@@ -97,11 +97,12 @@ class Recorder(nn.Module):
 
     def join(self) -> None:
         """Add the staged values to the others."""
-        for key, staged in self.staged.items():
-            accumulator = self.accumulators.get(key)
-            if accumulator is None:
-                accumulator = self.accumulators[key] = Accumulator()
-            accumulator.absorb(staged)
+        _absorb(self.accumulators, self.staged)
+
+    def take_over(self, other: "Recorder") -> None:
+        """Move the values of another recorder here."""
+        _absorb(self.accumulators, other.accumulators)
+        _absorb(self.staged, other.staged)
 
     def summary(self, samples_seen: int, summary_writer: SummaryWriter) -> None:
         """Write the statistics of this rank as curves over samples seen, without resetting them.
@@ -183,3 +184,11 @@ def require_finite(term: str, name: str, moments: Moments) -> None:
             f"{what}: {moments.nonfinite:.0f} of {moments.count:.0f} values were not finite since the last reading; "
             "wanted finite values only. Look at its inputs, the learning rate and the precision"
         )
+
+
+def _absorb(into: dict[tuple[str, bool], Accumulator], held: Mapping[tuple[str, bool], Accumulator]) -> None:
+    """Move the values of accumulators to those of the same names."""
+    for key, accumulator in held.items():
+        if key not in into:
+            into[key] = Accumulator()
+        into[key].absorb(accumulator)

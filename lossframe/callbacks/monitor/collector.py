@@ -5,13 +5,11 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from lossframe.callbacks.monitor.nonfinite import Guard, Kept
+from lossframe.callbacks.monitor.window import Progress, Window, named_of, state_of
 from lossframe.errors import NonFiniteError
-from lossframe.loggers.position import Position
-from lossframe.statistics.moments import Moments
 from lossframe.statistics.recorder import Recorder
 from lossframe.statistics.snapshot import Named, Snapshot, merge_ranks, merged
 
@@ -19,45 +17,6 @@ _log = logging.getLogger(__name__)
 
 _WINDOWS = 64
 """Number of windows of an epoch that are merged at once."""
-
-
-@dataclass
-class Window:
-    """Holds the statistics since the last point of the curves, and the samples and seconds of training behind them."""
-
-    seen: Named = field(default_factory=dict)
-    samples: int = 0
-    seconds: float = 0.0
-    end: int = 0
-    """Number of samples that all ranks have seen since training began."""
-
-    def add(self, seen: Named, samples: int, seconds: float, end: int) -> None:
-        """Merge a snapshot of all ranks into the window."""
-        self.seen = merged([self.seen, seen])
-        self.samples += samples
-        self.seconds += seconds
-        self.end = end
-
-    def state(self) -> dict[str, Any]:
-        """Return the window as numbers and lists, for a checkpoint."""
-        return {"seen": _state(self.seen), "samples": self.samples, "seconds": self.seconds}
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Self:
-        """Create a window from a `state`."""
-        return cls(_from_state(state["seen"]), state["samples"], state["seconds"])
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether neither a sample nor a value has been seen."""
-        return not self.samples and not any(self.seen.values())
-
-
-class Progress(NamedTuple):
-    """Describes where training is when a window is closed, and holds further curves of the point."""
-
-    position: Position
-    curves: dict[str, float]
 
 
 class _Pending(NamedTuple):
@@ -93,6 +52,14 @@ class Collector:
         self._suffix = ""  # of the current dataloader, if there are several
         self._pending: _Pending | None = None
         self._clock = 0.0
+
+    def replace(self, recorders: Mapping[str, Recorder]) -> None:
+        """Choose the recorders. One that takes the place of another takes over the values that are not read yet."""
+        kept = {id(recorder) for recorder in recorders.values()}
+        for name, earlier in self.recorders.items():
+            if id(earlier) not in kept and name in recorders:
+                recorders[name].take_over(earlier)
+        self.recorders = recorders
 
     def forget(self) -> None:
         """Drop all recorded values that are not in the open window yet."""
@@ -186,7 +153,7 @@ class Collector:
             "samples_seen": self.samples_seen,
             "skipped": self.guard.skipped,
             "window": self.window.state(),
-            "epoch": _state(merged(self._epoch)),
+            "epoch": state_of(merged(self._epoch)),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -194,7 +161,7 @@ class Collector:
         self.samples_seen, self.guard.skipped = state["samples_seen"], state["skipped"]
         self.window = Window.from_state(state["window"])
         self.window.end = self.samples_seen
-        self._epoch = [_from_state(state["epoch"])]
+        self._epoch = [named_of(state["epoch"])]
 
     def _end_part(self) -> None:
         """Take a snapshot of the current part of an evaluation."""
@@ -245,13 +212,3 @@ class Collector:
             warning = str(error)
         if warning is not None:
             _log.warning(warning)  # a warning may be an error, which would hide the other
-
-
-def _state(seen: Named) -> dict[str, Any]:
-    """Return moments as numbers and lists."""
-    return {term: {name: moments.state() for name, moments in named.items()} for term, named in seen.items()}
-
-
-def _from_state(state: Mapping[str, Any]) -> Named:
-    """Create moments from a `_state`."""
-    return {term: {name: Moments.from_state(m) for name, m in named.items()} for term, named in state.items()}

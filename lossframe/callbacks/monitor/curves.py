@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_warn
 
-from lossframe.callbacks.monitor.collector import Collector, Progress, Window
+from lossframe.callbacks.monitor.collector import Collector
 from lossframe.callbacks.monitor.discovery import Source
 from lossframe.callbacks.monitor.spikes import Spikes
 from lossframe.callbacks.monitor.trainer_metrics import Results, publish, unwritten
+from lossframe.callbacks.monitor.window import Progress, Window
 from lossframe.errors import names
 from lossframe.loggers import tags
 from lossframe.loggers.position import Position

@@ -12,7 +12,9 @@ from lossframe.callbacks.monitor.curves import Curves
 from lossframe.callbacks.monitor.discovery import find_sources, forget_samples, keep_samples
 from lossframe.callbacks.monitor.hooks import overrides, release, surround
 from lossframe.callbacks.monitor.nonfinite import Guard
+from lossframe.callbacks.monitor.places import Watch
 from lossframe.callbacks.monitor.spikes import Spikes
+from lossframe.callbacks.monitor.strays import Strays
 from lossframe.callbacks.monitor.trainer_metrics import synchronise
 from lossframe.errors import names
 from lossframe.loggers import tags
@@ -47,6 +49,8 @@ class EvaluationMonitor(pl.Callback):
         self.guard = Guard(nonfinite)
         self.stage_writer = StageWriter(x)
         self._collector = Collector(self.guard)
+        self._watch: Watch | None = None
+        self._strays = Strays()
         self._curves = Curves(self._collector, self.stage_writer, Spikes(spikes))
 
     def before(self, pl_module: pl.LightningModule) -> dict[str, Action]:
@@ -129,16 +133,27 @@ class EvaluationMonitor(pl.Callback):
         self.stage_writer.resumed = None
         self.stage_writer.close()
 
+    def look(self, pl_module: pl.LightningModule) -> None:
+        """Find the losses of a module anew if it has changed; warn of losses that record values elsewhere."""
+        if self._watch is None or self._watch.changed():
+            self.find(pl_module)
+        if strays := self._strays.look(self._collector.recorders.values()):
+            rank_zero_warn(
+                f"{names(strays)} records values, but {type(pl_module).__name__} does not hold it, so that it has no "
+                "curve: make it an attribute of the module, or set record=False"
+            )
+
     def find(self, pl_module: pl.LightningModule) -> None:
         """Find the losses and objectives of a module, and register them with collector, curves and guard."""
         sources = find_sources(pl_module) | self.guard.source()
         self._curves.sources = sources
-        self._collector.recorders = {name: source.recorder for name, source in sources.items()}
+        self._collector.replace({name: source.recorder for name, source in sources.items()})
         self.losses = {name: source.loss for name, source in sources.items() if source.loss is not None}
         if self.keeps_samples:
             keep_samples(self.losses)
         self.guard.watch(pl_module, self.losses, self._collector.recorders)
         self.stage_writer.layout = layout(self.losses)
+        self._watch = Watch(pl_module)
 
     def ids_of(self, batch: Any) -> Any:
         """Return the names of a batch's samples, if it has any."""

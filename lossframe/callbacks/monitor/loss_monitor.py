@@ -9,7 +9,6 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch.optim import Optimizer
 
 from lossframe.callbacks.monitor.batch_size import batch_size
-from lossframe.callbacks.monitor.collector import Progress
 from lossframe.callbacks.monitor.discovery import forget_samples, weights
 from lossframe.callbacks.monitor.evaluation import Action, EvaluationMonitor
 from lossframe.callbacks.monitor.hooks import overrides
@@ -21,6 +20,7 @@ from lossframe.callbacks.monitor.trainer_metrics import (
     synchronise,
     updates_normalisation_only,
 )
+from lossframe.callbacks.monitor.window import Progress
 from lossframe.errors import InputError, names
 from lossframe.loggers.position import Axis, Position
 
@@ -206,6 +206,7 @@ class LossMonitor(EvaluationMonitor):
     def _read(self, closed: Progress | None = None, wait: bool = True) -> None:
         """Take a snapshot of training; with `closed`, close the window and write it."""
         if self._trainer is not None:
+            self.look(self._trainer.lightning_module)
             self._curves.collect(self._trainer, closed, wait)
 
     def _progress(self, trainer: pl.Trainer) -> Progress:
