@@ -227,7 +227,7 @@ class LossMonitor(EvaluationMonitor):
         """Find the losses of a new epoch; write the last window of an earlier one that a checkpoint has cut off."""
         self.find(pl_module)
         if self._collector.window.samples:
-            self._curves.write_window(trainer, self._progress(trainer, pl_module))
+            self._curves.write_window(trainer, self._progress(trainer))
         self._collector.start_epoch()
 
     def _end_epoch(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
