@@ -1,5 +1,6 @@
 """Criteria that are made late or replaced, and modules without a monitor."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from modules import Numbers, numbers
 from test_monitor_lifecycle import VALUES, points, trainer_of
 from trainers import tiny_trainer
 
-from lossframe import LossMonitor
+from lossframe import Learner, LossMonitor, Objective
+from lossframe.callbacks.hparams import HParams
+from lossframe.errors import InputError
 from lossframe.losses import HuberLoss, L1Loss
 
 
@@ -81,3 +84,29 @@ def test_values_of_a_replaced_criterion_are_in_the_curve_of_the_new_one(tmp_path
 
     trainer_of(tmp_path, LossMonitor()).fit(Replaces(), numbers(VALUES, 2))
     assert points(tmp_path) == [(6, 12.5)]
+
+
+def test_callback_that_needs_a_monitor_asks_for_it(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path, [HParams({"lr": 0.1})], enable_checkpointing=False)
+    with pytest.raises(InputError, match=r"HParams .* there is none: add LossMonitor\(\)"):
+        trainer.fit(Numbers(), numbers(VALUES, 2))
+
+
+def test_learner_without_callbacks_still_publishes_what_schedulers_watch(tmp_path: Path) -> None:
+    objective = Objective({"l1": L1Loss()}, inputs={"l1": {"prediction": "y", "target": "x"}})
+    learner = Learner(Doubles(), objective, partial(torch.optim.SGD, lr=0.1))
+    loader = torch.utils.data.DataLoader([{"x": torch.ones(2)}], batch_size=None)  # type: ignore[arg-type]
+    trainer = tiny_trainer(tmp_path, logger=False, enable_checkpointing=False)
+    trainer.fit(learner, loader, loader)
+    assert "val/loss/total" in trainer.callback_metrics
+
+
+class Doubles(torch.nn.Module):
+    """Multiplies numbers by a weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, batch: Any) -> Any:
+        return {"y": batch["x"] * self.weight}
