@@ -31,8 +31,10 @@ def count(values: Tensor, into: Tensor, counts: Tensor | None = None) -> None:
     Counts are a bool mask, or numbers. A value that stands for 0.5 values adds 0.5 to its bucket.
     """
     values = _readable(values)
-    counted = values.isfinite() if counts is None else torch.where(values.isfinite(), counts, 0)
-    into.scatter_add_(0, _bucket(values).long(), counted.to(into.dtype))
+    counted = values.isfinite().to(into.dtype)
+    if counts is not None:
+        counted *= counts if counts.dtype == torch.bool else counts.nan_to_num(0, 0, 0).clamp_min(0)
+    into.scatter_add_(0, _bucket(values).long(), counted)
 
 
 def count_finite(values: Tensor, into: Tensor) -> None:

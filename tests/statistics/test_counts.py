@@ -84,6 +84,12 @@ def test_wrong_count_is_an_error_or_a_nonfinite_value(wrong: float) -> None:
     recorder.log("mean", 1.0, count=torch.tensor(wrong))
     recorder.log("mean", 3.0, count=torch.tensor(2.0))
     assert (recorder.moments()["mean"].nonfinite, recorder.moments()["mean"].count) == (1, 3)
+    counting = Recorder({"log_quantiles": True})
+    counting.accumulate("loss", torch.tensor([1.0, 2.0]), torch.tensor([wrong, 4.0]))
+    seen = counting.moments()["loss"]
+    assert (seen.nonfinite, seen.count) == (1, 5)
+    assert seen.histogram is not None
+    assert seen.histogram.counts.tolist() == [4]
 
 
 def test_changed_count_tensor_changes_nothing() -> None:
