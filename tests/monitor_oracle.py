@@ -135,6 +135,9 @@ class Oracle:
 
     def _outside(self, entry: Entry) -> None:
         if entry.hook == "on_train_end":
+            if self._cut is not None:
+                self._window, self._cut, later = self._cut, None, self._window
+                _add(self._window, later)
             _add(self._window, _tagged(entry, 1))
             self._close("train", self._window)
 
@@ -149,7 +152,7 @@ class Oracle:
 
     def _go_on(self, entry: Entry) -> None:
         """Read how training resumes: with a new epoch, before which the window ends, or within the epoch."""
-        if self._cut is None or entry.hook != "on_train_batch_start":
+        if self._cut is None or entry.hook not in ("on_train_batch_start", "on_train_epoch_end"):
             return
         cut, self._cut = self._cut, None
         if entry.number == 0:

@@ -237,8 +237,9 @@ class LossMonitor(EvaluationMonitor):
         self._curves.publish_epoch(trainer)
 
     def _end_training(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write what the module's own hook may have added since the last epoch, and stop the clock of training."""
+        """Write what the module's own hook may have added since the last epoch, or a checkpoint has left to write."""
         if overrides(pl_module, "on_train_end"):
             self.guard.settle()
-            self._read(self._progress(trainer))
+            self._read()
+        self._curves.write_window(trainer, self._progress(trainer))
         self._collector.stop()
