@@ -56,12 +56,12 @@ def folder_errors(root: Path) -> list[tuple[ImageFolder, str]]:
     cut = write_images(root / "cut", {"cat": 3, "dog": 3})
     (cut / "cat" / "1.png").write_bytes((cut / "cat" / "2.png").read_bytes()[:200])
     return [
-        (ImageFolder(root / "none", 2), r"none/CLASS/\*\.png.*none is not a folder: set root"),
+        (ImageFolder(root / "none", 2), r"none/CLASS/\*\.png.*none is not a folder: set data.root"),
         (ImageFolder(root / "flat" / "cat", 2), r"has no folders, only '0\.png', '1\.png', '2\.png'"),
         (ImageFolder(root / "few", 2), r"at least 3 images a class, but .*few/dog has 2"),
         (ImageFolder(broken, 2), r"broken/dog/1\.png cannot be read as an image"),
         (ImageFolder(cut, 2), r"cut/cat/1\.png cannot be read as an image"),
-        (ImageFolder(root / "flat", 2), "given num_classes=2, but its data has 1: set num_classes=1"),
+        (ImageFolder(root / "flat", 2), "given num_classes=2, but its data has 1: set data.num_classes=1"),
         (ImageFolder(root / "flat", 1, image_shape=(2, 8, 8)), r"1 or 3 channels, but image_shape is \(2, 8, 8\)"),
     ]
 
