@@ -84,7 +84,8 @@ class AUROC(SplitMetric):
         twice_ranks = (2 * ties.cumsum(0) - ties + 1)[place]
         positive = labels.sum()
         twice_pairs = 2 * positive * (len(labels) - positive)
-        return (twice_ranks[labels == 1].sum() - positive * (positive + 1)) / twice_pairs.double()
+        area: Tensor = (twice_ranks[labels == 1].sum() - positive * (positive + 1)) / twice_pairs.double()
+        return area
 
 
 class R2Score(Metric):

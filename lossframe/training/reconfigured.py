@@ -104,6 +104,6 @@ def _accumulates_the_same(saved: Mapping[Any, Mapping[str, Any]], optimizer: Cal
     parameter = nn.Parameter(torch.zeros(2, 2))
     parameter.grad = torch.zeros(2, 2)
     probe = optimizer([parameter])
-    probe.step(lambda: torch.zeros(()))
+    probe.step(lambda: 0.0)
     wanted = set(probe.state[parameter])
     return all(set(numbers) == wanted for numbers in saved.values())

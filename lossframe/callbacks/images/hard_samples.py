@@ -146,7 +146,9 @@ class HardSamples(MonitorCallback):
                 continue
             epochs = self._epochs.setdefault(stage, {}).setdefault(term, Counter())
             epochs.update({row["id"] for row in rows})
-            listed = [{**row, **_name(row["id"], datamodule), "epochs": epochs[row["id"]]} for row in rows]
+            listed = [
+                {"id": row["id"], **_name(row["id"], datamodule), **row, "epochs": epochs[row["id"]]} for row in rows
+            ]
             if trainer.is_global_zero:
                 often = [{"id": each, **_name(each, datamodule), "epochs": n} for each, n in epochs.most_common()]
                 write_csv(join(folder, f"{stage}_{term}.csv"), listed)
