@@ -33,6 +33,7 @@ def test_images_are_resized_and_labelled_by_their_folder(tmp_path: Path, channel
     data.setup()
     assert data.frame["image"].shape == (13, channels, 12, 10)
     assert data.frame["labels"].tolist() == [0] * 5 + [1] * 8
+    assert data.sample_names == [f"cat/{k}.png" for k in range(5)] + [f"dog/{k}.png" for k in range(8)]
     expected = Image.open(root / "cat" / "0.png").convert("L" if channels == 1 else "RGB").resize((10, 12), 2)
     pixels = np.asarray(expected, dtype=np.float32).reshape(12, 10, channels) / 255
     np.testing.assert_array_equal(data.frame["image"][0].permute(1, 2, 0), pixels)
