@@ -103,7 +103,8 @@ class Mnist5k(ImageData):
 class ImageFolder(ImageData):
     """Loads images from `root/CLASS/*.png` (or .jpg, ...), and resizes them to `image_shape` [C, H, W], C 1 or 3.
 
-    Labels number the class folders in alphabetical order, without hidden ones. All images are held in memory.
+    Labels number the class folders in alphabetical order, without hidden ones. All images are held in
+    memory. `sample_names` holds their paths below `root`, by their ids.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class ImageFolder(ImageData):
     ) -> None:
         super().__init__(num_classes, image_shape, **options)
         self.root = Path(root)
+        self.sample_names: list[str] = []
 
     @property
     def class_names(self) -> list[str]:
@@ -126,6 +128,7 @@ class ImageFolder(ImageData):
         if self.image_shape[0] not in (1, 3):
             raise InputError(f"ImageFolder reads images with 1 or 3 channels, but image_shape is {self.image_shape}")
         paths = [(path, label) for label, folder in enumerate(self._folders()) for path in _files(folder)]
+        self.sample_names = [path.relative_to(self.root).as_posix() for path, _ in paths]
         pixels = np.stack([self._read(path) for path, _ in paths])
         return _frame(pixels, np.array([label for _, label in paths]))
 
@@ -133,7 +136,7 @@ class ImageFolder(ImageData):
         """Return the class folders, or raise an `InputError` unless each has enough images."""
         wanted = f"ImageFolder wants {self.root}/CLASS/*.png (or {', '.join(sorted(SUFFIXES - {'.png'}))})"
         if not self.root.is_dir():
-            raise InputError(f"{wanted}, but {self.root} is not a folder: set root")
+            raise InputError(f"{wanted}, but {self.root} is not a folder: set data.root")
         folders = sorted(path for path in self.root.iterdir() if path.is_dir() and not path.name.startswith("."))
         if not folders:
             found = sorted(path.name for path in self.root.iterdir())[:5]

@@ -10,27 +10,28 @@ from torch import Tensor
 
 from lossframe.data.loader import BatchLoader
 from lossframe.data.samplers import (
+    DEFAULT_BATCH_SIZE,
     GlobalBatchSampler,
     OrderedBatchSampler,
     SamplerFactory,
     ShardedBatchSampler,
     balanced,
 )
-from lossframe.data.splits import Splits, split_by
+from lossframe.data.splits import Splits, fingerprint, split_by
 from lossframe.errors import InputError
 
 
 class DataOptions(TypedDict, total=False):
     """Options of every data set, in addition to those that describe its contents.
 
-    `batch_size`: samples in a batch, over all ranks (default 80).
-    `split`: "samples" (default), or "classes": the last classes are in the test split only.
+    `batch_size`: samples in a batch, over all ranks (default 80, or as many as fewer classes fill).
+    `split`: "samples" (default), or "classes": those of the test split are in no other.
     `val_fraction`, `test_fraction`: shares of the samples, or for split=classes of the classes (0.1, 0.3).
     `seed`: decides the split and, with the epoch, the training batches (0).
     `sampler`: makes the training batches: `balanced` (default), `shuffled`, or a partial of these.
     """
 
-    batch_size: int
+    batch_size: int | None
     split: str
     val_fraction: float
     test_fraction: float
@@ -46,7 +47,7 @@ class InMemoryData(pl.LightningDataModule, ABC):
     def __init__(
         self,
         *,
-        batch_size: int = 80,
+        batch_size: int | None = None,
         split: str = "samples",
         val_fraction: float = 0.1,
         test_fraction: float = 0.3,
@@ -92,11 +93,35 @@ class InMemoryData(pl.LightningDataModule, ABC):
 
     def val_dataloader(self) -> BatchLoader:
         """Return this rank's share of the validation samples, in order."""
-        return self._loader("val", OrderedBatchSampler(len(self.splits["val"]), self.batch_size))
+        return self._loader("val", self._in_order("val"))
 
     def test_dataloader(self) -> BatchLoader:
         """Return this rank's share of the test samples, in order."""
-        return self._loader("test", OrderedBatchSampler(len(self.splits["test"]), self.batch_size))
+        return self._loader("test", self._in_order("test"))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how the samples are split, for checkpoints."""
+        return {"splits": fingerprint(self.splits), "options": self._split_options()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Raise an `InputError` unless the samples are split as in a checkpoint, whose model has seen its own split."""
+        if fingerprint(self.splits) == state["splits"]:
+            return
+        now, before = self._split_options(), state["options"]
+        changed = [f"data.{name}={now[name]} for {before[name]}" for name in now if now[name] != before[name]]
+        raise InputError(
+            f"{', '.join(changed) or 'other samples'}: wanted the split of the checkpoint, found another, which tests "
+            "on samples that were trained on; "
+            + (
+                f"add {' '.join(f'data.{name}={before[name]}' for name in now if now[name] != before[name])}, "
+                if changed
+                else "give the samples back, "
+            )
+            + "or train anew without ckpt"
+        )
+
+    def _split_options(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("split", "val_fraction", "test_fraction", "seed")}
 
     def _check(self, frame: Mapping[str, Tensor]) -> None:
         """Raise an `InputError` if the configured attributes differ from those of the data."""
@@ -104,8 +129,13 @@ class InMemoryData(pl.LightningDataModule, ABC):
             wanted = getattr(self, name)
             if wanted != found:
                 raise InputError(
-                    f"{type(self).__name__} was given {name}={wanted}, but its data has {found}: set {name}={found}"
+                    f"{type(self).__name__} was given {name}={wanted}, but its data has {found}: "
+                    f"set data.{name}={found}"
                 )
+
+    def _in_order(self, split: str) -> OrderedBatchSampler:
+        size = DEFAULT_BATCH_SIZE if self.batch_size is None else self.batch_size
+        return OrderedBatchSampler(len(self.splits[split]), size)
 
     def _loader(self, name: str, batches: GlobalBatchSampler) -> BatchLoader:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

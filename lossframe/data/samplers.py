@@ -10,12 +10,15 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import Sampler
 
 from lossframe.errors import InputError, names
 
 Positions = NDArray[np.int64]
+DEFAULT_BATCH_SIZE = 80
+"""Samples in a batch over all ranks, where none is configured and enough classes fit into it."""
 
 
 class GlobalBatchSampler(Sampler[list[int]], ABC):
@@ -47,7 +50,7 @@ class OrderedBatchSampler(GlobalBatchSampler):
         self.size = size
         self.batch_size = batch_size
         if batch_size < 1:
-            raise InputError(f"batch_size must be at least 1, but is {batch_size}")
+            raise InputError(f"data.batch_size={batch_size}: wanted at least 1")
 
     def __len__(self) -> int:
         return len(range(0, self.size, self.batch_size))
@@ -72,8 +75,9 @@ class ClassBalancedBatchSampler(GlobalBatchSampler):
     """Samples batches of `classes_per_batch` classes with `samples_per_class` samples each, class after class.
 
     An epoch has `len(labels) // (classes_per_batch * samples_per_class)` batches, and at least one. Within an epoch,
-    no class, and no sample of a class, is drawn again before all others were drawn. A batch repeats a sample only if
-    its class has fewer than `samples_per_class` samples. Fewer than `classes_per_batch` classes are an `InputError`.
+    no class, and no sample of a class, is drawn again before all others were drawn. A batch never repeats a sample,
+    which would be its own positive: a class of fewer samples adds all of them. Fewer than `classes_per_batch`
+    classes are an `InputError`.
     """
 
     def __init__(self, labels: Tensor, classes_per_batch: int, samples_per_class: int, seed: int = 0) -> None:
@@ -87,15 +91,15 @@ class ClassBalancedBatchSampler(GlobalBatchSampler):
                 f"a batch of {classes_per_batch} classes with {samples_per_class} samples each was asked for, "
                 f"but the labels hold {found} classes: ask for 1 to {found} classes and at least 1 sample of each"
             )
+        self._members = [np.flatnonzero(self.labels == label) for label in np.unique(self.labels)]
 
     def __len__(self) -> int:
         return max(1, len(self.labels) // (self.classes_per_batch * self.samples_per_class))
 
     def __iter__(self) -> Iterator[list[int]]:
         generator = self._generator()
-        members = [np.flatnonzero(self.labels == label) for label in np.unique(self.labels)]
-        classes = _Deck(np.arange(len(members)), generator)
-        samples = [_Deck(positions, generator) for positions in members]
+        classes = _Deck(np.arange(len(self._members)), generator)
+        samples = [_Deck(positions, generator) for positions in self._members]
         for _ in range(len(self)):
             drawn = [samples[chosen].deal(self.samples_per_class) for chosen in classes.deal(self.classes_per_batch)]
             yield np.concatenate(drawn).tolist()
@@ -126,29 +130,51 @@ class ShardedBatchSampler(Sampler[list[int]]):
 class SamplerFactory(Protocol):
     """Protocol of functions that make the training batches: `balanced`, `shuffled`, or a partial of these."""
 
-    def __call__(self, frame: Mapping[str, Tensor], batch_size: int, seed: int) -> GlobalBatchSampler:
-        """Return a sampler of batches of `batch_size` positions in `frame`."""
+    def __call__(self, frame: Mapping[str, Tensor], batch_size: int | None, seed: int) -> GlobalBatchSampler:
+        """Return a sampler of batches of `batch_size` positions in `frame`; None leaves the size to the sampler."""
 
 
-def shuffled(frame: Mapping[str, Tensor], batch_size: int, seed: int) -> GlobalBatchSampler:
-    """Return a sampler of all samples in random order."""
-    return ShuffledBatchSampler(len(next(iter(frame.values()))), batch_size, seed)
+def shuffled(frame: Mapping[str, Tensor], batch_size: int | None, seed: int) -> GlobalBatchSampler:
+    """Return a sampler of all samples in random order, 80 in a batch by default."""
+    size = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
+    return ShuffledBatchSampler(len(next(iter(frame.values()))), size, seed)
 
 
-def balanced(frame: Mapping[str, Tensor], batch_size: int, seed: int, samples_per_class: int = 8) -> GlobalBatchSampler:
+def balanced(
+    frame: Mapping[str, Tensor], batch_size: int | None, seed: int, samples_per_class: int = 8
+) -> GlobalBatchSampler:
     """Return a sampler of batches with `samples_per_class` samples of each of several classes.
 
-    Data without `labels`, or with too few classes for `batch_size`, is an `InputError`.
+    By default a batch has as many classes as there are and fit into 80 samples. Data without `labels`, or with too few
+    classes for `batch_size`, is an `InputError`; classes of fewer samples are named in a warning.
     """
     if "labels" not in frame:
-        raise InputError(f"balanced batches need 'labels', but the data gives {names(frame)}: use the sampler shuffled")
-    classes = len(np.unique(frame["labels"].numpy()))
+        raise InputError(
+            f"balanced batches need 'labels', but the data gives {names(frame)}: use data/sampler=shuffled"
+        )
+    labels, counts = np.unique(frame["labels"].numpy(), return_counts=True)
+    classes = len(labels)
+    if batch_size is None and samples_per_class >= 1:
+        batch_size = samples_per_class * max(1, min(classes, DEFAULT_BATCH_SIZE // samples_per_class))
+    batch_size = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
     if samples_per_class < 1 or batch_size % samples_per_class or not 0 < batch_size // samples_per_class <= classes:
         raise InputError(
-            f"batch_size={batch_size} is not a number of classes, 1 to {classes} here, times samples_per_class="
-            f"{samples_per_class}: use {_what_fits(batch_size, samples_per_class, classes)}"
+            f"data.batch_size={batch_size} is not a number of classes, 1 to {classes} here, times "
+            f"data.sampler.samples_per_class={samples_per_class}: use "
+            f"{_what_fits(batch_size, samples_per_class, classes)}"
         )
+    _warn_of_small_classes(dict(zip(labels.tolist(), counts.tolist(), strict=True)), samples_per_class)
     return ClassBalancedBatchSampler(frame["labels"], batch_size // samples_per_class, samples_per_class, seed)
+
+
+def _warn_of_small_classes(counts: Mapping[int, int], samples_per_class: int) -> None:
+    small = [f"{label} ({count})" for label, count in counts.items() if count < samples_per_class]
+    if small:
+        rank_zero_warn(
+            f"{len(small)} of {len(counts)} classes have fewer than {samples_per_class} training samples: "
+            f"{', '.join(small[:8])}{', ...' if len(small) > 8 else ''}. A batch has all of them once, and is smaller; "
+            "lower data.sampler.samples_per_class for batches of one size"
+        )
 
 
 def _what_fits(batch_size: int, samples_per_class: int, classes: int) -> str:
@@ -157,11 +183,11 @@ def _what_fits(batch_size: int, samples_per_class: int, classes: int) -> str:
     fitting = [per_class * max(1, min(classes, batch_size // per_class))]
     others = [size for size in range(1, batch_size + 1) if batch_size % size == 0 and batch_size // size <= classes]
     nearest = min(others, key=lambda size: abs(size - per_class), default=per_class)
-    return f"batch_size={fitting[0]} or samples_per_class={nearest}"
+    return f"data.batch_size={fitting[0]} or data.sampler.samples_per_class={nearest}"
 
 
 class _Deck:
-    """Draws elements at random, each once before any is repeated, and avoids repetitions within one draw."""
+    """Draws elements at random, each once before any is repeated, and none twice within one draw."""
 
     def __init__(self, cards: Positions, generator: np.random.Generator) -> None:
         self.cards = cards
@@ -169,12 +195,11 @@ class _Deck:
         self.rest = cards[:0]
 
     def deal(self, count: int) -> Positions:
-        """Return the next `count` elements."""
+        """Return the next `count` elements, or all if there are fewer."""
         hand, self.rest = self.rest[:count], self.rest[count:]
-        while len(hand) < count:
+        if missing := min(count, len(self.cards)) - len(hand):
             fresh = self.generator.permutation(self.cards)
             in_hand = np.isin(fresh, hand)
             fresh = np.concatenate([fresh[~in_hand], fresh[in_hand]])
-            missing = count - len(hand)
             hand, self.rest = np.concatenate([hand, fresh[:missing]]), fresh[missing:]
         return hand

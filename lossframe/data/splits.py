@@ -1,5 +1,6 @@
 """Splits samples into train, val and test: each sample is in one split, which depends on the seed only."""
 
+import hashlib
 from collections.abc import Callable
 
 import numpy as np
@@ -19,9 +20,9 @@ def split_samples(labels: Tensor, val_fraction: float, test_fraction: float, see
 
 
 def split_classes(labels: Tensor, val_fraction: float, test_fraction: float, seed: int) -> Splits:
-    """Return the ids of "train", "val" and "test", where the last `test_fraction` of the classes are in "test" only.
+    """Return the ids of "train", "val" and "test", where `test_fraction` of the classes are in "test" only.
 
-    At least two classes are held out for "test". "val" has `val_fraction` of each other class.
+    The seed decides which, and at least two classes are held out. "val" has `val_fraction` of each other class.
     """
     strata = labels.numpy()
     classes = np.unique(strata)
@@ -29,9 +30,9 @@ def split_classes(labels: Tensor, val_fraction: float, test_fraction: float, see
     if len(classes) - held_out < 2:
         raise InputError(
             f"split=classes with test_fraction={test_fraction} holds {held_out} of {len(classes)} classes out for "
-            "test and needs at least 2 others to train on: lower test_fraction, or use split=samples"
+            "test and needs at least 2 others to train on: lower data.test_fraction, or use data.split=samples"
         )
-    unseen = np.isin(strata, classes[-held_out:])
+    unseen = np.isin(strata, np.random.default_rng(seed).permutation(classes)[:held_out])
     splits = _cut(np.flatnonzero(~unseen), strata, {"val": val_fraction}, seed)
     return splits | {"test": torch.from_numpy(np.flatnonzero(unseen))}
 
@@ -52,6 +53,14 @@ def split_by(kind: str, labels: Tensor, val_fraction: float, test_fraction: floa
             f"but are {val_fraction} and {test_fraction}"
         )
     return SPLITS[kind](labels, val_fraction, test_fraction, seed)
+
+
+def fingerprint(splits: Splits) -> str:
+    """Return a text that differs between different splits."""
+    digest = hashlib.sha256()
+    for name, ids in sorted(splits.items()):
+        digest.update(f"{name}{ids.tolist()}".encode())
+    return digest.hexdigest()
 
 
 def _cut(ids: Positions, strata: Positions, fractions: dict[str, float], seed: int) -> Splits:

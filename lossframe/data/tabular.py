@@ -74,7 +74,10 @@ class BreastCancer(TabularData):
 
 
 class DigitHalves(TabularData):
-    """Loads scikit-learn's 1,797 digits: the upper 32 pixels as inputs, the lower 32 as `target` [B, 32] in [0, 1]."""
+    """Loads scikit-learn's 1,797 digits: the upper 32 pixels as inputs, the lower 32 as `target` [B, 32] in [0, 1].
+
+    All inputs are divided by one standard deviation, because some pixels are hardly ever dark.
+    """
 
     def __init__(self, num_inputs: int = 32, num_outputs: int = 32, **options: Unpack[DataOptions]) -> None:
         super().__init__(num_inputs, num_outputs, **options)
@@ -84,12 +87,19 @@ class DigitHalves(TabularData):
         upper, lower = torch.from_numpy(load_digits(return_X_y=True)[0] / 16).float().split(32, dim=1)
         return {"inputs": upper, "target": lower}
 
+    def prepare(self, frame: dict[str, Tensor], train: Tensor) -> dict[str, Tensor]:
+        """Scale the pixels to mean 0 each, and to a mean square of 1 over all, over the training samples."""
+        centred = frame["inputs"] - frame["inputs"][train].mean(dim=0)
+        return frame | {"inputs": centred / centred[train].square().mean().sqrt()}
+
     def facts(self, frame: Mapping[str, Tensor]) -> dict[str, Any]:
         """Return the number of pixels in each half."""
         return {"num_inputs": frame["inputs"].shape[1], "num_outputs": frame["target"].shape[1]}
 
 
 def _standardise(values: Tensor, train: Tensor) -> Tensor:
-    """Scale columns to mean 0 and standard deviation 1 over the rows `train`; constant columns become 0."""
-    mean, std = values[train].mean(dim=0), values[train].std(dim=0, correction=0)
-    return (values - mean) / torch.where(std > 0, std, torch.ones_like(std))
+    """Scale columns to mean 0 and standard deviation 1 over the rows `train`; constant columns are only shifted."""
+    exact = values.double()
+    mean, std = exact[train].mean(dim=0), exact[train].std(dim=0, correction=0)
+    constant = std <= 1e-6 * exact[train].abs().amax(dim=0)  # of float32 values, whose mean is rounded
+    return ((exact - mean) / torch.where(constant, 1, std)).to(values.dtype)

@@ -1,6 +1,7 @@
 """Describes the configurations of runs in words, and finds their differences."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from lossframe.losses.base.options import known_options
@@ -31,11 +32,14 @@ def facts(config: Mapping[str, Any]) -> dict[str, list[str]]:
     return {name: lines for name, lines in found.items() if lines}
 
 
-def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[str | None]]:
+def differences(
+    configs: Sequence[Mapping[str, Any]], derived: Sequence[Collection[str]] | None = None
+) -> dict[str, list[str | None]]:
     """Return the keys whose values differ between configurations, with one value per configuration, None if missing.
 
     A key that only some configurations have differs if it is a `_target_`, or if its values differ. Keys of a term are
-    compared between the configurations that have the term.
+    compared between the configurations that have the term. `derived` names the keys of each configuration, or groups of
+    keys, that follow from others; what follows in all of them is left out.
 
     >>> differences([{"seed": 1, "loss": {"a": {"margin": 0.2}}}, {"seed": 2, "loss": {"b": {"margin": 0.5}}}])
     {'losses': ['a', 'b'], 'seed': ['1', '2']}
@@ -43,6 +47,8 @@ def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[str | No
     flat = [{"losses": " + ".join(_mapping(c, "loss")) or None} | dict(_flattened(c)) for c in configs]
     result = {}
     for key in dict.fromkeys(key for one in flat for key in one):
+        if derived and all(_is_below(key, names) for one, names in zip(flat, derived, strict=True) if key in one):
+            continue
         values = [one.get(key) for one in flat]
         whole = key == "losses" or (key.endswith("_target_") and not key.startswith(COMPOSED))
         if len(set(values) if whole else set(values) - {None}) > 1:
@@ -50,15 +56,23 @@ def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[str | No
     return result
 
 
-def same_loss(configs: Sequence[Mapping[str, Any]], term: str) -> bool:
-    """Return whether a term has the same formula and parameters in all `configs`, so that its values are comparable.
+def measured(config: Mapping[str, Any], tag: str) -> str:
+    """Describe what a curve measures and on which samples; values of runs compare if their descriptions are equal.
 
-    Options that change which statistics are shown, and not the values, may differ.
+    A loss is described by its parameters, except those that change which statistics are shown, and by the batch size,
+    because it may depend on other samples of the batch. How training draws and labels its samples does not matter.
     """
+    term = tag.removeprefix("loss/") if tag.startswith("loss/") else ""
+    ignored = {"sampler", "label_noise"} | (set() if term else {"batch_size"})
     shown = {*known_options()} - {"reduction"}
-    found = [_mapping(_mapping(config, "loss"), term) for config in configs]
-    parameters = [{name: value for name, value in loss.items() if name not in shown} for loss in found]
-    return all(loss == parameters[0] for loss in parameters)
+    trainer = _mapping(config, "trainer")
+    parts = {
+        "data": {key: value for key, value in _mapping(config, "data").items() if key not in ignored},
+        "limits": [trainer.get(f"limit_{stage}_batches") for stage in ("val", "test")],
+        "metric": _mapping(config, "metrics").get(tag),
+        "loss": {key: value for key, value in _mapping(_mapping(config, "loss"), term).items() if key not in shown},
+    }
+    return json.dumps(parts, sort_keys=True, default=str)
 
 
 def lower_is_better(configs: Sequence[Mapping[str, Any]], tag: str) -> bool:
@@ -68,6 +82,11 @@ def lower_is_better(configs: Sequence[Mapping[str, Any]], tag: str) -> bool:
         if str(monitor.get("metric", "")).partition("/")[2] == tag:
             return bool(monitor.get("mode") == "min")
     return tag.startswith("loss/") or any(word in tag.lower() for word in ("loss", "error", "mae", "mse", "perplexity"))
+
+
+def _is_below(key: str, prefixes: Collection[str]) -> bool:
+    parts = key.split(".")
+    return any(".".join(parts[: k + 1]) in prefixes for k in range(len(parts)))
 
 
 def _flattened(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +32,7 @@ class Run:
     stages: dict[str, Stage]
     beside: Stage  # what Lightning's own logger wrote, over optimiser steps
     config: dict[str, Any]
+    derived: frozenset[str]  # keys of the configuration that are copies of other keys, or computed from them
     overrides: list[str]
     metrics: dict[str, Any]
     hard: dict[str, list[dict[str, str]]]  # STAGE_TERM -> rows
@@ -105,6 +106,7 @@ def read_run(folder: Path, name: str) -> Run:
         stages=stages,
         beside=beside,
         config=_config(folder, notes),
+        derived=_read(folder / ".hydra" / "config.yaml", _interpolated, notes) or frozenset(),
         overrides=_read(folder / ".hydra" / "overrides.yaml", _overrides, notes) or [],
         metrics=_read(folder / "metrics.json", _metrics, notes) or {},
         hard={file.stem: _read(file, _rows, notes) or [] for file in sorted(folder.glob("hard/*.csv"))},
@@ -124,7 +126,8 @@ def _read(file: Path, parse: Callable[[str], T], notes: list[Note]) -> T | None:
         return parse(file.read_text("utf-8")) if file.exists() else None
     except Exception as error:  # parsers raise nearly any exception on a damaged file
         why = textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ...")
-        notes.append(Note(file, f"could not be read, and is left out: {why}"))
+        if all(note.file != file for note in notes):
+            notes.append(Note(file, f"could not be read, and is left out: {why}"))
         return None
 
 
@@ -150,6 +153,19 @@ def _without(value: Any, where: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _without(entry, where) for key, entry in value.items()}
     return value.replace(where, "RUN") if isinstance(value, str) and isinstance(where, str) and where else value
+
+
+def _interpolated(text: str) -> frozenset[str]:
+    """Return the dotted names of keys, or of whole groups of keys, that a composed configuration interpolates."""
+    return frozenset(_interpolations(_checked(dict, yaml.safe_load(text)), ""))
+
+
+def _interpolations(config: dict[str, Any], prefix: str) -> Iterator[str]:
+    for key, value in config.items():
+        if isinstance(value, dict):
+            yield from _interpolations(value, f"{prefix}{key}.")
+        elif isinstance(value, str) and "${" in value:
+            yield f"{prefix}{key}"
 
 
 def _overrides(text: str) -> list[str]:

@@ -16,6 +16,7 @@ from lossframe.callbacks.monitor.loss_monitor import LossMonitor
 from lossframe.errors import InputError, names
 from lossframe.objectives.objective import Objective
 from lossframe.objectives.wiring import Frame
+from lossframe.training import reconfigured
 
 
 class FrameMetric(TypedDict):
@@ -30,8 +31,8 @@ class Learner(pl.LightningModule):
 
     `model` maps a batch (name -> tensor) to further entries; batch and entries together are the frame that the
     objective and the metrics read. `optimizer` makes an optimiser for an iterable of parameters, `scheduler` a
-    learning-rate scheduler for an optimiser, stepped once an epoch. Results of `metrics` are logged as `val/NAME` and
-    `test/NAME`.
+    learning-rate scheduler for an optimiser, stepped once an epoch. Their options hold against those of a checkpoint.
+    Results of `metrics` are logged as `val/NAME` and `test/NAME`.
     """
 
     def __init__(
@@ -112,10 +113,26 @@ class Learner(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return the optimiser and the scheduler, if any; an `InputError` names the one that refuses its arguments."""
-        optimizer = _make("optimizer", self.optimizer, [p for p in self.parameters() if p.requires_grad])
+        optimizer = reconfigured.make("optimizer", self.optimizer, self._trained())
         if self.scheduler is None:
             return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": _make("scheduler", self.scheduler, optimizer)}
+        return {"optimizer": optimizer, "lr_scheduler": reconfigured.make("scheduler", self.scheduler, optimizer)}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Record which optimiser and scheduler the checkpoint belongs to."""
+        checkpoint[reconfigured.RECORD] = self._optimisation()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make the configured optimiser and scheduler hold where they are not the checkpoint's."""
+        fits = self._fabric is None and self._trainer is not None and self._trainer.state.fn == "fit"
+        if fits and checkpoint.get(reconfigured.RECORD) != self._optimisation():
+            reconfigured.restart(checkpoint, self.optimizer, self.scheduler, self._trained())
+
+    def _trained(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def _optimisation(self) -> list[Any]:
+        return [reconfigured.described(self.optimizer), reconfigured.described(self.scheduler)]
 
     def _evaluate(self, batch: Frame) -> dict[str, Any]:
         frame: dict[str, Any] = self(batch)
@@ -138,10 +155,3 @@ class Learner(pl.LightningModule):
             scalars = result if isinstance(result, dict) else {name: result}
             for key, value in scalars.items():
                 self.log(f"{stage}/{key}", torch.as_tensor(value, dtype=torch.float32), logger=False, prog_bar=True)
-
-
-def _make(name: str, factory: Callable[[Any], Any], argument: Any) -> Any:
-    try:
-        return factory(argument)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: {error}") from error

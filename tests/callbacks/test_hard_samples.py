@@ -19,9 +19,12 @@ from lossframe import LossMonitor
 from lossframe.callbacks.images import HardSamples
 from lossframe.callbacks.images.top_k import TopK, highest
 from lossframe.callbacks.monitor.discovery import forget_samples
-from lossframe.data import Digits
+from lossframe.data import Diabetes, Digits
 from lossframe.losses import BatchAllTripletLoss, MSELoss
 from lossframe.losses.base.per_sample import PerSample
+from lossframe.models import Mlp
+from lossframe.objectives.objective import Objective
+from lossframe.training.learner import Learner
 from lossframe.training.run import run
 
 Configure = Callable[..., DictConfig]
@@ -50,6 +53,19 @@ def test_highest_values_of_many_batches_are_kept_with_their_entries() -> None:
         assert row["text"] == f"text {row['id']}"
         assert row["image"].tolist() == [row["id"]]
     assert hardest.take() == []
+
+
+def test_names_of_the_data_are_listed_beside_the_ids(tmp_path: Path) -> None:
+    class Named(Diabetes):
+        sample_names = tuple(f"ward/{number}.txt" for number in range(442))
+
+    module = Learner(Mlp(10, 1, heads=["prediction"]), Objective({"mse": MSELoss()}), torch.optim.Adam)
+    callbacks = [LossMonitor(), HardSamples(k=3, folder=tmp_path)]
+    tiny_trainer(tmp_path, callbacks).fit(module, datamodule=Named(batch_size=64))
+    for name in ("train_mse", "val_mse", "val_mse_often"):
+        listed = rows(tmp_path / f"{name}.csv")
+        assert [row["name"] for row in listed] == [f"ward/{row['id']}.txt" for row in listed]
+        assert len(listed) == 3
 
 
 @pytest.mark.parametrize("weight", [None, torch.tensor([1.0, 0.0, 1.0, 1.0, 2.0, 1.0])])

@@ -58,8 +58,8 @@ def test_complete_run_shows_its_hyperparameters_and_final_metrics(configure: Con
     given, reached = tab.given[name], tab.reached[name]
     assert given["terms"].string_value == "triplet+center"
     assert given["optimizer"].string_value == "Adam"
-    for key, value in {"optimizer.lr": 1e-3, "loss.triplet.margin": 0.2, "weights.center": 0.01, "data.batch_size": 80,
-                       "seed": 1, "epochs": 2}.items():  # fmt: skip
+    for key, value in {"optimizer.lr": 1e-3, "loss.triplet.margin": 0.2, "weights.center": 0.01,
+                       "data.val_fraction": 0.1, "seed": 1, "epochs": 2}.items():  # fmt: skip
         assert given[key].number_value == value
     report = json.loads((tmp_path / "metrics.json").read_text())
     for tag in ("test/precision_at_1", "test/mean_average_precision"):

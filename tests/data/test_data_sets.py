@@ -13,10 +13,12 @@ from lossframe.data import (
     BatchLoader,
     BreastCancer,
     Diabetes,
+    DigitHalves,
     Digits,
     InMemoryData,
     Mnist5k,
     ShuffledBatchSampler,
+    TabularData,
     balanced,
     shuffled,
 )
@@ -48,7 +50,7 @@ def test_batches_hold_the_entries_that_the_data_set_provides(kind, size, entries
     data = ready(kind())
     batch = next(iter(data.train_dataloader()))
     assert {name: entry.dtype for name, entry in batch.items()} == entries
-    assert {len(entry) for entry in batch.values()} == {data.batch_size}
+    assert {len(entry) for entry in batch.values()} == {data.batch_size or 80}
     assert all(torch.equal(batch[name], data.frame[name][batch["index"]]) for name in data.frame)
     assert sum(len(ids) for ids in data.splits.values()) == size
     if "image" in batch:
@@ -77,11 +79,54 @@ def test_split_of_samples_is_stratified() -> None:
     assert ((counts["val"] - 0.1 * total).abs() <= 0.5).all()
 
 
+@pytest.mark.parametrize("data", [DigitHalves, BreastCancer, Diabetes])
+def test_inputs_of_tables_have_the_scale_of_a_standardised_column(data: type[TabularData]) -> None:
+    made = ready(data(seed=1))
+    train = made.frame["inputs"][made.splits["train"]]
+    torch.testing.assert_close(train.mean(dim=0), torch.zeros(train.shape[1]), atol=1e-4, rtol=0)
+    assert train.square().mean().item() == pytest.approx(1, rel=1e-3)
+    assert made.frame["inputs"].abs().max() < 15
+
+
+def test_constant_columns_are_not_divided_by_rounding_errors() -> None:
+    class Constant(Diabetes):
+        def load(self) -> dict[str, torch.Tensor]:
+            frame = super().load()
+            frame["inputs"][:, 0] = 0.1
+            frame["inputs"][self.odd, 0] = 0.2
+            return frame
+
+    Constant.odd = ready(Diabetes()).splits["test"][:1]
+    made = ready(Constant())
+    assert made.frame["inputs"][:, 0].abs().max() <= 0.11
+
+
+def test_checkpoint_of_the_same_split_is_accepted_and_of_another_refused() -> None:
+    state = ready(Digits(seed=1)).state_dict()
+    ready(Digits(seed=1, batch_size=8, sampler=shuffled)).load_state_dict(state)
+    for options, message in (
+        ({"seed": 2}, "^data.seed=2 for 1: .* add data.seed=1, or train anew"),
+        ({"seed": 1, "val_fraction": 0.2}, "^data.val_fraction=0.2 for 0.1: .* add data.val_fraction=0.1,"),
+        ({"seed": 1, "split": "classes"}, "^data.split=classes for samples: .* add data.split=samples,"),
+    ):
+        with pytest.raises(InputError, match=message):
+            ready(Digits(**options)).load_state_dict(state)
+    other = ready(Digits(seed=1))
+    other.splits["train"] = other.splits["train"][1:]
+    with pytest.raises(InputError, match=r"^other samples: .* give the samples back"):
+        other.load_state_dict(state)
+
+
 def test_split_by_classes_tests_on_unseen_classes() -> None:
-    data = ready(Digits(split="classes", batch_size=56))
-    seen = {name: set(data.frame["labels"][ids].tolist()) for name, ids in data.splits.items()}
-    assert seen == {"train": set(range(7)), "val": set(range(7)), "test": {7, 8, 9}}
-    assert len(next(iter(data.train_dataloader()))["labels"].unique()) == 7
+    tested = set()
+    for seed in range(5):
+        data = ready(Digits(split="classes", seed=seed))
+        seen = {name: set(data.frame["labels"][ids].tolist()) for name, ids in data.splits.items()}
+        assert seen["train"] == seen["val"] == set(range(10)) - seen["test"]
+        assert len(seen["test"]) == 3
+        assert len(next(iter(data.train_dataloader()))["labels"].unique()) == 7
+        tested.add(frozenset(seen["test"]))
+    assert len(tested) == 5, "the seed decides which classes are tested"
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
@@ -110,16 +155,22 @@ def batches_of(data: InMemoryData) -> BatchLoader:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (lambda: Digits(batch_size=128), "batch_size=128 .* 1 to 10 here.*use batch_size=80 or samples_per_class=16"),
-        (lambda: Digits(split="classes"), "batch_size=80 .* 1 to 7 here.*use batch_size=56 or samples_per_class=16"),
-        (lambda: Digits(batch_size=4), "use batch_size=8 or samples_per_class=4"),
+        (
+            lambda: Digits(batch_size=128),
+            "=128 .* 1 to 10 here.*use data.batch_size=80 or data.sampler.samples_per_class=16",
+        ),
+        (
+            lambda: Digits(split="classes", batch_size=80),
+            "=80 .* 1 to 7 .*use data.batch_size=56 or data.s",
+        ),
+        (lambda: Digits(batch_size=4), "use data.batch_size=8 or data.sampler.samples_per_class=4"),
         (lambda: Digits(batch_size=0), "batch_size=0 is not a number of classes"),
-        (lambda: Digits(batch_size=0, sampler=shuffled), "batch_size must be at least 1, but is 0"),
+        (lambda: Digits(batch_size=0, sampler=shuffled), "data.batch_size=0: wanted at least 1"),
         (lambda: Diabetes(sampler=balanced), "need 'labels', but the data gives 'inputs', 'target'"),
         (lambda: Digits(split="class"), "one of 'samples', 'classes', but is 'class'. Did you mean 'classes'"),
         (lambda: BreastCancer(split="classes"), "holds 2 of 2 classes out"),
         (lambda: Digits(test_fraction=0.9), "leave something to train on, but are 0.1 and 0.9"),
-        (lambda: Digits(num_classes=3), "Digits was given num_classes=3, but its data has 10: set num_classes=10"),
+        (lambda: Digits(num_classes=3), "Digits was given num_classes=3, but its data has 10: set data.num_classes=10"),
         (lambda: Digits(image_shape=[8, 8]), r"image_shape=\(8, 8\), but its data has \(1, 8, 8\)"),
     ],
 )
@@ -140,7 +191,7 @@ def test_configuration_builds_its_data_set(name: str) -> None:
         config = compose(overrides=[f"+data={name}", "+seed=7"])
     data = instantiate(config.data)
     assert data.seed == 7
-    assert len(next(iter(ready(data).train_dataloader()))["index"]) == config.data.batch_size
+    assert len(next(iter(ready(data).train_dataloader()))["index"]) == (config.data.batch_size or 80)
 
 
 def test_sampler_is_chosen_by_name() -> None:

@@ -33,6 +33,7 @@ def test_images_are_resized_and_labelled_by_their_folder(tmp_path: Path, channel
     data.setup()
     assert data.frame["image"].shape == (13, channels, 12, 10)
     assert data.frame["labels"].tolist() == [0] * 5 + [1] * 8
+    assert data.sample_names == [f"cat/{k}.png" for k in range(5)] + [f"dog/{k}.png" for k in range(8)]
     expected = Image.open(root / "cat" / "0.png").convert("L" if channels == 1 else "RGB").resize((10, 12), 2)
     pixels = np.asarray(expected, dtype=np.float32).reshape(12, 10, channels) / 255
     np.testing.assert_array_equal(data.frame["image"][0].permute(1, 2, 0), pixels)
@@ -56,12 +57,12 @@ def folder_errors(root: Path) -> list[tuple[ImageFolder, str]]:
     cut = write_images(root / "cut", {"cat": 3, "dog": 3})
     (cut / "cat" / "1.png").write_bytes((cut / "cat" / "2.png").read_bytes()[:200])
     return [
-        (ImageFolder(root / "none", 2), r"none/CLASS/\*\.png.*none is not a folder: set root"),
+        (ImageFolder(root / "none", 2), r"none/CLASS/\*\.png.*none is not a folder: set data.root"),
         (ImageFolder(root / "flat" / "cat", 2), r"has no folders, only '0\.png', '1\.png', '2\.png'"),
         (ImageFolder(root / "few", 2), r"at least 3 images a class, but .*few/dog has 2"),
         (ImageFolder(broken, 2), r"broken/dog/1\.png cannot be read as an image"),
         (ImageFolder(cut, 2), r"cut/cat/1\.png cannot be read as an image"),
-        (ImageFolder(root / "flat", 2), "given num_classes=2, but its data has 1: set num_classes=1"),
+        (ImageFolder(root / "flat", 2), "given num_classes=2, but its data has 1: set data.num_classes=1"),
         (ImageFolder(root / "flat", 1, image_shape=(2, 8, 8)), r"1 or 3 channels, but image_shape is \(2, 8, 8\)"),
     ]
 

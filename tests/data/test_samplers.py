@@ -59,7 +59,7 @@ def test_shuffled_batches_hold_each_sample_once(size: int, batch_size: int, seed
     samples_per_class=st.integers(1, 8),
     data=st.data(),
 )
-def test_balanced_batches_hold_equally_many_samples_per_class(
+def test_balanced_batches_hold_equally_many_samples_per_class_and_none_twice(
     sizes: list[int], samples_per_class: int, data: st.DataObject
 ) -> None:
     classes_per_batch = data.draw(st.integers(1, len(sizes)))
@@ -68,15 +68,32 @@ def test_balanced_batches_hold_equally_many_samples_per_class(
     drawn: Counter[int] = Counter()
     for batch in sampler:
         counts = labels[batch].bincount(minlength=len(sizes))
-        assert sorted(counts[counts > 0].tolist()) == [samples_per_class] * classes_per_batch
-        for label in range(len(sizes)):
-            members = [position for position in batch if labels[position] == label]
-            assert len(set(members)) == min(len(members), sizes[label])
+        assert sum(counts > 0) == classes_per_batch
+        for label, count in enumerate(counts.tolist()):
+            assert count in (0, min(samples_per_class, sizes[label]))
+        assert len(set(batch)) == len(batch)
         drawn.update(batch)
         for label in range(len(sizes)):  # each sample of a class once before any twice
             times = [drawn[int(position)] for position in (labels == label).nonzero()]
-            assert max(times) - min(times) <= 1 or samples_per_class > sizes[label]
+            assert max(times) - min(times) <= 1
     assert len(sampler) == max(1, len(labels) // (classes_per_batch * samples_per_class))
+
+
+def test_classes_of_fewer_samples_than_wanted_are_named_in_a_warning() -> None:
+    labels = torch.tensor([0] * 9 + [1] * 3 + [2] * 8)
+    with pytest.warns(UserWarning, match=r"1 of 3 classes .* fewer than 8 .*: 1 \(3\)\. .*data.sampler.samples_per"):
+        sampler = balanced({"labels": labels}, 24, seed=0)
+    assert [len(batch) for batch in sampler] == [19]
+
+
+@pytest.mark.parametrize("classes", [1, 2, 3, 9, 10, 11, 40])
+@pytest.mark.parametrize("samples_per_class", [1, 7, 8, 80, 90])
+@pytest.mark.filterwarnings("ignore:.*classes have fewer than")
+def test_default_batch_size_fits_the_number_of_classes(classes: int, samples_per_class: int) -> None:
+    sampler = balanced({"labels": torch.arange(classes).repeat(100)}, None, 0, samples_per_class)
+    sizes = {len(batch) for batch in sampler}
+    assert sizes == {samples_per_class * max(1, min(classes, 80 // samples_per_class))}
+    assert {len(batch) for batch in shuffled({"labels": torch.zeros(160)}, None, 0)} == {80}
 
 
 @pytest.mark.parametrize("sampler", [balanced, shuffled])

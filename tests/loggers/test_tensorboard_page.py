@@ -29,7 +29,7 @@ TABS = {
     "histograms": ("#histograms", ["values/cross_entropy", "values/center"]),
     "images": ("#images", ["pictures/confusion", "pictures/retrieval", "hard/cross_entropy"]),
     "projector": ("#projector", ["Points: 179", "Dimension: 64", "Total variance described"]),
-    "hparams": ("#hparams", ["data.batch_size", "weights.center", "final/test/precision_at_1"]),
+    "hparams": ("#hparams", ["data.val_fraction", "weights.center", "final/test/precision_at_1"]),
 }
 
 

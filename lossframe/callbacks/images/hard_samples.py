@@ -27,11 +27,13 @@ class HardSamples(MonitorCallback):
     The samples of train, val and test are shown at the end of each epoch: as images `hard/TERM` in TensorBoard, or as
     text if there is no `image` [N, C, H, W], and as `STAGE_TERM.csv` in `folder` (default: `hard` in the logger's
     directory). Columns are `value`, `id`, `target`, `prediction` and `epochs`, the number of epochs that listed the
-    sample. `STAGE_TERM_often.csv` has all samples that were ever listed, the most frequent first. Each entry is
-    looked up in the outputs of the step (in their "frame" if they have one) and in the batch; a missing entry is left
-    out. Scores [N, C] become the class of the highest. `text` may name an entry of strings. A loss without a value for
-    each sample is left out. A sample without an id is named `BATCH:ROW`, after `rankR:` and `DATALOADER:` if there are
-    several ranks or dataloaders. Several dataloaders share one list.
+    sample, and `name` if the datamodule has `sample_names`, a list by id, as of files. `STAGE_TERM_often.csv` has all
+    samples that were ever listed, the most frequent first. Each entry is looked up in the outputs of the step (in their
+    "frame" if they have one) and in the batch; a missing entry is left out. The value of an anchor is the mean over its
+    own pairs or active triplets, so that values of different batches compare. Scores [N, C] become the class of the
+    highest. `text` may name an entry of strings. A loss without a value for each sample is left out. A sample without
+    an id is named `BATCH:ROW`, after `rankR:` and `DATALOADER:` if there are several ranks or dataloaders. Several
+    dataloaders share one list.
     """
 
     def __init__(
@@ -137,15 +139,18 @@ class HardSamples(MonitorCallback):
         """Write the lists of a stage as CSV and into TensorBoard, and start new ones."""
         self._merge(stage)
         folder = self.folder or join(trainer.log_dir or trainer.default_root_dir, "hard")
-        class_names: list[str] | None = getattr(getattr(trainer, "datamodule", None), "class_names", None)
+        datamodule = getattr(trainer, "datamodule", None)
+        class_names: list[str] | None = getattr(datamodule, "class_names", None)
         for term, rows in self._rows.pop(stage, {}).items():
             if not rows:
                 continue
             epochs = self._epochs.setdefault(stage, {}).setdefault(term, Counter())
             epochs.update({row["id"] for row in rows})
-            listed = [{**row, "epochs": epochs[row["id"]]} for row in rows]
+            listed = [
+                {"id": row["id"], **_name(row["id"], datamodule), **row, "epochs": epochs[row["id"]]} for row in rows
+            ]
             if trainer.is_global_zero:
-                often = [{"id": name, "epochs": count} for name, count in epochs.most_common()]
+                often = [{"id": each, **_name(each, datamodule), "epochs": n} for each, n in epochs.most_common()]
                 write_csv(join(folder, f"{stage}_{term}.csv"), listed)
                 write_csv(join(folder, f"{stage}_{term}_often.csv"), often)
             for writer, step in self.writers(trainer, stage):
@@ -163,12 +168,19 @@ def _place(trainer: pl.Trainer, batch_idx: int, dataloader_idx: int | None = Non
     return ":".join([*rank, *loader, f"{batch_idx}"])
 
 
+def _name(identity: Any, datamodule: Any) -> dict[str, str]:
+    """Return the name of a sample, such as its file, as a column; nothing if the datamodule has no names."""
+    known: Any = getattr(datamodule, "sample_names", None)
+    return {"name": known[identity]} if known and isinstance(identity, int) and identity < len(known) else {}
+
+
 def draw(rows: list[Row], side: int, class_names: list[str] | None) -> NDArray[np.uint8]:
     """Draw rows with images as one image [H, W, 3], each captioned with value, id, target and prediction."""
     captions, right = [], []
     for row in rows:
         told = [_word(row[name], class_names) for name in ("target", "prediction") if name in row]
-        captions.append([f"{row['value']:.4g}", f"id {row['id']}", " as ".join(told)])
+        name = row["name"].rpartition("/")[2] if "name" in row else f"id {row['id']}"
+        captions.append([f"{row['value']:.4g}", name, " as ".join(told)])
         right.append(row["target"] == row["prediction"] if len(told) == 2 else None)
     return sheet(pixels(torch.stack([row["image"] for row in rows]), side), captions, right)
 
