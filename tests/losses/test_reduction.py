@@ -37,7 +37,7 @@ def test_weight_that_does_not_align_is_an_input_error(weight: Any) -> None:
 
 def test_each_reduction_has_its_denominator() -> None:
     values, weight = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), torch.tensor([2.0, 0.0, -1.0])
-    expected = {"sum": -5.0, "mean": -5 / 4, "weighted_mean": -5 / 2, "batch_mean": -5 / 3}
+    expected = {"sum": -5.0, "mean": -5 / 4, "weighted_mean": -5 / 2, "batch_mean": -5 / 3, "element_mean": -5 / 6}
     for reduction, value in expected.items():
         assert reduce(values, weight, reduction).item() == pytest.approx(value)  # type: ignore[arg-type]
     assert reduce(values, weight, "none").tolist() == [[2, 4], [0, 0], [-5, -6]]
