@@ -41,9 +41,9 @@ def given(row: Row, here: Tensor, criterion: Loss, first: Tensor) -> Tensor:
 @every_row
 def test_value_and_gradient_there_are_those_of_the_row(row: Row) -> None:
     criterion, inputs = row.make(), row.inputs()
-    first, *others = inputs.values()
+    name, first = next(iter(inputs.items()))
     first.requires_grad_()
-    here = given(row, criterion(row.before(first), *others), criterion, first)
+    here = given(row, criterion(**{**inputs, name: row.before(first)}), criterion, first)
     there = reduced(row.values(*inputs.values()), row.reduction)
     torch.testing.assert_close(here, there, rtol=row.rtol, atol=1e-12)
     if there.requires_grad:

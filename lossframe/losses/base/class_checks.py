@@ -54,9 +54,7 @@ def class_scores(target: Tensor, **scores: Tensor) -> None:
         wanted, fits = "probabilities", [list(given.shape)]
     else:
         integral(target=target)
-        wanted, fits = "indices", [_without_classes(given)]
-        if given.ndim == 2:
-            fits.append([len(given), 1])
+        wanted, fits = "indices", _index_shapes(given)
     if list(target.shape) not in fits:
         shapes = " or ".join(map(str, fits))
         found = f"{list(target.shape)} of {target.dtype}{_remedy(target, given, name)}"
@@ -70,11 +68,16 @@ def channels(target: Tensor, **scores: Tensor) -> None:
     floating(**scores)
     fits = [list(given.shape)]
     if given.shape[1] == 1 or not target.is_floating_point():
-        fits.append(_without_classes(given))
+        fits += _index_shapes(given)
     if target.is_complex() or list(target.shape) not in fits:
         wanted = f"a target of that shape, or class indices {_without_classes(given)}"
         found = f"{list(target.shape)} of {target.dtype}{_remedy(target, given, name)}"
         raise InputError(f"{name} {list(given.shape)} want {wanted}, found {found}")
+
+
+def _index_shapes(scores: Tensor) -> list[list[int]]:
+    """Return the shapes that class indices may have."""
+    return [_without_classes(scores), *([[len(scores), 1]] if scores.ndim == 2 else [])]
 
 
 def _without_classes(scores: Tensor) -> list[int]:
