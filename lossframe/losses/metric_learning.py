@@ -2,7 +2,8 @@
 
 Most read `embeddings` `[N, D]` and integer `labels` `[N]` or `[N, 1]`, and are relational: on several ranks they see
 the embeddings of all. Each gives one value per sample, as an anchor against the rest of the batch, scaled so that the
-mean of the values is the average that the formula speaks of.
+mean of the values is the average that the formula speaks of. Statistics hold the mean penalty of each anchor over its
+own pairs or triplets, counted by their number; anchors without any are not recorded.
 """
 
 from typing import ClassVar

@@ -47,7 +47,8 @@ class L1L2Penalty(Penalty):
 class AuxiliaryLoss(Loss):
     """An entry that the model itself put into its frame, as a load-balancing or a commitment loss: $v$.
 
-    Reads `value` $v$, of any shape; it is reduced as the values of any loss.
+    Reads `value` $v$, of any shape; it is reduced as the values of any loss. `criterion(value, count=n)` says that a
+    scalar is the mean of $n$ values; by default $n$ is 1, and in an objective the number of samples in the frame.
     Source: tf.contrib.losses,
     https://github.com/tensorflow/tensorflow/blob/v1.15.0/tensorflow/contrib/losses/python/losses/loss_ops.py.
 

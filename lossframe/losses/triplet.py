@@ -61,7 +61,7 @@ class BatchAllTripletLoss(MetricLearning):
     r"""All triplets of the batch: the mean of $\max(0, d(a, p) - d(a, n) + m)$ where $y_a = y_p \ne y_n$.
 
     Exact, in $O(N^2 \log N)$ time. `average` is over the triplets with a positive loss ("nonzero"), or over all
-    ("all"). The values are the anchors' sums of hinges, scaled so that their mean is that average. Remembers
+    ("all"). The values are the anchors' sums of hinges, scaled so that their mean is that average. Records
     `active_triplets`, the share of triplets with a positive loss. A batch without triplets is a zero with gradient.
     Source: Hermans (2017), https://arxiv.org/abs/1703.07737.
 

@@ -13,6 +13,7 @@ from lossframe.statistics import series as table
 from lossframe.statistics.accumulator import Accumulator, Counts, as_counts, as_recorded, on_host, unwrapped
 from lossframe.statistics.moments import Moments
 from lossframe.statistics.series import Statistic
+from lossframe.statistics.unread import warn_without_monitor
 
 
 class SummaryWriter(Protocol):
@@ -57,6 +58,7 @@ class Recorder(nn.Module):
         accumulator = self._recording.get((name, replicated))
         if accumulator is None:
             accumulator = self._recording[name, replicated] = Accumulator(self.counts_values(name))
+            warn_without_monitor(self)
         accumulator.push(values, counts)
 
     def log(self, name: str, value: Tensor | float, count: Tensor | float = 1) -> None:

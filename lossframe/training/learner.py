@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric
 
 from lossframe import distributed
+from lossframe.callbacks.monitor.loss_monitor import LossMonitor
 from lossframe.errors import InputError, names
 from lossframe.objectives.objective import Objective
 from lossframe.objectives.wiring import Frame
@@ -56,6 +57,11 @@ class Learner(pl.LightningModule):
         """Convert to float64 before a checkpoint is loaded: Lightning converts afterwards, and rounds its values."""
         if self.trainer.precision == "64-true":
             self.double()
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """Return a LossMonitor if the Trainer has none: its metrics, as `val/loss/total`, are what schedulers watch."""
+        callbacks: list[pl.Callback] = getattr(self.trainer, "callbacks")  # noqa: B009 - Lightning's stubs lack it
+        return [] if any(isinstance(each, LossMonitor) for each in callbacks) else [LossMonitor()]
 
     def configure_model(self) -> None:
         """Shard the model where the strategy is FSDP2."""

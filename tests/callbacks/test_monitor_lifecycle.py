@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 from curves import read
 from modules import Evaluated, Numbers, numbers
-from pytorch_lightning.callbacks import EarlyStopping, OnExceptionCheckpoint, StochasticWeightAveraging
+from pytorch_lightning.callbacks import OnExceptionCheckpoint, StochasticWeightAveraging
 from trainers import tiny_trainer
 
 from lossframe import LossMonitor
@@ -131,29 +131,6 @@ def test_error_while_writing_the_last_window_hides_no_other(tmp_path: Path, capl
     assert "could not write the last window: no space left on device" in caplog.text
 
 
-class Changes(Numbers):
-    """Changes its criterion in the middle of training."""
-
-    def __init__(self, how: str) -> None:
-        super().__init__()
-        self.how = how
-
-    def on_train_epoch_start(self) -> None:
-        if self.how == "replaced" and self.current_epoch == 1:
-            self.number = L1Loss(log_max=True)
-
-    def on_fit_start(self) -> None:
-        if self.how == "made in on_fit_start":
-            self.number = L1Loss()
-
-
-@pytest.mark.parametrize("how", ["replaced", "made in on_fit_start"])
-def test_criterion_that_changes_keeps_its_curve(how: str, tmp_path: Path) -> None:
-    trainer_of(tmp_path, LossMonitor(), max_epochs=2).fit(Changes(how), numbers(VALUES, 2))
-    assert points(tmp_path) == [(6, 12.5), (12, 12.5)]
-    assert ("loss/l1_max" in read(tmp_path / "train")) == (how == "replaced")
-
-
 def test_checkpoint_of_an_earlier_callback_counts_its_batch(tmp_path: Path) -> None:
     saves = Saves(tmp_path / "two.ckpt", 2)
     trainer_of(tmp_path / "first", LossMonitor(), saves, max_epochs=2).fit(Numbers(), numbers(VALUES, 2))
@@ -161,9 +138,14 @@ def test_checkpoint_of_an_earlier_callback_counts_its_batch(tmp_path: Path) -> N
     assert saved["samples_seen"] == saved["window"]["samples"] == 4
 
 
+class Bare(Numbers):
+    """A class of its own, because a module without a monitor is told of it once."""
+
+
 def test_training_resumed_without_a_monitor_estimates_its_samples(tmp_path: Path) -> None:
     bare = tiny_trainer(tmp_path / "bare", enable_checkpointing=False)
-    bare.fit(Numbers(), numbers(VALUES, 2))
+    with pytest.warns(UserWarning, match="has no LossMonitor"):
+        bare.fit(Bare(), numbers(VALUES, 2))
     bare.save_checkpoint(tmp_path / "bare.ckpt")
     trainer = trainer_of(tmp_path, LossMonitor(), max_epochs=2)
     with pytest.warns(UserWarning, match="how many samples its last 3 batches had"):
@@ -215,64 +197,6 @@ def test_batch_that_is_none_counts_no_sample(tmp_path: Path) -> None:
     trainer_of(tmp_path, LossMonitor()).fit(Drops(), loader, loader)
     assert points(tmp_path) == [(2, 3.0)]
     assert points(tmp_path, "val") == [(2, 3.0)]
-
-
-def test_callbacks_see_the_whole_epoch_of_training(tmp_path: Path) -> None:
-    seen: list[float] = []
-
-    class Watches(EarlyStopping):
-        def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-            seen.append(trainer.callback_metrics["train/loss/l1"].item())
-            super().on_train_epoch_end(trainer, pl_module)
-
-    watches = Watches("train/loss/l1", check_on_train_epoch_end=True)
-    trainer_of(tmp_path, LossMonitor(log_every=2), watches, max_epochs=2).fit(Numbers(), numbers(VALUES, 2))
-    assert seen == [12.5, 12.5]
-    assert points(tmp_path) == [(4, 2.5), (6, 32.5), (8, 1.5), (12, 18.0)]
-
-
-@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch")
-def test_epoch_is_whole_after_a_resume_in_its_middle(tmp_path: Path) -> None:
-    saves = Saves(tmp_path / "two.ckpt", 2)
-    trainer_of(tmp_path / "first", LossMonitor(log_every=1), saves).fit(Numbers(), numbers(VALUES, 2))
-    trainer = trainer_of(tmp_path, LossMonitor(log_every=1))
-    trainer.fit(Numbers(), numbers(VALUES, 2), ckpt_path=saves.path)
-    last = 1 + 2  # Lightning gives the first batch again
-    assert trainer.callback_metrics["train/loss/l1"].item() == pytest.approx((1 + 2 + 3 + 4 + last) / 6)
-
-
-def test_validate_and_test_return_means_and_total(tmp_path: Path) -> None:
-    trainer = trainer_of(tmp_path, LossMonitor())
-    module = Evaluated(number=L1Loss(log_max=True))
-    assert trainer.validate(module, numbers(VALUES, 4), verbose=False) == [{"val/loss/l1": pytest.approx(12.5)}]
-    assert trainer.test(module, numbers(VALUES[:3], 2), verbose=False) == [{"test/loss/l1": pytest.approx(2.0)}]
-    assert trainer.callback_metrics["test/loss/l1_max"].item() == 3.0
-
-
-def test_each_of_several_dataloaders_returns_its_own_mean(tmp_path: Path) -> None:
-    class Several(Evaluated):
-        def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-            self.training_step(batch, batch_idx)
-
-    results = trainer_of(tmp_path, LossMonitor()).test(Several(), [numbers([1, 3], 1), numbers([5], 1)], verbose=False)
-    assert results == [{"test/loss/l1/dataloader_idx_0": 2.0}, {"test/loss/l1/dataloader_idx_1": 5.0}]
-
-
-@pytest.mark.parametrize("interval", ["epoch", "step"])
-def test_learning_rate_of_a_point_is_that_of_its_last_step(interval: str, tmp_path: Path) -> None:
-    used: list[float] = []
-
-    class Scheduled(Numbers):
-        def configure_optimizers(self) -> Any:
-            optimizer = super().configure_optimizers()
-            scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": interval}}
-
-        def on_before_optimizer_step(self, optimizer: Any) -> None:
-            used.append(optimizer.param_groups[0]["lr"])
-
-    trainer_of(tmp_path, LossMonitor(log_every=1), max_epochs=2).fit(Scheduled(), numbers(VALUES, 2))
-    assert points(tmp_path, tag="lr") == [(2 * k + 2, rate) for k, rate in enumerate(used)]
 
 
 def test_copies_of_a_module_in_training_have_its_plain_hooks(tmp_path: Path) -> None:

@@ -100,6 +100,24 @@ def test_scalar_of_a_frame_counts_the_samples_of_the_frame_or_an_entry() -> None
         assert objective.avg["total"] == pytest.approx(1 + wanted)
 
 
+def test_count_of_0_leaves_the_value_and_is_not_recorded() -> None:
+    criterion = losses.AuxiliaryLoss()
+    assert criterion(torch.tensor(3.0), count=0).item() == 3
+    assert criterion.avg == {}
+
+
+def empty_shard(rank: int) -> tuple[float, float]:
+    criterion = Objective({"kl": losses.AuxiliaryLoss()})
+    x = torch.ones(3 if rank else 0, 1)
+    value = criterion({"x": x, "value": x.mean()})  # of nothing it is NaN
+    return value.item(), drain({"c": criterion})["c"]["weighted/kl"].mean
+
+
+def test_scalar_of_an_empty_shard_does_not_count(pool: Pool) -> None:
+    for found in pool.run(2, empty_shard):
+        assert found == (1, 1)
+
+
 @pytest.mark.parametrize("count", [-1, float("nan")])
 def test_count_that_is_no_count_is_an_input_error(count: float) -> None:
     with pytest.raises(InputError, match="wanted a count >= 0"):
@@ -123,3 +141,19 @@ def test_spread_of_batch_means_is_warned_of_once(kind: str, option: str) -> None
     criterion(*part)
     plain = SCALARS[kind]()
     plain(*part)
+
+
+@pytest.mark.parametrize("kind", [*SCALARS, "cross-entropy", "cross-entropy of weights that are 0"])
+def test_counting_never_waits_for_the_device(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)  # autocast does not know the device "meta"
+    monkeypatch.setattr("lossframe.losses.base.loss.CAREFUL_CALLS", 0)
+    made = {
+        "cross-entropy": lambda: nn.CrossEntropyLoss(weight=torch.ones(4)),
+        "cross-entropy of weights that are 0": lambda: nn.CrossEntropyLoss(torch.zeros(4), label_smoothing=0.1),
+    }
+    criterion = NativeLoss(made[kind]()) if kind in made else SCALARS[kind]()
+    objective = Objective({"a": criterion.to("meta"), "b": losses.AuxiliaryLoss()}, inputs={"b": {"value": "scalar"}})
+    prediction, target = torch.rand(9, 4), torch.randint(0, 4, (9,)) if kind in made else torch.rand(9, 4)
+    frame = dict(zip(criterion.reads, (prediction, target), strict=True)) | {"scalar": torch.ones(())}
+    total = objective({name: tensor.to("meta") for name, tensor in frame.items()})  # reading a value is an error
+    assert total.device.type == "meta"

@@ -1,9 +1,9 @@
-"""Losses over all pairs of a batch, in O(N) memory: some anchors at a time, against everyone.
+"""Evaluates losses over all pairs of a batch in O(N) memory, one block of anchors against all samples at a time.
 
-The gradient is computed along with the values, block by block, for the sum of all values. Where the reduction turns
-out to want just that, backward is a multiplication; where it weighs the anchors, the blocks are computed again. A
+The forward pass also computes the gradient of the sum of all values, block by block. If the reduction wants this
+gradient, backward only multiplies it; if the reduction weighs the anchors, backward computes the blocks again. A
 gradient that is to be differentiated again keeps all pairs in memory.
-Ranks that hold the same batch share its anchors out, and add up what they found; on a CPU so do a rank's threads.
+Ranks that hold the same batch each evaluate a part of the anchors, and add up the results; on a CPU so do threads.
 """
 
 import functools
@@ -20,18 +20,18 @@ from lossframe.losses.algorithms import threads
 from lossframe.losses.base.tracing import is_batch, is_traced
 
 OfAnchors = Callable[[Tensor, Tensor, slice], tuple[Tensor, Tensor]]
-"""Embeddings of some anchors `[B, D]`, of everyone `[N, D]`, and which rows the anchors are -> sums `[B]`, numbers."""
+"""Embeddings of some anchors `[B, D]`, of all samples `[N, D]`, and the anchors' rows -> sums `[B]`, numbers."""
 
 BLOCK_BYTES, COLUMN_BYTES = 5 << 16, 320
-"""How many bytes of pairs are held at a time, and, where more, of one of their columns: thin products are slow."""
+"""Bytes of a block of pairs, and at least of each of its columns, because matrix products of few rows are slow."""
 ANCHORS_PER_THREAD = 128
-"""How many anchors are worth a thread, which holds a block and a gradient of its own, for each byte of a number."""
+"""Anchors that make a thread worthwhile, per byte of a number: each thread holds a block and a gradient."""
 
 
 def blocks(embeddings: Tensor, anchors: slice) -> list[slice]:
     """Split anchors so that a block of their pairs with all embeddings stays small; at least one block.
 
-    All are of one size, but for the last: a row more would not fit where the block before was in memory.
+    All blocks but the last have one size, so that each reuses the memory of the one before.
     """
     n, number = max(len(embeddings), 1), max(anchors.stop - anchors.start, 1)
     size = max(BLOCK_BYTES // n // embeddings.itemsize, min(COLUMN_BYTES // embeddings.itemsize, n // 12))
@@ -42,8 +42,8 @@ def blocks(embeddings: Tensor, anchors: slice) -> list[slice]:
 def anchorwise(of_anchors: OfAnchors, embeddings: Tensor) -> tuple[Tensor, Tensor]:
     """Return one value per anchor, scaled so that their mean is the sum of all sums over that of all numbers.
 
-    `of_anchors` gives the sums `[B]` of some anchors, and without gradient the numbers `[B]` of what was summed, or
-    `[B, k]`, of which the first column counts. Also returned: the numbers of all anchors.
+    `of_anchors` returns the sums `[B]` of some anchors, and without gradient the numbers `[B]` of their summands, or
+    `[B, k]`, whose first column holds these numbers. The second result is the numbers of all anchors.
     """
     if is_traced(embeddings) or not len(embeddings) or _is_one_block(embeddings):
         sums, numbers = of_anchors(embeddings, embeddings, slice(0, len(embeddings)))
@@ -70,7 +70,7 @@ class _Anchorwise(torch.autograd.Function):
         embeddings, gradient, scale = ctx.saved_tensors
         if torch.is_grad_enabled() or is_batch(grad):
             return _plain_gradient(ctx.of_anchors, embeddings, grad * scale), None
-        if grad.stride() == (0,):  # one number for all anchors, as the gradient of a sum is
+        if grad.stride() == (0,):  # one number for all anchors: the gradient of a sum
             return gradient * (grad[0] * scale).to(gradient.dtype), None
         return _evaluate(ctx.of_anchors, embeddings, True, grad * scale)[2], None
 
@@ -96,7 +96,7 @@ def _evaluate(
         everyones: list[Tensor] = []
         for rows in blocks(embeddings, anchors):
             found = _block(of_anchors, embeddings, rows, gradient if with_gradient else None, weight)
-            # into place: a small tensor kept from each block would break up the memory that the next one reuses
+            # into one tensor: a small tensor kept of each block would fragment the memory that the next block reuses
             everyones = everyones or [part.new_empty(anchors.stop - anchors.start, *part.shape[1:]) for part in found]
             for whole, part in zip(everyones, found, strict=True):
                 whole[rows.start - anchors.start : rows.stop - anchors.start] = part
@@ -119,7 +119,7 @@ def _shares(embeddings: Tensor, anchors: slice) -> list[slice]:
 def _block(
     of_anchors: OfAnchors, embeddings: Tensor, rows: slice, gradient: Tensor | None, weight: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Return sums and numbers of some anchors, and add to the gradient; nothing else outlives the call."""
+    """Return sums and numbers of some anchors, and add their gradient to `gradient`; keep no other tensor."""
     if gradient is None:
         return of_anchors(embeddings[rows], embeddings, rows)
     anchors, others = embeddings[rows].detach().requires_grad_(), embeddings.detach().requires_grad_()
@@ -133,6 +133,6 @@ def _block(
 
 
 def _scale(numbers: Tensor) -> Tensor:
-    """Return what to multiply the sums by; where nothing was summed, the sums are 0."""
+    """Return the factor that makes the mean of the sums the total of the sums over the total of the numbers."""
     counted = numbers[:, 0] if numbers.ndim > 1 else numbers
     return len(numbers) / counted.double().sum().clamp_min(1)

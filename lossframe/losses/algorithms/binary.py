@@ -1,8 +1,8 @@
-"""Losses of one logit per yes or no, with their slopes in closed form; targets are from 0 to 1.
+"""Evaluates losses of one logit per binary target in [0, 1], with their slopes in closed form.
 
-An infinite logit costs nothing if it agrees with its target, and else an infinity, with the slope that it has as a
-limit. Which targets are 0 or 1 each, for which this comes by itself, and which logits are infinite is looked up on a
-CPU alone; elsewhere an infinite logit may give NaN, as it does in torch.
+An infinite logit gives 0 if it agrees with its target, else infinity, with the slope of the limit. Targets that are all
+0 or 1 give these limits without further operations. Only on a CPU are targets examined and infinite logits looked for;
+elsewhere an infinite logit may give NaN, as it does in torch.
 """
 
 import math
@@ -17,9 +17,9 @@ from lossframe.losses.algorithms.rowwise import rowwise
 from lossframe.losses.base.tracing import is_readable
 
 _PER_THREAD = 1 << 16
-"""How many logits each thread works on at a time: few enough for all that is computed of them to stay in its cache."""
+"""Logits that each thread evaluates at a time, so that their intermediate results stay in its cache."""
 _LINEAR = 40.0
-"""From here on ln(1 + exp(x)) is x in float64."""
+"""Logit above which ln(1 + exp(x)) equals x in float64."""
 
 
 def binary_cross_entropy(logits: Tensor, target: Tensor, pos_weight: Tensor | None = None) -> Tensor:
@@ -62,7 +62,7 @@ def _cross_entropy_and_slopes(
 ) -> Tensor:
     r"""Return the values; the slopes are $(1 - y)\, \sigma(z) - w\, y\, \sigma(-z)$.
 
-    Without $w$ these are $\sigma(z) - y$; of targets that are 0 or 1 nothing is subtracted, and so no digit lost.
+    Without $w$ the slopes are $\sigma(z) - y$; for targets of 0 or 1 no subtraction is needed, and no digit is lost.
     """
     y = target.to(logits.dtype)
     if not _are_certain(y, slopes):
@@ -98,7 +98,7 @@ def _focal(logits: Tensor, target: Tensor, gamma: float, alpha: float | None) ->
 def _focal_and_slopes(logits: Tensor, target: Tensor, slopes: Tensor, gamma: float, alpha: float | None) -> Tensor:
     r"""Return the values; the slopes are $\alpha_t w^{\gamma - 1} [w (s - y) + \gamma (1 - 2 y) s (1 - s) L]$.
 
-    $s = \sigma(z)$, $w$ is what is wrong, $s + y (1 - 2 s)$, and $L$ the cross-entropy.
+    $s = \sigma(z)$, $w = s + y (1 - 2 s)$ is the probability of an error, and $L$ the cross-entropy.
     """
     y = target.to(logits.dtype)
     if _are_certain(y, slopes):
@@ -115,9 +115,10 @@ def _focal_and_slopes(logits: Tensor, target: Tensor, slopes: Tensor, gamma: flo
 
 
 def _are_certain(y: Tensor, memory: Tensor | None = None) -> bool:
-    """Return whether targets are known to be 0 or 1 each; on a GPU it is not worth waiting for.
+    """Return whether every target is known to be 0 or 1; False on a GPU, where the answer would have to be waited for.
 
-    To look takes some memory of the same shape. Soft targets are soon found out: most have a soft one in front.
+    The comparison takes memory of the targets' shape. The first target is examined alone, because among soft targets it
+    is mostly soft.
     """
     if y.requires_grad or not y.numel() or not is_readable(y) or float(y[(0,) * y.ndim]) not in (0, 1):
         return False
@@ -130,12 +131,12 @@ def _weight_of(y: Tensor, pos_weight: Tensor) -> Tensor:
 
 
 def _opposed(logits: Tensor, y: Tensor) -> Tensor:
-    """Return the logits, with the opposite sign where the target is 1."""
+    """Return the logits, negated where the target is 1."""
     return logits * torch.rsub(y, 1, alpha=2)
 
 
 def _focal_of_certain(logits: Tensor, y: Tensor, slopes: Tensor, gamma: float, alpha: float | None) -> Tensor:
-    r"""Do the same in fewer steps where every target is 0 or 1.
+    r"""Return values and slopes in fewer operations for targets that are all 0 or 1.
 
     The slopes are $\pm \alpha_t w^\gamma [w + \gamma (1 - w) L]$.
     """
@@ -152,7 +153,7 @@ def _focal_of_certain(logits: Tensor, y: Tensor, slopes: Tensor, gamma: float, a
 
 
 def _times(scale: Tensor, values: Tensor, alpha: float | None) -> Tensor:
-    """Multiply values in place; where an alpha of 0 leaves out, that of an infinite value too."""
+    """Multiply values by alpha in place; an alpha of 0 gives 0, also for an infinite value."""
     return weighed(scale, values) if alpha in (0, 1) else values.mul_(scale)
 
 

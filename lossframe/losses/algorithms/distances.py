@@ -1,10 +1,11 @@
 """Computes the distances of all pairs of rows, with finite gradients everywhere.
 
-They come from a matrix product, $|x|^2 + |y|^2 - 2 x y$, which cancels for near pairs. On a CPU near pairs are found
-and subtracted: the relative error of a squared distance is a few times $2^{-20}$ for float32 rows, and $2^{-43}$ for
-float64 rows. Float32 rows whose squares would leave float32's range become float64 rows, and so do their distances.
-Where no value may be read (on a GPU, in `torch.compile` and `torch.func`) and in forward mode, all rows become float64
-rows and no pair is subtracted: the relative error is a few times $2^{-53} |x|^2 / d^2$. A cosine's error is absolute.
+A matrix product gives squared distances as $|x|^2 + |y|^2 - 2 x y$, which cancels for near pairs. On a CPU near pairs
+are found, and their rows subtracted: the relative error of a squared distance is a few times $2^{-20}$ for float32
+rows, and $2^{-43}$ for float64 rows. Float32 rows whose squares would leave float32's range become float64 rows, and so
+do their distances. Where no value may be read (on a GPU, in `torch.compile` and `torch.func`) and in forward mode, all
+rows become float64 rows and no pair is subtracted: the relative error is a few times $2^{-53} |x|^2 / d^2$. The error
+of a cosine is absolute.
 """
 
 from functools import partial
@@ -32,7 +33,7 @@ def check_distance(distance: str) -> Distance:
 
 
 class Pairwise(Protocol):
-    """Returns distances `[B, N]` of prepared anchors, which are these rows of everyone, to everyone."""
+    """Returns the distances `[B, N]` of prepared anchors, given with their rows, to all samples."""
 
     def __call__(self, x: Tensor, y: Tensor, rows: slice = ..., /) -> Tensor:
         """Return the distances of rows `x` to rows `y`."""
@@ -42,7 +43,7 @@ _EVERY = slice(None)
 
 
 def prepared(x: Tensor, distance: Distance) -> tuple[Tensor, Pairwise]:
-    """Return rows `[N, D]` with what can be done once for all pairs done, and what gives their distances."""
+    """Return rows `[N, D]` prepared once for all pairs, and the function that returns their distances."""
     x = widened_if_few(x)
     if distance == "cosine":
         x = directions(x)
@@ -78,21 +79,21 @@ def _distances(x: Tensor, y: Tensor, rows: slice = _EVERY, *, rooted: bool) -> T
 
 
 _NEAR = {torch.float32: 2.0**-4, torch.float64: 2.0**-10}
-"""Squares up to this share of |x|^2 lost too many digits, by the dtype of the rows."""
+"""Share of |x|^2 below which a squared distance has lost too many digits, by the dtype of the rows."""
 _NEAR_IN_FLOAT64 = 2.0**-29
-"""The same where squares in float64 only have to be as exact as a float32."""
+"""The same share for squares in float64 that must be as exact as a float32."""
 FEW_NEAR_PAIRS = 32
-"""How many near pairs a row may have, for their differences to cost less than float64 for all."""
+"""Near pairs per row up to which their differences cost less than float64 for all pairs."""
 
 
 class _Subtracting:
-    """Distances of a matrix product, of which the near pairs are replaced by those of the rows' differences."""
+    """Computes distances by a matrix product, and replaces those of near pairs by norms of the rows' differences."""
 
     def __init__(self, original: Tensor, lost: Tensor | None, rooted: bool, near: float) -> None:
         self._original, self._lost, self._rooted, self._near = original, lost, rooted, near
 
     def __call__(self, anchors: Tensor, everyone: Tensor, rows: slice = _EVERY) -> Tensor:
-        """Return the distances of anchors, which are these rows of everyone, in their dtype."""
+        """Return the distances of anchors, given with their rows, to all samples, in the anchors' dtype."""
         if is_traced(anchors):  # backward under vmap
             x, y = self._wide(anchors, everyone, rows)
             return _distances(_with_squares(x), _with_squares(y), rooted=self._rooted).to(anchors.dtype)
@@ -136,7 +137,7 @@ class _Subtracting:
 
 
 class _Replaced(torch.autograd.Function):
-    """Distances of squares, rooted or not, in place; some are replaced by exact ones.
+    """Turns squared distances into distances in place, rooted or not, and replaces some of them by exact ones.
 
     The gradient at a replaced place goes to the exact distance, or `through` to the square.
     """

@@ -1,4 +1,4 @@
-"""Cross-entropy of probabilities of a yes, with all digits next to 0 and 1."""
+"""Evaluates the cross-entropy of binary probabilities, with all digits near 0 and 1."""
 
 import torch
 from torch import Tensor

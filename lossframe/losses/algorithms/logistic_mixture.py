@@ -1,7 +1,7 @@
-r"""The likelihood of 8-bit images under mixtures of logistics, with its gradient in closed form.
+r"""Evaluates the likelihood of 8-bit images under mixtures of logistics, with its gradient in closed form.
 
 Of a colour value $x$ under a logistic of mean $\mu$ and scale $s$: $m = (x - \mu) / s$ is the middle of its bin,
-$h = 1 / (255 s)$ half the bin's width. What belongs to colours and components is `[N, channels, K, H, W]`.
+$h = 1 / (255 s)$ half the bin's width. Tensors of colours and components are `[N, channels, K, H, W]`.
 """
 
 import math
@@ -19,7 +19,7 @@ _LOWEST_LOG_SCALE = -7.0
 _EDGE = 0.999
 _TINY = 1e-5
 _PER_THREAD = 1 << 17
-"""How many parameters each thread works on at a time: it bounds the memory."""
+"""Parameters that each thread evaluates at a time, which bounds the memory."""
 
 
 def negative_log_likelihood(parameters: Tensor, image: Tensor, num_mixtures: int) -> Tensor:
@@ -37,7 +37,7 @@ def _values(parameters: Tensor, image: Tensor, k: int) -> Tensor:
 
 
 def _values_and_slopes(parameters: Tensor, image: Tensor, slopes: Tensor, k: int) -> Tensor:
-    """Return the values; a component is blamed in the proportion in which it explains the pixel."""
+    """Return the values; the slopes of a component are weighted by its posterior probability at each pixel."""
     x, given = image.to(parameters.dtype).unsqueeze(2), _by_colour(parameters, image, k)
     bins, shares = _bins(given, x), F.log_softmax(parameters[:, :k], 1)
     log_p = bins.log_p.sum(1).add_(shares)
@@ -57,14 +57,14 @@ def _values_and_slopes(parameters: Tensor, image: Tensor, slopes: Tensor, k: int
 
 
 def _by_colour(parameters: Tensor, image: Tensor, k: int) -> Tensor:
-    """Return what follows the logits as `[N, channels, kinds, K, H, W]`: means, log-scales, perhaps coefficients."""
+    """Return the parameters behind the logits, `[N, channels, kinds, K, H, W]`: means, log-scales, coefficients."""
     n, channels, height, width = image.shape
     following = parameters[:, k:]
     return following.view(n, channels, following.shape[1] // (channels * k), k, height, width)
 
 
 class _Bins(NamedTuple):
-    """What the likelihood and its slopes share; `above` and `below` are what lies on this side of the bin's ends."""
+    """Holds results of a bin that likelihood and slopes share; `above`, `below` hold the mass beyond its ends."""
 
     inverse: Tensor
     middle: Tensor
@@ -78,7 +78,7 @@ class _Bins(NamedTuple):
 
 
 def _bins(given: Tensor, x: Tensor) -> _Bins:
-    """Return the log-probabilities of the bins around `x`, `[N, channels, 1, H, W]`, and how they came about."""
+    """Return the log-probabilities of the bins around `x`, `[N, channels, 1, H, W]`, and the results behind them."""
     mean, log_scale = given[:, :, 0], given[:, :, 1].clamp_min(_LOWEST_LOG_SCALE)
     if x.shape[1] == 3:
         mean = _conditioned(mean, given[:, :, 2].tanh(), x[:, :, 0])
@@ -97,7 +97,7 @@ def _bins(given: Tensor, x: Tensor) -> _Bins:
 
 
 def _slopes(bins: _Bins, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the slopes of the log-probabilities by mean and log-scale; what `bins` holds is lost."""
+    """Return the slopes of the log-probabilities by mean and log-scale; overwrites the tensors of `bins`."""
     inverse, middle, half, above, below, width, tail, dense, _ = bins
     not_highest, not_lowest = (x <= _EDGE).to(x.dtype), (x >= -_EDGE).to(x.dtype)
     of_above = above.neg_().add_(1).mul_(not_highest)

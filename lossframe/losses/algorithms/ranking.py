@@ -1,4 +1,4 @@
-"""Sums over all pairs of a positive and a negative, in O(N log N) time."""
+"""Computes sums over all pairs of a positive and a negative, in O(N log N) time."""
 
 import math
 from collections.abc import Sequence
@@ -12,18 +12,18 @@ from lossframe.losses.algorithms import sorting
 from lossframe.losses.base.tracing import is_compiled, is_grads_batched, is_transformed
 
 _BLOCK, _FEW_BLOCK = 16, 32
-"""How many places a block of the scan has: few make many levels, many make more to do in each."""
+"""Places in a block of the scan: small blocks need many levels, large ones more work in each."""
 _FEW = 2048
-"""Up to how many places fewer operations are faster than fewer numbers, on a CPU too."""
+"""Number of places up to which fewer operations are faster than fewer numbers, also on a CPU."""
 _LARGEST = 2.0**1022
-"""Infinite scores count as this, so that their differences are numbers; sums beyond its half are infinite again."""
+"""Stands for an infinite score, so that differences are numbers; sums beyond half of this become infinite again."""
 
 
 def pair_sums(scores: Tensor, positive: Tensor, margin: float, power: int) -> Tensor:
     r"""Return $\sum_j \max(0, m - (s_i - s_j))^k$ over the negatives $j$ for each positive `[M]`; others get 0.
 
-    In one ascending order of the positives' $m - s_i$ and the negatives' $-s_j$, the negatives that violate the margin
-    of a positive are those before it. Summed in float64.
+    The positives' $m - s_i$ and the negatives' $-s_j$ are sorted together, in ascending order. The negatives that
+    violate the margin of a positive come before it. The sums are float64.
     """
     if not len(scores):
         return scores
@@ -42,13 +42,13 @@ def pair_sums(scores: Tensor, positive: Tensor, margin: float, power: int) -> Te
 
 
 def _rounded_down(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return float64 numbers as the next lower ones of a dtype: they are above the same numbers of that dtype."""
+    """Round float64 numbers down to a dtype, so that they sort before equal numbers of that dtype."""
     rounded = x.to(dtype)
     return torch.where(rounded > x, rounded.nextafter(torch.full_like(rounded, -torch.inf)), rounded)
 
 
 def _steps(places: Tensor, positive: Tensor, margin: float) -> Tensor:
-    """Return how far each place is from the one before: 0 where no negative is before, or no positive behind."""
+    """Return the distance of each place to the one before: 0 if no negative is before, or no positive behind."""
     distances = places.clamp(-_LARGEST, _LARGEST).diff() + margin * positive.double().diff()
     index = torch.arange(len(places), device=places.device)
     first = torch.where(positive, len(places), index).amin()
@@ -75,7 +75,7 @@ def sums_behind(weights: Tensor, places: Tensor, steps: Tensor, power: int) -> T
 
 
 class _SumsBefore(torch.autograd.Function):
-    """`sums_before`: its gradient is made of such sums again, so that it has gradients of every order."""
+    """Computes `sums_before`; the gradient consists of such sums again, and so has gradients of every order."""
 
     @staticmethod
     def forward(weights: Tensor, places: Tensor, steps: Tensor, power: int) -> Tensor:
@@ -107,7 +107,7 @@ class _SumsBefore(torch.autograd.Function):
 
 
 class _WithForwardMode(_SumsBefore):
-    """The same, also for forward-mode differentiation, for which `torch.compile` refuses a Function."""
+    """Computes `sums_before` with forward-mode derivatives too, with which `torch.compile` refuses a Function."""
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, int], output: Tensor) -> None:
@@ -127,10 +127,10 @@ class _WithForwardMode(_SumsBefore):
 
 
 def _scan(moments: list[Tensor], steps: Tensor, power: int, by_place: bool = True) -> list[Tensor]:
-    r"""Return the moments at all places, made of what each place adds to them: only the last if one is given, or all.
+    r"""Return the moments at all places, from the contribution of each place: to the last moment alone, or to all.
 
     Moments are the coefficients $\sum_j w_j \binom{k}{q} (x_i - x_j)^q$ of a polynomial. Nothing is ever subtracted.
-    Going on place `by_place` writes into place, which autograd cannot follow.
+    With `by_place` the scan writes in place, which autograd cannot follow.
     """
     places = steps.shape[-1]
     size, within = _BLOCK, _one_by_one if by_place and steps.device.type == "cpu" else _at_once
@@ -155,7 +155,7 @@ def _blocks(x: Tensor, blocks: int, size: int) -> Tensor:
 def _one_by_one(
     added: list[Tensor], steps: Tensor, power: int, kept: Sequence[int]
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the moments within blocks, and those at their ends: place after place, of all blocks at once."""
+    """Return the moments within blocks and at their ends; loops over the places of all blocks at once."""
     moments = [torch.zeros_like(added[0][0]) for _ in range(power + 1)]
     results = [torch.empty_like(added[0]) for _ in kept]
     for place, step in enumerate(steps):
@@ -170,7 +170,7 @@ def _one_by_one(
 
 
 def _at_once(added: list[Tensor], steps: Tensor, power: int, kept: Sequence[int]) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the same by a matrix product for each block: in few steps, and more memory."""
+    """Return the same moments by one matrix product per block: fewer operations, and more memory."""
     new = torch.stack([x.movedim(0, -1) for x in added], -2)  # [..., blocks, orders, size]
     raised = steps.new_ones(len(steps), len(steps)).triu()
     apart = (steps.movedim(0, -1).unsqueeze(-2) * raised.triu(1)).cumsum(-1)
@@ -186,7 +186,7 @@ def _at_once(added: list[Tensor], steps: Tensor, power: int, kept: Sequence[int]
 
 
 def _shifted(moments: list[Tensor], step: Tensor, power: int, q: int) -> Tensor:
-    """Return the moment of order q that all have after a step."""
+    """Return the moment of order q after a step, from the moments before it."""
     result = torch.zeros_like(moments[0])
     for r in range(q + 1):
         result = (result * step).add_(moments[r], alpha=math.comb(power - r, q - r))

@@ -1,7 +1,7 @@
 """Computes lengths, directions and distances of rows, one by one, whatever their scale.
 
-On a CPU, results that a float32 cannot give with enough digits or range are computed again in float64. Where no value
-may be read (on a GPU, in `torch.compile` and `torch.func`), distances are computed in float64, directions as they are.
+On a CPU, results for which float32 lacks digits or range are computed again in float64. Where no value may be read (on
+a GPU, in `torch.compile` and `torch.func`), distances are computed in float64, and directions in the rows' dtype.
 """
 
 from collections.abc import Callable
@@ -15,13 +15,13 @@ from lossframe.losses.base.tracing import is_readable
 Distance = Literal["squared_euclidean", "euclidean", "cosine"]
 Formula = Callable[[Tensor, Tensor], Tensor]
 _PARALLEL = 2.0**-6
-"""Rows whose cosine is this near to 1 lost too many digits of their distance, or of its gradient, to float32."""
+"""Distance of a cosine to 1 within which float32 loses too many digits of the distance, or of its gradient."""
 FEW = 64
-"""Up to how many rows all of their pairs take about as long in float64 as in float32."""
+"""Number of rows up to which all pairs take about as long in float64 as in float32."""
 _CLOSE = 2.0**-9
-"""Float32 distances that differ by this share of their sum lost too many digits of their difference."""
+"""Share of their sum below which the difference of two float32 distances has too few digits."""
 _PROBES = 8
-"""How many rows are compared with all others, and the inverse of the share of parallel ones that is worth float64."""
+"""Number of rows compared with all others; one over it is the share of parallel rows that makes float64 worthwhile."""
 
 
 def normalize(x: Tensor) -> Tensor:
@@ -32,12 +32,12 @@ def normalize(x: Tensor) -> Tensor:
 
 
 def widened_if_few(x: Tensor) -> Tensor:
-    """Return rows in float64 if they are so few that float64 costs nothing, else as they are."""
+    """Return rows in float64 if they are so few that float64 costs nothing, else unchanged."""
     return x.double() if len(x) <= FEW else x
 
 
 def directions(x: Tensor) -> Tensor:
-    """Scale rows `[N, D]` to length 1, in float64 where a float32 would not tell many of them apart.
+    """Scale rows `[N, D]` to length 1, in float64 if many rows would be equal in float32.
 
     The error of a cosine is then below $2^{-22}$, and that of its gradient a few times $2^{-21}$ of the largest one.
     Where no value may be read, float32 rows stay float32.
@@ -52,7 +52,7 @@ def directions(x: Tensor) -> Tensor:
 
 
 def root(x: Tensor) -> Tensor:
-    """Square root whose gradient at 0 is 0."""
+    """Return the square root, with a gradient of 0 at 0."""
     return torch.where(x > 0, x, 1).sqrt() * (x > 0)
 
 
@@ -63,7 +63,7 @@ def length(x: Tensor) -> Tensor:
 
 
 def rowwise(x: Tensor, y: Tensor, distance: Distance) -> Tensor:
-    """Return the distance of each row `[..., D]` of `x` to that row of `y`, in their dtype or in float64."""
+    """Return the distance of each row `[..., D]` of `x` to the same row of `y`, in their dtype or in float64."""
     formula, low, high = _ROWWISE[distance]
     return exactly(formula, x, y, low, high)
 
@@ -71,8 +71,8 @@ def rowwise(x: Tensor, y: Tensor, distance: Distance) -> Tensor:
 def gaps(anchor: Tensor, positive: Tensor, negative: Tensor, distance: Distance) -> Tensor:
     """Return $d(a, p) - d(a, n)$ of rows `[N, D]`, in their dtype or in float64.
 
-    Where float32 distances are so close that their difference has few digits, as of a far anchor, they are computed
-    again in float64.
+    Distances in float32 that are so close that their difference has few digits, as for a far anchor, are computed again
+    in float64.
     """
     near, far = rowwise(anchor, positive, distance), rowwise(anchor, negative, distance)
     gap = near - far
@@ -86,9 +86,9 @@ def gaps(anchor: Tensor, positive: Tensor, negative: Tensor, distance: Distance)
 
 
 def exactly(formula: Formula, x: Tensor, y: Tensor, low: float, high: float) -> Tensor:
-    """Return a number for each row, of float64 rows where that of float32 ones is not within `low` to `high`.
+    """Return a number for each row, computed in float64 where the float32 result is outside of `low` to `high`.
 
-    Magnitudes beyond are known to lack digits or range. Where no value may be read, all rows become float64 rows.
+    Float32 results outside of these bounds lack digits or range. Where no value may be read, all rows become float64.
     """
     if x.dtype != torch.float32 or not is_readable(x):
         return formula(x.double(), y.double())
@@ -121,13 +121,13 @@ def _root_of_squared(x: Tensor, y: Tensor) -> Tensor:
 
 
 LARGE = 2.0**40
-"""Float32 numbers beyond this, or all below its inverse, have squares whose sums may leave float32's range."""
+"""Magnitude above which, or all below whose inverse, float32 numbers have sums of squares outside of the range."""
 _ROWWISE: dict[Distance, tuple[Formula, float, float]] = {
     "squared_euclidean": (_squared, 0, LARGE**2),
     "euclidean": (_root_of_squared, 1 / LARGE, LARGE),
     "cosine": (_angular, _PARALLEL, 2 - _PARALLEL),
 }
-"""Formulae of rows, and the bounds between which float32 has digits and range enough."""
+"""Formulae of rows, and the bounds between which float32 has enough digits and range."""
 
 
 def _scaled(x: Tensor) -> tuple[Tensor, Tensor]:

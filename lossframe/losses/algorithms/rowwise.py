@@ -1,6 +1,6 @@
-"""Formulae with a value per row, whose gradient is computed along with the values, some rows at a time.
+"""Evaluates formulas with a value per row, and their gradients along with the values, some rows at a time.
 
-What is computed on the way reuses a little memory: a loss needs that of its values and of its gradient.
+Intermediate results reuse a small piece of memory, so that a loss only needs memory for its values and its gradient.
 """
 
 from collections.abc import Callable
@@ -14,12 +14,12 @@ from lossframe.losses.algorithms import threads
 from lossframe.losses.base.tracing import is_batch, is_traced
 
 Formula = Callable[[Tensor, Tensor], Tensor]
-"""Rows of scores `[n, ...]` and of a target -> values `[n, ...]`, each of its row alone: operations for autograd."""
+"""Rows of scores `[n, ...]` and of a target -> values `[n, ...]`, each of one row, by operations of autograd."""
 WithGradient = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""The same rows -> the values; the gradient of each by its scores is written into the third, `[n, ...]`."""
+"""The same rows -> the values; writes the gradient of each value by its scores into the third tensor."""
 
 BLOCKS_PER_THREAD = 3
-"""For how many blocks each it pays that threads take rows of their own, instead of sharing every operation."""
+"""Blocks per thread from which threads that each take some rows are faster than threads that share each operation."""
 
 
 def rowwise(
@@ -27,8 +27,8 @@ def rowwise(
 ) -> Tensor:
     """Return `formula(scores, target)`, of a shape `[N, ...]`; each thread works on `per_thread` scores at a time.
 
-    `with_gradient` must agree with the formula. A first backward reads neither scores nor target, so that both may
-    have changed since; a second one, and one that is to be differentiated, does.
+    `with_gradient` must agree with the formula. A first backward pass reads neither scores nor target, which may have
+    changed since; a second one, and one that is differentiated again, reads both.
     """
     if is_traced(scores) or target.requires_grad or len(blocks(scores, per_thread)) == 1:
         return formula(scores, target)
@@ -75,19 +75,19 @@ class _Rowwise(torch.autograd.Function):
 
 
 def _along(values: Tensor, scores: Tensor) -> Tensor:
-    """Return values `[n, ...]` so that they multiply the rows of scores, whose dims beyond theirs follow the first."""
+    """Reshape values `[n, ...]` to broadcast against the rows of scores, whose additional dims follow the first."""
     return values.reshape(len(values), *[1] * (scores.ndim - values.ndim), *values.shape[1:])
 
 
 def _evaluate(with_gradient: WithGradient, scores: Tensor, target: Tensor, values: Tensor, per_thread: int) -> Tensor:
-    """Put the values into place, and return the gradient."""
+    """Write the values into `values`, and return the gradient."""
     gradient = torch.empty_like(scores)
     _put(values, lambda rows: with_gradient(scores[rows], target[rows], gradient[rows]), scores, per_thread)
     return gradient
 
 
 def _put(values: Tensor, values_of: Callable[[slice], Tensor], scores: Tensor, per_thread: int) -> None:
-    """Put the values of all rows into place; of many, each thread of a CPU those of its own."""
+    """Write the values of all rows; of many rows on a CPU, each thread writes a part."""
 
     def share(rows: slice) -> None:
         for block in blocks(scores[rows], per_thread):

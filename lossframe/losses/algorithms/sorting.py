@@ -1,8 +1,8 @@
-"""Sorting rows of floats along with their columns: as integers that hold both, on a CPU ten times as fast.
+"""Sorts rows of floats together with their columns, as integers that hold both: ten times as fast on a CPU.
 
-A float's bits, those of negative floats flipped, order as the float does. Above the column and perhaps a flag they
-make an int64, so that a plain sort of integers, for which numpy has vector instructions, is all that is needed.
-A float64 leaves no room for a column, and a flag replaces its last bit.
+The bits of floats, flipped for negative ones, have the order of the floats. An int64 holds these bits above the column
+and an optional flag, and numpy sorts such integers by vector instructions.
+A float64 leaves no bits for a column, and a flag replaces its last bit.
 """
 
 import torch
@@ -11,15 +11,15 @@ from torch import Tensor
 from lossframe.losses.base.tracing import is_readable, is_traced
 
 LAST = 0x7FFFFFFF << 32
-"""A key above those of all numbers."""
+"""Key above the keys of all numbers."""
 BEHIND = (1 << 32) - 1
-"""A column behind all others."""
+"""Column behind all others."""
 
 _FLAG = 1 << 31
 
 
 def keys(x: Tensor, columns: Tensor, flags: Tensor | None = None) -> Tensor:
-    """Return int64 in the order of float32 or float64 `x` of these columns; of equal numbers, flagged ones are last."""
+    """Return int64 keys in the order of float32 or float64 `x`; among equal numbers, flagged columns come last."""
     if x.dtype == torch.float64:
         bits = x.contiguous().view(torch.int64)
         bits = bits ^ (bits >> 63 & torch.iinfo(torch.int64).max)
@@ -31,7 +31,7 @@ def keys(x: Tensor, columns: Tensor, flags: Tensor | None = None) -> Tensor:
 
 
 class Ordered:
-    """Rows of keys made of that dtype, in ascending order; the rows given are lost."""
+    """Sorts rows of keys, made of numbers of a dtype, in ascending order and in place."""
 
     def __init__(self, keys: Tensor, dtype: torch.dtype) -> None:
         self._columns: Tensor | None = None
@@ -49,5 +49,5 @@ class Ordered:
         return self.keys & self._flag != 0
 
     def columns(self) -> Tensor:
-        """Return the keys' columns, perhaps in place of the keys: ask for all else before."""
+        """Return the columns of the keys. May overwrite the keys, so that this must be the last call."""
         return self.keys.bitwise_and_(_FLAG - 1) if self._columns is None else self._columns

@@ -1,4 +1,4 @@
-"""Threads of one core each, for work of many small steps: within each step, cores would wait for one another."""
+"""Runs work of many small operations in threads of one core each, because cores that share an operation wait."""
 
 import functools
 import os
@@ -14,8 +14,8 @@ B = TypeVar("B")
 
 
 def each(work: Callable[[A], B], parts: Sequence[A]) -> list[B]:
-    """Return what the work on each part gives, all parts at once; without gradient."""
-    inference = torch.is_inference_mode_enabled()  # which is a thread's own, and so is the next
+    """Return the results of the work on each part; runs all parts at once, without gradient."""
+    inference = torch.is_inference_mode_enabled()  # grad mode and inference mode belong to a thread
 
     def quietly(part: A) -> B:
         with torch.inference_mode(inference), torch.no_grad():
@@ -26,9 +26,9 @@ def each(work: Callable[[A], B], parts: Sequence[A]) -> list[B]:
     number = torch.get_num_threads()
     try:
         pool = _pool(os.getpid(), number)
-        torch.set_num_threads(1)  # for MKL, whose number is the process', not a thread's
+        torch.set_num_threads(1)  # for MKL, which has one number of threads per process
         tasks = [pool.submit(quietly, part) for part in parts]
-        wait(tasks)  # all of them, also where one fails: what they work on is not theirs after this
+        wait(tasks)  # for all, even if one fails: the caller may free the tensors that the tasks use
         return [task.result() for task in tasks]
     finally:
         torch.set_num_threads(number)
@@ -36,11 +36,11 @@ def each(work: Callable[[A], B], parts: Sequence[A]) -> list[B]:
 
 @functools.cache
 def _pool(process: int, number: int) -> ThreadPoolExecutor:
-    """Start threads of this process, for those of one that forked are not in its children."""
+    """Start the threads of this process; a forked child has none of its parent's threads."""
     ready = threading.Barrier(number + 1, timeout=60)
 
     def start() -> None:
-        torch.set_num_threads(1)  # of this thread, and of those that start later
+        torch.set_num_threads(1)  # for this thread and for all that start later
         ready.wait()
 
     pool = ThreadPoolExecutor(number, "lossframe", start)

@@ -93,7 +93,7 @@ class Weighed:
 def weighed(
     values: Tensor, batch: Batch, per_sample: bool, times: Tensor | float = 1.0, numbers: Tensor | None = None
 ) -> Weighed:
-    """Weigh the values of a batch, each of which stands for `times` values; none counts where that is 0.
+    """Weigh the values of a batch, each of which stands for `times` values; of an empty batch none counts.
 
     `per_sample` says whether each row of a relational loss's values is a sample.
     """
@@ -104,7 +104,8 @@ def weighed(
     mask = None if aligned is None else aligned != 0
     if batch.counts is not None:
         mask = batch.counts != 0 if mask is None else mask & (batch.counts != 0)
-    if (batch.kept is not None and isinstance(batch.weight, Tensor) and not batch.weight.numel()) or is_none(times):
+    nothing = batch.kept is not None and isinstance(batch.weight, Tensor) and not batch.weight.numel()
+    if nothing or (is_none(times) and (batch.count is None or distributed.world_size() > 1)):
         mask = torch.zeros((), dtype=torch.bool, device=values.device)  # no sample counts: a mean of nothing may be NaN
     return Weighed(weigh(values, aligned, mask), aligned, batch.counts, mask, times, numbers)
 
