@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lossframe.errors import InputError
 from lossframe.losses.algorithms import class_targets
 from lossframe.losses.base import checks, class_checks
 from lossframe.losses.base.options import LossOptions
@@ -62,8 +63,7 @@ class DiceLoss(Classification):
         target = _along_channels(logits, target)
         class_checks.class_target(2 if target.shape == logits.shape else logits.shape[1], self.ignore_index, target)
         if self.activation is None:
-            ignored = self._ignored(target)
-            checks.probabilities(logits=logits if ignored is None else logits.masked_fill(ignored, 0))
+            self._check_probabilities(logits, self._ignored(target))
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return one value per sample and class."""
@@ -90,6 +90,13 @@ class DiceLoss(Classification):
             return None
         some = ~_pixels(ignored).all(2)
         return some.any(0, keepdim=True) if self.batch else some
+
+    def _check_probabilities(self, p: Tensor, ignored: Tensor | None) -> None:
+        try:
+            checks.probabilities(logits=p if ignored is None else p.masked_fill(ignored, 0))
+        except InputError as error:
+            remedy = "activation='softmax' and activation='sigmoid' read logits"
+            raise InputError(f"{error} with activation=None; {remedy}") from None
 
     def _activated(self, logits: Tensor) -> Tensor:
         if self.activation is None:

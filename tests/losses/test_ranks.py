@@ -113,6 +113,8 @@ def close(found: Tensor, expected: Tensor) -> None:
 def test_ranks_give_value_gradient_and_state_of_one_process(pool: Pool, loss_class: type[Loss], ranks: int) -> None:
     cases = [("mean", False), ("mean", True), ("sum", False)]
     cases += [("weighted_mean", True)] if ROWS[loss_class].per_sample else []
+    if loss_class in (catalogue.MSELoss, catalogue.CrossEntropyLoss, catalogue.SupConLoss):
+        cases += [("element_mean", True)]
     for reduction, weighted in cases:
         if weighted and not loss_class.reads:
             continue
