@@ -1,38 +1,40 @@
-"""Write docs/losses.md from the docstrings of `lossframe.losses`: `python scripts/loss_table.py`."""
+"""Write docs/losses.md and docs/coming_from.md from docstrings, configurations and `scripts/peers`.
+
+`python scripts/loss_table.py` renews both pages.
+"""
 
 import inspect
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 
-from lossframe import Loss, NativeLoss, Objective
+import coming_from
+
 from lossframe.losses import catalogue
 from lossframe.losses.base.reduction import reduce
 from lossframe.losses.catalogue import Entry
 
 PAGE = Path(__file__).parent.parent / "docs" / "losses.md"
-BASE = (reduce, Loss, NativeLoss, Objective)
 HEAD = """# The losses
 
 Made from the docstrings by `scripts/loss_table.py`. `python -m lossframe losses NAME` prints one with its parameters.
 
-A formula gives one value per thing penalised. The base class weighs and reduces them, and is documented once:
-
-{reduction}
-
+A formula gives one value per thing penalised. The base class weighs and reduces them, see [Reductions](#reductions).
 A loss marked *relational* depends on other samples of the batch, and sees those of all ranks; a sample of weight 0 is
-not in that batch. What is read is an entry of the frame; `inputs.NAME.PARAMETER=ENTRY` reads another one. *Entries in
-italics are optional.*
-"""
-ORIGINS = """
-## Coming from
+not in that batch.
 
-What stands for the functions of `tf.contrib.losses`, tefla, `tflearn.objectives` and babilim, and of published
-snippets ("blog"), and what is different here. "The same" is tested: value and gradient.
+"reads" names the parameters of the call, `CrossEntropyLoss()(logits, target)`. In a run, a parameter reads the entry of
+the frame that has its name, or the one behind the equals sign: `target=labels` is the default of `conf/loss`, and
+`inputs.cross_entropy.target=coarse` reads another entry. *Parameters in italics are optional.*
 
-| from | function | here | what differs |
-|---|---|---|---|
+What stands for the losses of Keras, torch, MONAI and nine others: [Coming from other libraries](coming_from.md).
+
+## Reductions
+
+With the values `v` of a formula and the weights `w`:
+
+{reductions}
 """
 
 
@@ -41,8 +43,8 @@ def page() -> str:
     entries = sorted(catalogue.entries(), key=lambda entry: (entry.loss.__module__, entry.loss.__name__))
     families = groupby(entries, key=lambda entry: entry.family)
     tables = [family(intro, list(members)) for intro, members in families]
-    second = (inspect.getdoc(reduce) or "").split("\n\n")[1]
-    return HEAD.format(reduction=second) + "".join(tables) + ORIGINS + "".join(sorted(rows(entries)))
+    table, notes = (inspect.getdoc(reduce) or "").split("\n\n")[1:3]
+    return HEAD.format(reductions=f"{table}\n\n{notes}") + "".join(tables)
 
 
 def family(intro: str, members: Iterable[Entry]) -> str:
@@ -55,19 +57,11 @@ def family(intro: str, members: Iterable[Entry]) -> str:
 def row(entry: Entry) -> str:
     """Return the table row of one loss."""
     kind = "<br>*relational*" if entry.loss.relational else ""
-    reads = [f"*{name}*" if name in entry.loss.optional else f"`{name}`" for name in entry.loss.reads]
+    read = {name: name if name == source else f"{name}={source}" for name, source in entry.wiring.items()}
+    reads = [f"*{text}*" if name in entry.loss.optional else f"`{text}`" for name, text in read.items()]
     sources = [f"[{title}]({link})" for title, link in entry.source]
     cells = [f"`{entry.name}`<br>`{entry.loss.__name__}`{kind}", entry.sentence, math(entry.formula)]
     return "| " + " | ".join([*cells, ", ".join(reads) or "the parameters", "; ".join(sources)]) + " |"
-
-
-def rows(entries: Iterable[Entry]) -> Iterator[str]:
-    """Yield a row for each function of another library."""
-    documented: list[object] = [*BASE, *(entry.loss for entry in entries)]
-    for here in documented:
-        for origin in catalogue.origins(here):
-            name = f"`{getattr(here, '__name__', here)}`"
-            yield f"| {origin.library} | `{origin.function}` | {name} | {origin.difference} |\n"
 
 
 def capitalised(text: str) -> str:
@@ -82,3 +76,4 @@ def math(text: str) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(page())
+    coming_from.PAGE.write_text(coming_from.page())

@@ -5,6 +5,7 @@ formula in the loss's docstring; `reduced(criterion, inputs, weight)` the value 
 nothing of `lossframe.losses.algorithms`, and stay finite for inputs of float32's range.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -70,6 +71,7 @@ def reduce(criterion: Loss, inputs: Inputs, weight: Tensor | None, formula: Call
     denominator = {
         "sum": torch.ones(()),
         "batch_mean": torch.tensor(float(max(samples, 1))),
+        "element_mean": torch.tensor(float(max(samples * math.prod(v.shape[1:]), 1))),
         "mean": counts.sum(),
         "weighted_mean": (counts * w * (1.0 if found.carried is None else found.carried)).sum(),
     }[criterion.reduction]

@@ -45,44 +45,49 @@ def log_softmax(logits: Tensor) -> Tensor:
     return torch.where(one, certain, z - z.exp().sum(1, keepdim=True).log())
 
 
+def counted(ignore_index: int, scores: Tensor, target: Tensor) -> Tensor | None:
+    """Return which class indices count."""
+    if target.is_floating_point():
+        return None
+    return (target.squeeze(1) if target.ndim == scores.ndim else target) != ignore_index
+
+
 def cross_entropy(c: catalogue.CrossEntropyLoss, logits: Tensor, target: Tensor) -> Values:
-    counts = None
-    y = shares(logits, target)
-    if not target.is_floating_point():
-        flat = target.squeeze(1) if target.ndim == logits.ndim else target
-        counts = flat != c.ignore_index
+    counts, y = counted(c.ignore_index, logits, target), shares(logits, target)
     w = by_class(c.class_weight, logits)
     smooth = y * (1 - c.label_smoothing) + c.label_smoothing / logits.shape[1]
     per_class = times(w * smooth, log_softmax(logits))
     return -per_class.sum(1), counts, None if c.class_weight is None else (w * y).sum(1)
 
 
-def focal(c: catalogue.FocalLoss, logits: Tensor, target: Tensor) -> Tensor:
+def focal(c: catalogue.FocalLoss, logits: Tensor, target: Tensor) -> Values:
     log_p, y = log_softmax(logits), shares(logits, target)
     share = by_class(c.alpha, logits) * y
     log_p = torch.where((share == 0) & log_p.isinf(), 0, log_p)
-    return -(share * fading(-log_p.expm1(), c.gamma) * log_p).sum(1)
+    return -(share * fading(-log_p.expm1(), c.gamma) * log_p).sum(1), counted(c.ignore_index, logits, target), None
 
 
 def fading(wrong: Tensor, gamma: float) -> Tensor:
     return wrong.clamp_min(1e-300).pow(gamma)
 
 
-def categorical(c: catalogue.CategoricalCrossEntropyLoss, probabilities: Tensor, target: Tensor) -> Tensor:
+def categorical(c: catalogue.CategoricalCrossEntropyLoss, probabilities: Tensor, target: Tensor) -> Values:
     p = probabilities
     if c.normalize:
         total = p.sum(1, keepdim=True)
         p = torch.where(total == 0, 0, p / torch.where(total == 0, 1, total))
     y, log_p = shares(p, target), p.clamp(c.eps, 1 - c.eps).log()
-    return -(y * log_p if target.is_floating_point() else torch.where(y == 0, 0, log_p)).sum(1)
+    values = -(y * log_p if target.is_floating_point() else torch.where(y == 0, 0, log_p)).sum(1)
+    return values, counted(c.ignore_index, probabilities, target), None
 
 
-def accuracy(c: catalogue.CategoricalAccuracy, logits: Tensor, target: Tensor) -> Tensor:
-    return (logits.argmax(1) == shares(logits, target).argmax(1)).double()
+def accuracy(c: catalogue.CategoricalAccuracy, logits: Tensor, target: Tensor) -> Values:
+    values = (logits.argmax(1) == shares(logits, target).argmax(1)).double()
+    return values, counted(c.ignore_index, logits, target), None
 
 
 def dice(c: catalogue.DiceLoss, logits: Tensor, target: Tensor) -> Tensor:
-    p, y = logits.softmax(1), shares(logits, target)
+    p, y = logits.softmax(1) if c.activation == "softmax" else logits.sigmoid(), shares(logits, target)
     overlap, size = ((x.flatten(2) if x.ndim > 2 else x.unsqueeze(2)).sum(2) for x in (p * y, p + y))
     if c.batch:
         overlap, size = overlap.sum(0, keepdim=True), size.sum(0, keepdim=True)

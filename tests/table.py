@@ -158,7 +158,7 @@ VARIANTS: dict[type[Loss], list[dict[str, Any]]] = {
     catalogue.BinaryFocalLoss: [{"gamma": gamma, "alpha": None} for gamma in (0.0, 0.5, 1.0, 5.0)],
     catalogue.CategoricalCrossEntropyLoss: [{"normalize": True}],
     catalogue.CrossEntropyLoss: [{}],
-    catalogue.DiceLoss: [{"batch": True}, {"smooth": 1e-3}],
+    catalogue.DiceLoss: [{"batch": True}, {"smooth": 1e-3}, {"activation": "sigmoid"}],
     catalogue.FocalLoss: [{"gamma": gamma} for gamma in (0.0, 0.5, 1.0, 5.0)] + [{"alpha": 0.25}],
     catalogue.HingeLoss: [{"labels": "signed"}],
     catalogue.HuberLoss: [{"delta": 1e-3}, {"delta": 1e3}],

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lossframe.losses.algorithms import class_targets
 from lossframe.losses.algorithms.binary import binary_cross_entropy, binary_focal
-from lossframe.losses.base import checks
+from lossframe.losses.base import checks, class_checks
 from lossframe.losses.base.loss import Loss
 from lossframe.losses.base.options import LossOptions
 
@@ -53,14 +53,14 @@ class BinaryCrossEntropyLoss(BinaryClassification):
     ) -> None:
         super().__init__(**options)
         self.label_smoothing = checks.fraction(label_smoothing=label_smoothing)
-        self.register_buffer("pos_weight", checks.class_numbers(pos_weight=pos_weight))
+        self.register_buffer("pos_weight", class_checks.class_numbers(pos_weight=pos_weight))
 
     def check(self, logits: Tensor, target: Tensor) -> None:
         """Require fitting shapes, and one positive weight, or one per class."""
         super().check(logits, target)
         if self.pos_weight is not None and self.pos_weight.ndim:
             checks.dimensions("[N, C, ...]", 2, None, logits=logits)
-            checks.class_size(logits.shape[1], pos_weight=self.pos_weight)
+            class_checks.class_size(logits.shape[1], pos_weight=self.pos_weight)
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return one value per element."""

@@ -5,7 +5,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from lossframe.losses.base import checks
+from lossframe.losses.base import checks, class_checks
 from lossframe.losses.base.loss import Loss
 from lossframe.losses.base.options import LossOptions
 
@@ -45,11 +45,11 @@ class CenterLoss(Loss):
         checks.dimensions("[N, D]", 2, 2, features=features)
         checks.floating(features=features)
         checks.size(1, self.num_features, features=features)
-        checks.labels(labels, features=features)
+        class_checks.labels(labels, features=features)
 
     def check_values(self, features: Tensor, labels: Tensor) -> None:
         """Require labels below `num_classes`."""
-        checks.class_indices(self.num_classes, labels=labels)
+        class_checks.class_indices(self.num_classes, labels=labels)
 
     def loss(self, features: Tensor, labels: Tensor) -> Tensor:
         """Return one value per sample."""

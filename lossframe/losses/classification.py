@@ -7,24 +7,35 @@ from torch import Tensor
 
 from lossframe.losses.algorithms import class_targets
 from lossframe.losses.algorithms.softmax import log_probabilities, log_probability
-from lossframe.losses.base import checks
+from lossframe.losses.base import checks, class_checks
 from lossframe.losses.base.loss import Loss
 from lossframe.losses.base.options import LossOptions
 
 
 class Classification(Loss):
-    """Abstract base of the losses on one score per class, `[N, C, ...]`."""
+    """Abstract base of the losses on one score per class, `[N, C, ...]`.
+
+    Class indices equal to `ignore_index` do not count.
+    """
 
     core_dims: tuple[int, ...] | None = (1,)
     class_inputs = frozenset(["target"])
 
+    def __init__(self, ignore_index: int = -100, **options: Unpack[LossOptions]) -> None:
+        super().__init__(**options)
+        self.ignore_index = checks.whole(ignore_index=ignore_index)
+
     def check(self, logits: Tensor, target: Tensor) -> None:
         """Require floating logits `[N, C, ...]`; indices `[N, ...]` or probabilities `[N, C, ...]` as target."""
-        checks.class_scores(target, logits=logits)
+        class_checks.class_scores(target, logits=logits)
 
     def check_values(self, logits: Tensor, target: Tensor) -> None:
-        """Require indices below the number of classes, or probabilities within [0, 1]."""
-        checks.class_target(logits.shape[1], None, target=target)
+        """Require indices below the number of classes or ignored, or probabilities within [0, 1]."""
+        class_checks.class_target(logits.shape[1], self.ignore_index, target=target)
+
+    def counts(self, logits: Tensor, target: Tensor) -> Tensor | None:
+        """Count the targets that are not ignored."""
+        return class_targets.counted(logits, target, self.ignore_index)
 
 
 class CrossEntropyLoss(Classification):
@@ -60,29 +71,21 @@ class CrossEntropyLoss(Classification):
         ignore_index: int = -100,
         **options: Unpack[LossOptions],
     ) -> None:
-        super().__init__(**options)
+        super().__init__(ignore_index, **options)
         self.label_smoothing = checks.fraction(label_smoothing=label_smoothing)
-        self.ignore_index = ignore_index
-        self.register_buffer("class_weight", checks.class_numbers(class_weight=class_weight))
+        self.register_buffer("class_weight", class_checks.class_numbers(class_weight=class_weight))
 
     def check(self, logits: Tensor, target: Tensor) -> None:
         """Require fitting shapes, and one class weight per class."""
         super().check(logits, target)
-        checks.class_size(logits.shape[1], class_weight=self.class_weight)
-
-    def check_values(self, logits: Tensor, target: Tensor) -> None:
-        """Require indices below the number of classes or ignored, or probabilities within [0, 1]."""
-        checks.class_target(logits.shape[1], self.ignore_index, target=target)
+        class_checks.class_size(logits.shape[1], class_weight=self.class_weight)
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return one value per target."""
         weight = None if self.class_weight is None else self.class_weight.to(logits.dtype).expand(logits.shape[1])
         if target.is_floating_point():
             return self._of_probabilities(logits, target.to(logits.dtype), weight)
-        target = class_targets.indices(logits, target)
-        ignored = class_targets.ignored(target, self.ignore_index)
-        if ignored is not None:
-            target = target.masked_fill(ignored, 0)
+        target, ignored = class_targets.without_ignored(logits, target, self.ignore_index)
         values = (self._smoothed if self.label_smoothing else self._of_indices)(logits, target, weight)
         return values if ignored is None else values.masked_fill(ignored, 0)
 
@@ -109,13 +112,6 @@ class CrossEntropyLoss(Classification):
         values = -self.label_smoothing / logits.shape[1] * everyone
         return values if self.label_smoothing == 1 else values - (1 - self.label_smoothing) * of_target
 
-    def counts(self, logits: Tensor, target: Tensor) -> Tensor | None:
-        """Count the targets that are not ignored."""
-        if target.is_floating_point():
-            return None
-        ignored = class_targets.ignored(class_targets.indices(logits, target), self.ignore_index)
-        return None if ignored is None else ~ignored
-
     def carried_weight(self, logits: Tensor, target: Tensor) -> Tensor | None:
         """Return the weight of each target's class."""
         if self.class_weight is None:
@@ -129,8 +125,9 @@ class FocalLoss(Classification):
     r"""Softmax cross-entropy that fades for what is already right: $-\sum_c \alpha_c\, y_c (1 - p_c)^\gamma \log p_c$.
 
     $p = \mathrm{softmax}(z)$. Reads `logits` `[N, C, ...]` and `target`: class indices `[N, ...]` or probabilities
-    `[N, C, ...]`. `alpha` is a number, or one per class. A logit of $-\infty$ is a probability of 0: free where nothing
-    is expected of its class, $\alpha_c\, y_c = 0$. Source: Lin (2017), https://arxiv.org/abs/1708.02002.
+    `[N, C, ...]`. Targets equal to `ignore_index` do not count. `alpha` is a number, or one per class. A
+    logit of $-\infty$ is a probability of 0: free where nothing is expected of its class, $\alpha_c\, y_c = 0$.
+    Source: Lin (2017), https://arxiv.org/abs/1708.02002.
 
     Coming from blog `get_focal_loss`: `n` is `gamma`; its value times C, for it averages over the C classes too.
 
@@ -143,23 +140,29 @@ class FocalLoss(Classification):
     alpha: Tensor | None
 
     def __init__(
-        self, gamma: float = 2.0, alpha: float | Sequence[float] | Tensor | None = None, **options: Unpack[LossOptions]
+        self,
+        gamma: float = 2.0,
+        alpha: float | Sequence[float] | Tensor | None = None,
+        ignore_index: int = -100,
+        **options: Unpack[LossOptions],
     ) -> None:
-        super().__init__(**options)
+        super().__init__(ignore_index, **options)
         self.gamma = checks.not_negative(gamma=gamma)
-        self.register_buffer("alpha", checks.class_numbers(alpha=alpha))
+        self.register_buffer("alpha", class_checks.class_numbers(alpha=alpha))
 
     def check(self, logits: Tensor, target: Tensor) -> None:
         """Require fitting shapes, and an alpha for all classes or one each."""
         super().check(logits, target)
-        checks.class_size(logits.shape[1], alpha=self.alpha)
+        class_checks.class_size(logits.shape[1], alpha=self.alpha)
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return one value per target."""
         if not target.is_floating_point():
-            indices = class_targets.indices(logits, target)
+            indices, ignored = class_targets.without_ignored(logits, target, self.ignore_index)
             values = self._of(log_probability(logits, indices))
-            return values if self.alpha is None else class_targets.weighed(self._alpha_of(logits)[indices], values)
+            if self.alpha is not None:
+                values = class_targets.weighed(self._alpha_of(logits)[indices], values)
+            return values if ignored is None else values.masked_fill(ignored, 0)
         y = target.to(logits.dtype)
         if self.alpha is not None:
             y = y * class_targets.along(self._alpha_of(logits), logits)
@@ -178,7 +181,8 @@ class CategoricalAccuracy(Classification):
     r"""Share of right answers, $[\arg\max_c z_c = y]$: to be remembered, never differentiated.
 
     Reads `logits` `[N, C, ...]` (or probabilities) and `target`: class indices `[N, ...]`, `[N, 1]` for logits
-    `[N, C]`, or probabilities `[N, C, ...]`. In an objective its weight is 0 unless it is given.
+    `[N, C]`, or probabilities `[N, C, ...]`. Targets equal to `ignore_index` do not count. In an objective its weight
+    is 0 unless it is given.
     Source: babilim, https://github.com/penguinmenac3/babilim.
 
     Coming from babilim `SparseCategoricalAccuracy`: the same; classes are on dim 1.

@@ -11,7 +11,7 @@ from lossframe.losses.algorithms.class_targets import without_absent
 from lossframe.losses.algorithms.distances import prepared
 from lossframe.losses.algorithms.label_groups import Partners
 from lossframe.losses.algorithms.rows import directions
-from lossframe.losses.base import checks
+from lossframe.losses.base import checks, class_checks
 from lossframe.losses.base.loss import Loss
 from lossframe.losses.base.options import LossOptions
 from lossframe.losses.metric_learning import MetricLearning
@@ -89,6 +89,8 @@ class SoftmaxContrast(MetricLearning):
     part as a sample of its own. Samples without a positive are no anchors.
     """
 
+    second = "pass the second view of each sample as views=..., or "
+
     def __init__(self, temperature: float = 0.1, **options: Unpack[LossOptions]) -> None:
         super().__init__(**options)
         self.temperature = checks.positive(temperature=temperature)
@@ -96,8 +98,10 @@ class SoftmaxContrast(MetricLearning):
     def check(self, embeddings: Tensor, labels: Tensor | None = None, views: Tensor | None = None) -> None:
         """Require `[N, D]` floating embeddings, and views of that shape, integer labels `[N]` or `[N, 1]`, or both."""
         if labels is None and views is None:
-            raise InputError("wanted 'labels' or 'views' beside 'embeddings', found neither")
-        checks.dimensions("[N, D]", 2, 2, embeddings=embeddings)
+            raise InputError(
+                "wanted 'labels' or 'views' beside 'embeddings', found neither; views=... are second views"
+            )
+        class_checks.rows_of_views(embeddings=embeddings)
         super().check(embeddings, torch.arange(len(embeddings)) if labels is None else labels)
         if views is not None:
             checks.floating(views=views)
@@ -106,8 +110,12 @@ class SoftmaxContrast(MetricLearning):
     def check_values(self, embeddings: Tensor, labels: Tensor | None = None, views: Tensor | None = None) -> None:
         """Require nothing of the values: any label is a class."""
 
-    def contrast(self, embeddings: Tensor, labels: Tensor, views: Tensor | None, over_pairs: bool) -> Tensor:
-        """Return one value per sample, averaged over the pairs of an anchor and a positive, or over the anchors."""
+    def contrast(self, embeddings: Tensor, labels: Tensor | None, views: Tensor | None, over_pairs: bool) -> Tensor:
+        """Return one value per sample, averaged over the pairs of an anchor and a positive, or over the anchors.
+
+        Without labels, the positive of a sample is its other view alone.
+        """
+        labels = torch.arange(len(embeddings), device=embeddings.device) if labels is None else labels.reshape(-1)
         samples = embeddings if views is None else torch.cat([embeddings, views])
         partners = Partners(labels if views is None else torch.cat([labels, labels]))
 
@@ -138,9 +146,7 @@ class NTXentLoss(SoftmaxContrast):
 
     def loss(self, embeddings: Tensor, labels: Tensor | None = None, views: Tensor | None = None) -> Tensor:
         """Return one value per sample."""
-        if labels is None or views is not None:
-            labels = torch.arange(len(embeddings), device=embeddings.device)
-        return self.contrast(embeddings, labels, views, over_pairs=True)
+        return self.contrast(embeddings, labels if views is None else None, views, over_pairs=True)
 
 
 class SupConLoss(SoftmaxContrast):
@@ -148,7 +154,8 @@ class SupConLoss(SoftmaxContrast):
     \log \frac{\exp(s_{ip} / \tau)}{\sum_{k \ne i} \exp(s_{ik} / \tau)}$.
 
     $s$ is the cosine, $P_i$ the other samples of the class of $i$ ($L^{sup}_{out}$); the average is over the samples
-    that have any. Reads `embeddings` `[N, D]`, integer `labels` `[N]` or `[N, 1]`, and optionally `views` `[N, D]`.
+    that have any. Reads `embeddings` `[N, D]`, and integer `labels` `[N]` or `[N, 1]`, or second views `[N, D]` row by
+    row as `views`, or both. Without labels, the positive of a sample is its other view, as in SimCLR.
     Source: Khosla (2020), https://arxiv.org/abs/2004.11362.
 
     >>> embeddings = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
@@ -156,9 +163,9 @@ class SupConLoss(SoftmaxContrast):
     tensor(0.1269)
     """
 
-    def loss(self, embeddings: Tensor, labels: Tensor, views: Tensor | None = None) -> Tensor:
+    def loss(self, embeddings: Tensor, labels: Tensor | None = None, views: Tensor | None = None) -> Tensor:
         """Return one value per sample."""
-        return self.contrast(embeddings, labels.reshape(-1), views, over_pairs=False)
+        return self.contrast(embeddings, labels, views, over_pairs=False)
 
 
 def _softmax_sums(similarities: Tensor, partners: Partners, rows: slice) -> tuple[Tensor, Tensor]:

@@ -6,9 +6,11 @@ mean of the values is the average that the formula speaks of. Statistics hold th
 own pairs or triplets, counted by their number; anchors without any are not recorded.
 """
 
+from typing import ClassVar
+
 from torch import Tensor
 
-from lossframe.losses.base import checks
+from lossframe.losses.base import class_checks
 from lossframe.losses.base.loss import Loss
 
 
@@ -17,12 +19,13 @@ class MetricLearning(Loss):
 
     relational = True
     class_inputs = frozenset(["labels"])
+    second: ClassVar[str] = ""
+    """What to do about a second tensor of embeddings in place of labels, apart from stacking both."""
 
     def check(self, embeddings: Tensor, labels: Tensor) -> None:
         """Require `[N, D]` floating embeddings and `[N]` or `[N, 1]` integer labels."""
-        checks.dimensions("[N, D]", 2, 2, embeddings=embeddings)
-        checks.floating(embeddings=embeddings)
-        checks.labels(labels, embeddings=embeddings)
+        class_checks.rows_of_views(embeddings=embeddings)
+        class_checks.labels(labels, self.second, embeddings=embeddings)
 
     def check_values(self, embeddings: Tensor, labels: Tensor) -> None:
         """Require nothing of the values: any label is a class."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lossframe.losses.algorithms import class_targets
 from lossframe.losses.algorithms.log_loss import log_loss
-from lossframe.losses.base import checks
+from lossframe.losses.base import checks, class_checks
 from lossframe.losses.base.loss import Loss
 from lossframe.losses.base.options import LossOptions
 
@@ -41,13 +41,13 @@ class Ordinal(Loss):
     def check(self, probabilities: Tensor, target: Tensor) -> None:
         """Require floating probabilities `[N, num_classes]`, and grades `[N]` or labels of their shape."""
         checks.dimensions("[N, C]", 2, 2, probabilities=probabilities)
-        checks.class_scores(target, probabilities=probabilities)
+        class_checks.class_scores(target, probabilities=probabilities)
         checks.size(1, self.num_classes, probabilities=probabilities)
 
     def check_values(self, probabilities: Tensor, target: Tensor) -> None:
         """Require probabilities >= 0, and a target that fits the classes."""
         checks.within(0, torch.finfo(probabilities.dtype).max, probabilities=probabilities)
-        checks.class_target(self.num_classes, None, target=target)
+        class_checks.class_target(self.num_classes, None, target=target)
 
     def kappa(self, probabilities: Tensor, labels: Tensor) -> Tensor:
         """Return minus kappa: -1 with a zero gradient where all is of one grade, and right; none for no samples."""

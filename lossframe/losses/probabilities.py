@@ -9,7 +9,7 @@ from torch import Tensor
 from lossframe.errors import InputError
 from lossframe.losses.algorithms import class_targets
 from lossframe.losses.algorithms.log_loss import log_loss
-from lossframe.losses.base import checks
+from lossframe.losses.base import checks, class_checks
 from lossframe.losses.base.loss import Loss
 from lossframe.losses.base.options import LossOptions
 
@@ -22,7 +22,7 @@ class CategoricalCrossEntropyLoss(Loss):
 
     Reads `probabilities` `[N, C, ...]` and `target`: class indices `[N, ...]` or probabilities `[N, C, ...]`.
     Probabilities of class indices sum to 1 over the classes, or are all 0 for a sample of padding; soft targets may be
-    several labels that exclude no other, and say nothing of the sums.
+    several labels that exclude no other, and say nothing of the sums. Targets equal to `ignore_index` do not count.
     `normalize` first divides scores of any size by their sum over the classes; where that is 0, all are $\epsilon$.
     Source: scikit-learn's log_loss, https://scikit-learn.org/stable/modules/generated/sklearn.metrics.log_loss.html.
 
@@ -37,18 +37,21 @@ class CategoricalCrossEntropyLoss(Loss):
     core_dims = (1,)
     class_inputs = frozenset(["target"])
 
-    def __init__(self, eps: float = 1e-7, normalize: bool = False, **options: Unpack[LossOptions]) -> None:
+    def __init__(
+        self, eps: float = 1e-7, normalize: bool = False, ignore_index: int = -100, **options: Unpack[LossOptions]
+    ) -> None:
         super().__init__(**options)
         self.eps = checks.positive(eps=eps)
         self.normalize = normalize
+        self.ignore_index = checks.whole(ignore_index=ignore_index)
 
     def check(self, probabilities: Tensor, target: Tensor) -> None:
         """Require floating probabilities `[N, C, ...]`; indices `[N, ...]` or probabilities `[N, C, ...]` as target."""
-        checks.class_scores(target, probabilities=probabilities)
+        class_checks.class_scores(target, probabilities=probabilities)
 
     def check_values(self, probabilities: Tensor, target: Tensor) -> None:
         """Require probabilities within [0, 1] that sum to 1 unless they are normalised, and a target of the classes."""
-        checks.class_target(probabilities.shape[1], None, target=target)
+        class_checks.class_target(probabilities.shape[1], self.ignore_index, target=target)
         if self.normalize:
             return
         checks.probabilities(probabilities=probabilities)
@@ -68,7 +71,16 @@ class CategoricalCrossEntropyLoss(Loss):
             total = probabilities.sum(1, keepdim=True)
             probabilities = probabilities / torch.where(total == 0, 1, total)
         values = -probabilities.clamp_min(self.eps).log()
-        return class_targets.expected(values.clamp_min(-math.log1p(-self.eps)), target)  # 1 - eps is rounded in float32
+        values = values.clamp_min(-math.log1p(-self.eps))  # 1 - eps is rounded in float32
+        if target.is_floating_point():
+            return class_targets.expected(values, target)
+        target, ignored = class_targets.without_ignored(probabilities, target, self.ignore_index)
+        values = class_targets.expected(values, target)
+        return values if ignored is None else values.masked_fill(ignored, 0)
+
+    def counts(self, probabilities: Tensor, target: Tensor) -> Tensor | None:
+        """Count the targets that are not ignored."""
+        return class_targets.counted(probabilities, target, self.ignore_index)
 
 
 def _first_not_1(rows: Tensor) -> float | None:

@@ -47,6 +47,12 @@ def given(loss: type[Loss], chance: Chance, dtype: torch.dtype) -> Given:
     return drawn
 
 
+IGNORING = (
+    catalogue.CrossEntropyLoss, catalogue.FocalLoss, catalogue.CategoricalCrossEntropyLoss,
+    catalogue.CategoricalAccuracy,
+)  # fmt: skip
+
+
 def _classes(drawn: Given, chance: Chance, n: int, dtype: torch.dtype, kind: str) -> None:
     grades = "num_classes" in drawn.options
     classes = drawn.options.get("num_classes", chance.choose(2, 3, 4))
@@ -62,7 +68,7 @@ def _classes(drawn: Given, chance: Chance, n: int, dtype: torch.dtype, kind: str
     if chance.often(0.25):
         target = _probabilities(chance, chance.numbers([n, classes, *places], dtype, "normal"), "normal")
         drawn.refusable.add("rounded probabilities")
-    elif drawn.loss is catalogue.CrossEntropyLoss and chance.often(0.5):
+    elif drawn.loss in IGNORING and chance.often(0.5):
         ignored = chance.choose(-100, 1, 255)
         drawn.options["ignore_index"] = ignored
         target = torch.where(chance.uniform(target.shape) < 0.3, ignored, target)

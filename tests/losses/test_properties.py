@@ -75,6 +75,7 @@ def test_reductions_divide_by_their_documented_denominators(loss_class: type[Los
     found = {name: criterion(**inputs, weight=w if weighted else None) for name, criterion in made.items()}
     kept = change(inputs, lambda t: t[w != 0]) if loss_class.relational and weighted else inputs
     criterion, values = row.make(loss_class), found.pop("none")
+    every = values
     if loss_class.relational and values.ndim:
         assert (values[w == 0] == 0).all()
         values = values[w != 0]
@@ -87,6 +88,7 @@ def test_reductions_divide_by_their_documented_denominators(loss_class: type[Los
         "sum": torch.ones(()),
         "weighted_mean": (counts * w * (1 if carried is None else carried)).sum(),
         "batch_mean": torch.tensor(float(N if values.ndim else 1)),
+        "element_mean": torch.tensor(float(every.numel())),
     }
     wanted = {name: values.sum() / denominator for name, denominator in denominators.items()}
     assert_close((values, found), (values, wanted))

@@ -108,11 +108,15 @@ def close(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
 
+DIVIDED_BY_ALL = (catalogue.MSELoss, catalogue.CrossEntropyLoss, catalogue.SupConLoss)
+
+
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 @pytest.mark.parametrize("loss_class", ROWS, ids=lambda loss_class: loss_class.__name__)
 def test_ranks_give_value_gradient_and_state_of_one_process(pool: Pool, loss_class: type[Loss], ranks: int) -> None:
     cases = [("mean", False), ("mean", True), ("sum", False)]
     cases += [("weighted_mean", True)] if ROWS[loss_class].per_sample else []
+    cases += [("element_mean", True)] if loss_class in DIVIDED_BY_ALL else []
     for reduction, weighted in cases:
         if weighted and not loss_class.reads:
             continue

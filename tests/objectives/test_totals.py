@@ -68,6 +68,11 @@ TERMS: dict[str, Term] = {
     "batch_mean": Term(
         lambda: losses.MSELoss(reduction="batch_mean"), lambda b: (_squares(b).sum(), len(b["prediction"]))
     ),
+    "element_mean": Term(
+        lambda: losses.MSELoss(reduction="element_mean"),
+        lambda b: ((b["mask"][:, None] * _squares(b)).sum(), _squares(b).size),
+        weighted=True,
+    ),
     "mask": Term(
         losses.MSELoss, lambda b: ((b["mask"][:, None] * _squares(b)).sum(), 3 * (b["mask"] != 0).sum()), weighted=True
     ),

@@ -25,6 +25,21 @@ def ignored(target: Tensor, index: int) -> Tensor | None:
     return target == index
 
 
+def without_ignored(scores: Tensor, target: Tensor, index: int) -> tuple[Tensor, Tensor | None]:
+    """Return integer targets as `indices` does, with 0 for each ignored one, and which are ignored, `None` for none."""
+    target = indices(scores, target)
+    without = ignored(target, index)
+    return (target, None) if without is None else (target.masked_fill(without, 0), without)
+
+
+def counted(scores: Tensor, target: Tensor, index: int) -> Tensor | None:
+    """Return which integer targets count, `None` if all do, as floating targets always do."""
+    if target.is_floating_point():
+        return None
+    without = ignored(indices(scores, target), index)
+    return None if without is None else ~without
+
+
 def probabilities(scores: Tensor, target: Tensor) -> Tensor:
     """Return the target as probabilities of the shape and dtype of the scores: indices become one-hot."""
     if target.is_floating_point():

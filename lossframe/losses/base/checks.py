@@ -4,7 +4,6 @@ Checks of shapes and dtypes need no synchronisation. Checks that say "Reads the 
 """
 
 import math
-from collections.abc import Sequence
 from itertools import combinations
 
 import torch
@@ -65,7 +64,7 @@ def integral(**tensors: Tensor) -> None:
 def within(low: float, high: float, **tensors: Tensor) -> None:
     """Require every value in `[low, high]`, and no NaN. Reads the values."""
     for name, tensor in tensors.items():
-        smallest, largest = _extremes(tensor)
+        smallest, largest = extremes(tensor)
         if not (smallest >= low and largest <= high):  # NaN fails both
             raise InputError(f"wanted {name} within [{low:g}, {high:g}], found {smallest:g} to {largest:g}")
 
@@ -78,22 +77,6 @@ def finite(**tensors: Tensor) -> None:
         bad = tensor.numel() - int(tensor.detach().isfinite().sum())
         if bad:
             raise InputError(f"wanted finite {name}, found {bad} of {tensor.numel()} values NaN or infinite")
-
-
-def class_indices(num_classes: int, ignore_index: int | None = None, **tensors: Tensor) -> None:
-    """Require every index in `[0, num_classes)`, or equal to `ignore_index`. Reads the values."""
-    for name, tensor in tensors.items():
-        smallest, largest = _extremes(tensor)
-        if smallest >= 0 and largest < num_classes:
-            continue
-        indices = tensor.detach()
-        wrong = (indices < 0) | (indices >= num_classes)
-        if ignore_index is not None:
-            wrong &= indices != ignore_index
-        if wrong.any():
-            raise InputError(
-                f"wanted {name} from 0 to {num_classes - 1} ({num_classes} classes), found {indices[wrong][0].item()}"
-            )
 
 
 def positive(**parameters: float) -> float:
@@ -133,36 +116,6 @@ def inner_dim(dim: int, **tensors: Tensor) -> None:
             raise InputError(f"wanted {name} with a dim {dim} beside the samples in dim 0, found {list(tensor.shape)}")
 
 
-def labels(labels: Tensor, **rows: Tensor) -> None:
-    """Require integer labels `[N]` or `[N, 1]` for `[N, ...]` rows."""
-    ((name, given),) = rows.items()
-    integral(labels=labels)
-    if list(labels.shape) not in ([len(given)], [len(given), 1]):
-        wanted = f"wanted labels [{len(given)}] or [{len(given)}, 1] for {name} {list(given.shape)}"
-        raise InputError(f"{wanted}, found shape {list(labels.shape)}")
-
-
-def class_scores(target: Tensor, **scores: Tensor) -> None:
-    """Require floating scores `[N, C, ...]`, and as target indices `[N, ...]` or probabilities `[N, C, ...]`."""
-    ((name, given),) = scores.items()
-    dimensions("[N, C, ...]", 2, None, **scores)
-    floating(**scores)
-    if given.shape[1] < 2:
-        binary = "BinaryCrossEntropyLoss or BinaryFocalLoss read one score per yes or no"
-        raise InputError(f"wanted at least 2 classes on dim 1, found {name} {list(given.shape)}; {binary}")
-    if target.is_floating_point():
-        wanted, fits = "probabilities", [list(given.shape)]
-    else:
-        integral(target=target)
-        wanted, fits = "indices", [[len(given), *given.shape[2:]]]
-        if given.ndim == 2:
-            fits.append([len(given), 1])
-    if list(target.shape) not in fits:
-        shapes = " or ".join(map(str, fits))
-        found = f"{list(target.shape)} of {target.dtype}"
-        raise InputError(f"{name} {list(given.shape)} want a target of {wanted} {shapes}, found {found}")
-
-
 def elementwise(target: Tensor, **scores: Tensor) -> None:
     """Require floating scores and a real target, all of one shape."""
     floating(**scores)
@@ -174,17 +127,9 @@ def elementwise(target: Tensor, **scores: Tensor) -> None:
 def probabilities(**tensors: Tensor) -> None:
     """Require values within [0, 1], up to rounding. Reads the values."""
     for name, tensor in tensors.items():
-        smallest, largest = _extremes(tensor)
+        smallest, largest = extremes(tensor)
         if not (smallest > -_ROUNDING and largest < 1 + _ROUNDING):  # NaN fails both
             within(0, 1, **{name: tensor})
-
-
-def class_target(num_classes: int, ignore_index: int | None, target: Tensor) -> None:
-    """Require class indices in range, or probabilities within [0, 1]. Reads the values."""
-    if target.is_floating_point():
-        probabilities(target=target)
-    else:
-        class_indices(num_classes, ignore_index, target=target)
 
 
 def not_negative(**parameters: float) -> float:
@@ -211,25 +156,7 @@ def at_least(lowest: int, **parameters: int) -> int:
     return value
 
 
-def class_numbers(**parameters: float | Sequence[float] | Tensor | None) -> Tensor | None:
-    """Require one finite number >= 0, or one per class, for a loss's parameter; return a float64 tensor, or None."""
-    ((name, value),) = parameters.items()
-    if value is None:
-        return None
-    numbers = torch.as_tensor(value, dtype=torch.float64).detach().clone()
-    if numbers.ndim > 1 or not bool(((numbers >= 0) & numbers.isfinite()).all()):
-        raise InputError(f"wanted {name} a number or one per class, finite and >= 0, found {value!r}")
-    return numbers
-
-
-def class_size(num_classes: int, **parameters: Tensor | None) -> None:
-    """Require that a parameter holds one number, or `num_classes` numbers."""
-    for name, value in parameters.items():
-        if value is not None and value.ndim and len(value) != num_classes:
-            raise InputError(f"wanted {num_classes} numbers in {name}, one per class, found {len(value)}")
-
-
-def _extremes(tensor: Tensor) -> tuple[float, float]:
+def extremes(tensor: Tensor) -> tuple[float, float]:
     """Return the smallest and the largest value in one pass; 0 and 0, which fit all ranges, if empty or bool."""
     if not tensor.numel() or tensor.dtype == torch.bool:
         return 0, 0

@@ -220,8 +220,8 @@ class Loss(WideState, Recorder, ABC):
             return self.loss(**inputs_)
 
     def _reduced(self, weighed: reduction.Weighed, carried: Tensor | None, batch: Batch) -> reduction.Reduced:
-        """Reduce the values. "none" and "batch_mean" of a relational loss cover the dropped samples too, as 0."""
-        if batch.kept is not None and self.per_sample and self.reduction in ("none", "batch_mean"):
+        """Reduce the values. Reductions over all samples of a relational loss cover the dropped ones too, as 0."""
+        if batch.kept is not None and self.per_sample and self.reduction in reduction.OVER_ALL:
             weighed = weighed.restored(batch.kept)
         weight = reduction.product(weighed.weight, carried)
         return reduction.over_ranks(weighed, weight, self.reduction, not self.relational)

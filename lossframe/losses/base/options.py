@@ -12,7 +12,7 @@ from lossframe.statistics import series
 class LossOptions(TypedDict, total=False):
     """Options that every loss accepts in addition to the parameters of its formula.
 
-    `reduction`: "mean" (default), "sum", "none", "weighted_mean" or "batch_mean", see
+    `reduction`: "mean" (default), "sum", "none", "weighted_mean", "batch_mean" or "element_mean", see
     `lossframe.losses.base.reduction.reduce`.
     `log_std`, `log_min`, `log_max`: whether `summary` and `LossMonitor` show these with the mean (default False).
     `log_quantiles`: whether to count the values into a histogram, and show p5, p50, p95 and p99 (default False).

@@ -11,14 +11,25 @@ from lossframe import distributed
 from lossframe.errors import InputError, names, nearest
 from lossframe.losses.base.inputs import Batch
 
-Reduction = Literal["mean", "sum", "none", "weighted_mean", "batch_mean"]
+Reduction = Literal["mean", "sum", "none", "weighted_mean", "batch_mean", "element_mean"]
 REDUCTIONS: tuple[str, ...] = get_args(Reduction)
+OVER_ALL = ("none", "batch_mean", "element_mean")
+"""Reductions whose result depends on how many samples of weight 0 there are."""
+_ELSEWHERE = {
+    "elementwise_mean": "element_mean",
+    "sum_over_batch_size": "element_mean",
+    "sum_by_nonzero_weights": "mean",
+    "mean_with_sample_weight": "weighted_mean",
+    "batchmean": "batch_mean",
+}
+"""Names of reductions in torch, Keras, tf.losses and tf.contrib -> the names of these reductions here."""
 
 
 def check_reduction(reduction: Reduction) -> Reduction:
-    """Return `reduction`, or raise an `InputError` unless it is one of the five."""
+    """Return `reduction`, or raise an `InputError` unless it is one of `REDUCTIONS`."""
     if reduction not in REDUCTIONS:
-        meant = nearest("none" if reduction is None else str(reduction), REDUCTIONS)
+        given = "none" if reduction is None else str(reduction).lower()
+        meant = nearest(_ELSEWHERE.get(given, given), REDUCTIONS)
         raise InputError(f"reduction {reduction!r} is unknown; it is one of {names(REDUCTIONS)}.{meant}")
     return reduction
 
@@ -121,8 +132,9 @@ def fraction(
     """Return numerator and denominator of a reduction over `weighted = w v`, the latter as a float if it is constant.
 
     The numerator is always the sum. The denominator is the number of values whose weight is not 0 ("mean"),
-    the sum of the weights ("weighted_mean"), the batch size ("batch_mean") or 1 ("sum"). `counts` says how many
-    elementary penalties each value stands for (default 1 each; 0 excludes a value).
+    the sum of the weights ("weighted_mean"), the batch size ("batch_mean"), the number of all values ("element_mean")
+    or 1 ("sum"). `counts` says how many elementary penalties each value stands for (default 1 each; 0 excludes a
+    value); the first two denominators count these.
     Sums over ranks of both parts give the same fraction as one process would.
     """
     numerator = weighted.sum()
@@ -130,6 +142,8 @@ def fraction(
         return numerator, 1.0
     if reduction == "batch_mean":
         return numerator, float(weighted.shape[0] if weighted.ndim else 1)
+    if reduction == "element_mean":
+        return numerator, float(weighted.numel())
     if weight is not None:
         weighs = weight if reduction == "weighted_mean" else weight != 0
         counts = weighs if counts is None else counts * weighs
@@ -188,14 +202,30 @@ def is_none(times: Tensor | float) -> bool:
 def reduce(values: Tensor, weight: Tensor | float | None = None, reduction: Reduction = "mean") -> Tensor:
     """Reduce unreduced losses under weights that are aligned from the left.
 
-    "mean" is `sum(w v) / #(w != 0)`, "weighted_mean" `sum(w v) / sum(w)`, "batch_mean" `sum(w v) / N`, "sum"
-    `sum(w v)`, and "none" gives `w v`. Negative weights count as any other; with no value left the result is a
-    zero that still carries gradient. `values` is `[N, ...]` or a scalar, which is one value.
+    | reduction | result | example | known as |
+    |---|---|---|---|
+    | `mean` (default) | `sum(w v) / #(w != 0)` | 3.125 | `SUM_BY_NONZERO_WEIGHTS` of tf.losses |
+    | `weighted_mean` | `sum(w v) / sum(w)` | 2.5 | `mean_with_sample_weight` of Keras, class weights in torch |
+    | `element_mean` | `sum(w v) / #v` | 2.0833 | `sum_over_batch_size` of Keras, `(values * mask).mean()` |
+    | `batch_mean` | `sum(w v) / N` | 4.1667 | `batchmean` of torch's `KLDivLoss` |
+    | `sum` | `sum(w v)` | 12.5 | `sum` everywhere |
+    | `none` | `w v` | `[[8, 2], [1, 1.5], [0, 0]]` | `none` everywhere, `None` in Keras |
+
+    The example has the values `[[4, 1], [2, 3], [5, 6]]` and the weights `[2, 0.5, 0]`. `#v` and `N` are the numbers of
+    all values and of all samples, those of weight 0 and ignored targets included. Negative weights count as any other;
+    with no value left the result is a zero that still carries gradient. `values` is `[N, ...]` or a scalar, which is
+    one value.
 
     Coming from tf.contrib.losses `compute_weighted_loss`: the same.
 
-    >>> reduce(torch.tensor([4.0, 1.0, 2.0, 3.0]), torch.tensor([1.0, 0.5, 3.0, 0.0]))
-    tensor(3.5000)
+    >>> values, weight = torch.tensor([[4.0, 1.0], [2.0, 3.0], [5.0, 6.0]]), torch.tensor([2.0, 0.5, 0.0])
+    >>> for reduction in ("mean", "weighted_mean", "element_mean", "batch_mean", "sum"):
+    ...     print(reduction, reduce(values, weight, reduction))
+    mean tensor(3.1250)
+    weighted_mean tensor(2.5000)
+    element_mean tensor(2.0833)
+    batch_mean tensor(4.1667)
+    sum tensor(12.5000)
     """
     check_reduction(reduction)
     aligned = None if weight is None else align(weight, values)
