@@ -8,11 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from lossframe import distributed
+from lossframe.errors import InputError, names
 from lossframe.losses.base.compilation import outside
 from lossframe.losses.base.loss import Loss
 from lossframe.losses.base.penalty import Penalty
+from lossframe.objectives.terms import check_state, check_terms
 from lossframe.objectives.weighting import Fixed, Weighting
-from lossframe.objectives.wiring import Frame, check_terms, entries, samples, wiring
+from lossframe.objectives.wiring import Frame, entries, is_required, samples, wiring
 from lossframe.statistics.moments import Moments
 from lossframe.statistics.recorder import Recorder
 from lossframe.statistics.series import Statistic
@@ -51,10 +53,13 @@ class Objective(Recorder):
         weighting: Callable[[Mapping[str, float]], Weighting] | None = None,
     ) -> None:
         super().__init__({})
-        weights, inputs = weights or {}, inputs or {}
+        weights = {} if weights is None else weights
+        inputs = {} if inputs is None else inputs
         check_terms(losses, weights, inputs)
         self.losses = nn.ModuleDict(dict(losses))
-        self.inputs = {name: wiring(name, loss, inputs.get(name) or {}) for name, loss in losses.items()}
+        self.inputs = {
+            name: wiring(name, loss, {} if inputs.get(name) is None else inputs[name]) for name, loss in losses.items()
+        }
         fixed = Fixed({name: weights.get(name, loss.default_weight) for name, loss in losses.items()})
         self.weighting = fixed if weighting is None else weighting(dict(fixed.current))
 
@@ -70,7 +75,7 @@ class Objective(Recorder):
             entry
             for name, loss in self.named_losses()
             for parameter, entry in self.inputs[name].items()
-            if parameter not in loss.optional
+            if is_required(loss, parameter, entry)
         )
 
     def named_losses(self) -> Iterator[tuple[str, Loss]]:
@@ -121,6 +126,12 @@ class Objective(Recorder):
         """Return False: no value of an objective is counted into a histogram."""
         return False
 
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Load a state, or raise an `InputError` if the state is that of other terms and must fit exactly."""
+        if args[1]:  # strict
+            check_state(self.losses, state, f"{prefix}losses.")
+        super()._load_from_state_dict(state, prefix, *args)
+
     def _values(self, frame: Frame, penalties: bool = True) -> dict[str, Tensor]:
         """Return the unweighted value of each term, in order, and 0 for a term with the fixed weight 0."""
         values: dict[str, Tensor] = {}
@@ -132,6 +143,13 @@ class Objective(Recorder):
         return values
 
     def _weighted(self, values: Mapping[str, Tensor], weights: Mapping[str, Tensor | float]) -> dict[str, Tensor]:
+        """Multiply each term by its weight; a weighting has to give one for each term, and for nothing else."""
+        fixed = isinstance(self.weighting, Fixed)
+        if not fixed and not values.keys() <= weights.keys() <= self.losses.keys():
+            raise InputError(
+                f"{type(self.weighting).__name__}.weights: wanted a weight for each of the terms {names(values)}, found "
+                f"{names(weights)}; return one for each term that it is called with"
+            )
         return {name: weights[name] * value for name, value in values.items()}
 
     def _record(

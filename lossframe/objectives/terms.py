@@ -1,0 +1,93 @@
+"""Checks the constructor's arguments of an objective: its terms, and what their weights and inputs name."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from lossframe.errors import InputError, names, nearest
+from lossframe.losses.base.loss import Loss
+from lossframe.losses.base.wanted import loss_remedy
+
+RESERVED = frozenset(["total"])
+"""Names that a term cannot have, because curves of the objective have them."""
+
+_OF_MODULES = nn.ModuleDict()
+"""A module without terms: a term cannot be called like one of its attributes."""
+
+
+def check_terms(losses: Mapping[str, Loss], weights: Mapping[str, float], inputs: Mapping[str, Any]) -> None:
+    """Raise an `InputError` unless every term is a loss that can be summed, and weights and inputs name terms."""
+    for given, what, example in (
+        (losses, "loss", "loss.NAME=..., a loss under each name"),
+        (weights, "weights", "weights.TERM=0.5"),
+        (inputs, "inputs", "inputs.TERM.PARAMETER=ENTRY"),
+    ):
+        if not isinstance(given, Mapping | nn.ModuleDict):
+            raise InputError(f"{what}={given!r}: wanted a mapping, found {type(given).__name__}; set one by {example}")
+    if not losses:
+        raise InputError("an Objective wants at least one loss, found none; choose one, as in loss=triplet")
+    for name, loss in losses.items():
+        _check_name(name)
+        if not isinstance(loss, Loss):
+            raise InputError(f"term {name!r} {loss_remedy(loss)}")
+        if loss.reduction == "none":
+            raise InputError(f"term {name!r} has reduction='none'; an Objective adds scalars: choose another")
+    _check_keys(losses, weights, inputs)
+    _check_shared(losses)
+
+
+def check_state(losses: nn.ModuleDict, state: Mapping[str, Any], prefix: str) -> None:
+    """Raise an `InputError` if a state has terms that an objective lacks, or lacks a term that has a state to load.
+
+    Statistics alone are optional, so that a loss without parameters and buffers may be added to a saved objective.
+    """
+    saved = list(dict.fromkeys(key.removeprefix(prefix).partition(".")[0] for key in state if key.startswith(prefix)))
+    fewer = [name for name in saved if name not in losses]
+    more = [name for name, loss in losses.items() if name not in saved and _has_tensors(loss)]
+    if fewer or more:
+        raise InputError(
+            f"the checkpoint has the terms {names(saved)}, the objective {names(losses)}; choose the same losses, "
+            f"loss=[{','.join(saved)}], and leave one out by a weight of 0, as in weights.{(fewer or saved or more)[0]}=0"
+        )
+
+
+def _has_tensors(loss: nn.Module) -> bool:
+    return any(True for _ in loss.parameters()) or any(True for _ in loss.buffers())
+
+
+def _check_name(name: Any) -> None:
+    """Raise an `InputError` unless a name can be that of a module and of a curve."""
+    if not isinstance(name, str):
+        raise InputError(f"a term cannot be called {name!r}: wanted a name as text, found {type(name).__name__}")
+    if "." in name or "/" in name or not name or hasattr(_OF_MODULES, name):
+        raise InputError(
+            f"a term cannot be called {name!r}: choose a name without dots and slashes that no module has already"
+        )
+    if name in RESERVED:
+        raise InputError(f"a term cannot be called {name!r}: that is a curve of the objective; choose another name")
+
+
+def _check_keys(losses: Mapping[str, Loss], weights: Mapping[str, float], inputs: Mapping[str, Any]) -> None:
+    """Raise an `InputError` that lists all keys of weights and inputs that name no term, and how to remove them."""
+    extra = [
+        f"{w}.{name}" for w, given in (("weights", weights), ("inputs", inputs)) for name in given if name not in losses
+    ]
+    if extra:
+        guess = nearest(extra[0].partition(".")[2], losses)
+        verb = "names" if len(extra) == 1 else "name"
+        raise InputError(
+            f"{', '.join(extra)} {verb} no term; the terms are {names(losses)}.{guess} "
+            f"Remove what is left over, on the command line by {' '.join(f'~{key}' for key in extra)}, or add the loss"
+        )
+
+
+def _check_shared(losses: Mapping[str, Loss]) -> None:
+    """Raise an `InputError` if two terms hold one loss."""
+    for name, loss in losses.items():
+        shared = [other for other, same in losses.items() if other != name and any(m is same for m in loss.modules())]
+        if shared:
+            raise InputError(
+                f"terms {name!r} and {shared[0]!r} hold one {type(losses[shared[0]]).__name__}, whose statistics would "
+                "mix; give each term its own loss, as by copy.deepcopy"
+            )
