@@ -15,6 +15,12 @@ def root() -> Traversable:
     return installed if installed.is_dir() else Path(__file__).parents[1] / "conf"
 
 
+@cache
+def groups() -> list[str]:
+    """Return the groups of choices, as `loss` and `experiment`, that the command line can choose from."""
+    return [group for each in read("train")["defaults"] if isinstance(each, dict) for group in each]
+
+
 def choices(group: str) -> list[str]:
     """Return what can be chosen in a group, as `loss` or `experiment`."""
     found = (root() / group).iterdir()

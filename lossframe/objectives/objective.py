@@ -57,9 +57,7 @@ class Objective(Recorder):
         inputs = {} if inputs is None else inputs
         check_terms(losses, weights, inputs)
         self.losses = nn.ModuleDict(dict(losses))
-        self.inputs = {
-            name: wiring(name, loss, {} if inputs.get(name) is None else inputs[name]) for name, loss in losses.items()
-        }
+        self.inputs = {name: wiring(name, loss, inputs.get(name)) for name, loss in losses.items()}
         fixed = Fixed({name: weights.get(name, loss.default_weight) for name, loss in losses.items()})
         self.weighting = fixed if weighting is None else weighting(dict(fixed.current))
 
@@ -146,10 +144,8 @@ class Objective(Recorder):
         """Multiply each term by its weight; a weighting has to give one for each term, and for nothing else."""
         fixed = isinstance(self.weighting, Fixed)
         if not fixed and not values.keys() <= weights.keys() <= self.losses.keys():
-            raise InputError(
-                f"{type(self.weighting).__name__}.weights: wanted a weight for each of the terms {names(values)}, found "
-                f"{names(weights)}; return one for each term that it is called with"
-            )
+            wanted = f"{type(self.weighting).__name__}.weights: wanted a weight for each of {names(values)}"
+            raise InputError(f"{wanted}, found {names(weights)}; return one for each term of the call")
         return {name: weights[name] * value for name, value in values.items()}
 
     def _record(

@@ -1,6 +1,6 @@
 """Checks the constructor's arguments of an objective: its terms, and what their weights and inputs name."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -33,7 +33,8 @@ def check_terms(losses: Mapping[str, Loss], weights: Mapping[str, float], inputs
             raise InputError(f"term {name!r} {loss_remedy(loss)}")
         if loss.reduction == "none":
             raise InputError(f"term {name!r} has reduction='none'; an Objective adds scalars: choose another")
-    _check_keys(losses, weights, inputs)
+    if keys := left_over(losses, weights, inputs):
+        raise InputError(no_term(keys, losses))
     _check_shared(losses)
 
 
@@ -46,9 +47,10 @@ def check_state(losses: nn.ModuleDict, state: Mapping[str, Any], prefix: str) ->
     fewer = [name for name in saved if name not in losses]
     more = [name for name, loss in losses.items() if name not in saved and _has_tensors(loss)]
     if fewer or more:
+        name = (fewer or saved or more)[0]
         raise InputError(
             f"the checkpoint has the terms {names(saved)}, the objective {names(losses)}; choose the same losses, "
-            f"loss=[{','.join(saved)}], and leave one out by a weight of 0, as in weights.{(fewer or saved or more)[0]}=0"
+            f"loss=[{','.join(saved)}], and leave one out by a weight of 0, as in weights.{name}=0"
         )
 
 
@@ -68,18 +70,17 @@ def _check_name(name: Any) -> None:
         raise InputError(f"a term cannot be called {name!r}: that is a curve of the objective; choose another name")
 
 
-def _check_keys(losses: Mapping[str, Loss], weights: Mapping[str, float], inputs: Mapping[str, Any]) -> None:
-    """Raise an `InputError` that lists all keys of weights and inputs that name no term, and how to remove them."""
-    extra = [
-        f"{w}.{name}" for w, given in (("weights", weights), ("inputs", inputs)) for name in given if name not in losses
-    ]
-    if extra:
-        guess = nearest(extra[0].partition(".")[2], losses)
-        verb = "names" if len(extra) == 1 else "name"
-        raise InputError(
-            f"{', '.join(extra)} {verb} no term; the terms are {names(losses)}.{guess} "
-            f"Remove what is left over, on the command line by {' '.join(f'~{key}' for key in extra)}, or add the loss"
-        )
+def left_over(losses: Iterable[str], weights: Iterable[str], inputs: Iterable[str]) -> list[str]:
+    """Return the keys of weights and inputs that name no term, as `weights.center`."""
+    given = [("weights", name) for name in weights] + [("inputs", name) for name in inputs]
+    return [f"{what}.{name}" for what, name in given if name not in losses]
+
+
+def no_term(keys: Sequence[str], losses: Iterable[str]) -> str:
+    """Say that keys of weights and inputs name no term, and which terms there are."""
+    terms = [str(name) for name in losses]
+    guess = nearest(keys[0].partition(".")[2], terms)
+    return f"{', '.join(keys)}: wanted the name of a term; the terms are {names(terms)}.{guess}"
 
 
 def _check_shared(losses: Mapping[str, Loss]) -> None:

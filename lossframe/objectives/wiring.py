@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
-
 from lossframe.errors import InputError, names, nearest
 from lossframe.losses.base.inputs import first_batched
 from lossframe.losses.base.loss import Loss
@@ -13,12 +11,12 @@ Frame = Mapping[str, Any]
 """Mapping name -> tensor of the entries of a batch and of the model's outputs."""
 
 
-def wiring(term: str, loss: Loss, renamed: Mapping[str, str | None]) -> dict[str, str]:
+def wiring(term: str, loss: Loss, renamed: Mapping[str, str | None] | None) -> dict[str, str]:
     """Return the entry that each parameter of a loss reads: the one of the same name, or the one in `renamed`."""
+    renamed = {} if renamed is None else renamed
     if not isinstance(renamed, Mapping):
-        raise InputError(
-            f"inputs.{term}={renamed}: wanted a mapping, as inputs.{term}.{next(iter(loss.reads), 'weight')}=ENTRY"
-        )
+        example = f"inputs.{term}.{next(iter(loss.reads), 'weight')}=ENTRY"
+        raise InputError(f"inputs.{term}={renamed}: wanted a mapping from parameters to entries, as {example}")
     known = list(dict.fromkeys([*loss.reads, "weight", "count"]))
     for parameter, entry in renamed.items():
         key = f"inputs.{term}.{parameter}"
@@ -42,12 +40,14 @@ def entries(loss: Loss, wired: Mapping[str, str], frame: Frame) -> dict[str, Any
 
     A loss that reads scalars alone gets the frame's number of samples as their `count`.
     """
-    missing = [
-        parameter for parameter, entry in wired.items() if entry not in frame and is_required(loss, parameter, entry)
-    ]
+    missing = [p for p, entry in wired.items() if entry not in frame and is_required(loss, p, entry)]
     if missing:
+        if not hasattr(frame, "keys"):
+            raise InputError(f"wanted a frame, a mapping from names to tensors, found {type(frame).__name__}")
         wanted = ", ".join(_described(parameter, wired[parameter]) for parameter in missing)
-        raise InputError(f"{type(loss).__name__} reads {wanted}, but the frame holds only {names(sorted(frame))}")
+        raise InputError(
+            f"{type(loss).__name__} reads {wanted}, but the frame holds only {names(sorted(map(str, frame)))}"
+        )
     read = {parameter: frame[entry] for parameter, entry in wired.items() if entry in frame}
     if "count" not in wired and read and first_batched(read) is None:
         read["count"] = samples(frame)

@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from lossframe import configs
-from lossframe.training import launch, resume, run_dir
+from lossframe.training import composition, launch, resume, run_dir
 from lossframe.training.user_errors import explain
 
 RANK_CONFIG = "LOSSFRAME_RANK_CONFIG"
@@ -21,7 +21,7 @@ RANK_CONFIG = "LOSSFRAME_RANK_CONFIG"
 _RANK_COMMAND = launch.this_command()  # before Hydra changes the working directory, if hydra.job.chdir=true
 
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # idle threads sleep after 0.1 ms; see docs/performance.md
-OmegaConf.register_new_resolver("terms", "+".join, replace=True)
+OmegaConf.register_new_resolver("terms", lambda _, *, _root_: "+".join(composition.terms(_root_)), replace=True)
 OmegaConf.register_new_resolver("started", launch.started, replace=True)
 OmegaConf.register_new_resolver(
     "run_dir", lambda ckpt, new: str(resume.run_dir_of(ckpt)) if ckpt else new, replace=True
@@ -45,6 +45,7 @@ def main(arguments: list[str]) -> None:
         if RANK_CONFIG in os.environ:
             _run(cast(DictConfig, OmegaConf.create(os.environ[RANK_CONFIG])), {})
         else:
+            composition.check_arguments(arguments)
             sys.argv[1:] = resume.expand(arguments)  # Hydra reads sys.argv
             _train()
     except Exception as error:
@@ -57,6 +58,11 @@ def main(arguments: list[str]) -> None:
 @hydra.main(version_base="1.3", config_path=str(configs.root()), config_name="train")
 def _train(config: DictConfig) -> float | None:
     """Train one composed configuration on all ranks of this machine, and return the score that a sweep optimises."""
+    config = composition.prepared(config)
+    if composition.unresolved(config):
+        from lossframe.training import preflight  # torch takes seconds
+
+        preflight.check_composition(config)
     folder = Path(HydraConfig.get().runtime.output_dir)
     config.run_dir = str(folder)
     records = _records(config)

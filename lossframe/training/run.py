@@ -16,8 +16,7 @@ from lossframe import distributed
 from lossframe.callbacks.graceful_stop import GracefulStop
 from lossframe.callbacks.rank_consistency import RankConsistency
 from lossframe.loggers import tags
-from lossframe.objectives.objective import Objective
-from lossframe.training import preflight, run_dir
+from lossframe.training import composition, preflight, run_dir
 from lossframe.training.learner import Learner
 
 _NOISE = (
@@ -34,6 +33,8 @@ def run(config: DictConfig, records: Mapping[str, str] | None = None) -> float |
     written there once training starts: a run that fails before leaves the records of an earlier run as they are.
     """
     _silence()
+    config = composition.prepared(config)
+    preflight.check_composition(config)
     values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     preflight.check_values(values)
     pl.seed_everything(config.seed, workers=True, verbose=False)
@@ -56,11 +57,9 @@ def _silence() -> None:
 
 def _learner(config: DictConfig) -> tuple[Learner, list[pl.Callback]]:
     """Build the learner, whose model has the heads that losses, metrics and callbacks read, and the callbacks."""
-    losses = instantiate(config.loss, _convert_="all")
     metrics = instantiate(config.metrics, _convert_="all")
     callbacks = list(instantiate(config.callbacks, _convert_="all").values())
-    weighting = instantiate(config.weighting, _partial_=True)
-    objective = Objective(losses, config.weights, config.inputs, weighting)
+    objective = preflight.objective_of(config)
     preflight.check_heads(lambda heads: instantiate(config.model, heads=sorted(heads)), objective, callbacks)
     read = [metric["reads"] for metric in metrics.values()] + [preflight.reads_of(each) for each in callbacks]
     learner = Learner(

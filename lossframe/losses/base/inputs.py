@@ -1,9 +1,7 @@
 """Prepares the inputs of one call of a loss: binds them to names, converts dtypes and gathers them from all ranks."""
 
-import inspect
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +10,7 @@ from torch.utils import _pytree as pytree
 
 from lossframe import distributed
 from lossframe.errors import InputError, names
+from lossframe.losses.base import annotations
 from lossframe.losses.base.tracing import is_mapped, is_readable, is_transformed
 from lossframe.statistics.accumulator import as_counts
 
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
 
 _WIDE = frozenset([torch.float64, torch.float32, torch.int64, torch.bool])
 """Dtypes in which losses compute; other real inputs are converted to one of them."""
-
-_TENSOR_HINTS = (Tensor, Tensor | None, "Tensor", "Tensor | None")
-"""Annotations of an input that has to be a tensor."""
 
 
 @dataclass(slots=True)
@@ -57,9 +53,7 @@ def received(loss: "Loss", args: tuple[Any, ...], kwargs: dict[str, Any], weight
     """
     count = kwargs.pop("count", None) if "count" not in loss.reads else None
     inputs = bind(loss.reads, loss.optional, args, kwargs)
-    for name in _of_tensors(type(loss).loss):
-        if not isinstance(inputs.get(name), Tensor):
-            _refuse_other_than_tensors(name, inputs, loss.optional)
+    annotations.check(loss, inputs)
     tensors = leaves(inputs.values())
     refuse_vmap([*tensors, weight] if isinstance(weight, Tensor) else tensors)
     device = tensors[0].device.type if tensors else "cpu"
@@ -103,22 +97,6 @@ def bind(
     if missing or unknown or len(inputs) < len(args) + len(kwargs):
         raise InputError(f"reads {names(reads)}; it was given {names([*reads[: len(args)], *kwargs])}")
     return inputs
-
-
-@cache
-def _of_tensors(formula: Callable[..., Any]) -> tuple[str, ...]:
-    """Return the names of the inputs that a formula annotates as tensors."""
-    parameters = inspect.signature(formula).parameters.values()
-    return tuple(p.name for p in parameters if p.annotation in _TENSOR_HINTS)
-
-
-def _refuse_other_than_tensors(name: str, inputs: Mapping[str, Any], optional: Collection[str]) -> None:
-    """Raise an `InputError` for an input that is no tensor, unless the loss can do without this input."""
-    value = inputs.get(name)
-    if value is None and name in optional:
-        return
-    remedy = "leave out the entry or the term" if value is None else f"convert the values, torch.as_tensor({name})"
-    raise InputError(f"wanted {name} as a tensor, found {type(value).__name__}; {remedy}")
 
 
 def leaves(inputs: Collection[Any]) -> list[Tensor]:

@@ -32,10 +32,9 @@ def _what_and_remedy(found: Any) -> tuple[str, str | None]:
     """Return what an object is, and what to do unless `NativeLoss` can wrap the object as it stands."""
     made = found.func if isinstance(found, functools.partial) else found
     if isinstance(made, type):
-        what, called = (
-            ("the class", "call the class") if made is found else ("a partial of the class", "call the partial")
-        )
-        return f"is {what} {made.__name__}", f"{called}{_wrapped(made)}" + _without_partial(made is not found)
+        partial = "" if made is found else "partial of the "
+        called = f"call the {'partial' if partial else 'class'}{_wrapped(made)}{_without_partial(made is not found)}"
+        return f"is {'a' if partial else 'the'} {partial}class {made.__name__}", called
     if found is None:
         return "is None", "leave out the term, its weight and its inputs"
     if isinstance(found, Mapping):
