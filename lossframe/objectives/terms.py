@@ -24,7 +24,7 @@ def check_terms(losses: Mapping[str, Loss], weights: Mapping[str, float], inputs
         (inputs, "inputs", "inputs.TERM.PARAMETER=ENTRY"),
     ):
         if not isinstance(given, Mapping | nn.ModuleDict):
-            raise InputError(f"{what}={given!r}: wanted a mapping, found {type(given).__name__}; set one by {example}")
+            raise InputError(f"{what}={given}: wanted a mapping, found {type(given).__name__}; set one by {example}")
     if not losses:
         raise InputError("an Objective wants at least one loss, found none; choose one, as in loss=triplet")
     for name, loss in losses.items():

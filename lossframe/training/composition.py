@@ -115,7 +115,9 @@ def _check_keys(config: DictConfig) -> None:
             name = f"{path}{key}"
             if key not in known and not _is_read(name, config):
                 near = nearest(str(key), known)
-                raise InputError(f"{name}: nothing reads this key; wanted one of {names(sorted(known))}.{near}")
+                raise InputError(
+                    f"{name}: nothing reads this key; leave it out, or choose one of {names(sorted(known))}.{near}"
+                )
     for group in ("logger", "callbacks"):
         for name, each in config[group].items_ex(resolve=False):
             if not isinstance(each, Mapping) or "_target_" not in each:

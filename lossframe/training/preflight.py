@@ -51,8 +51,8 @@ def check_entries(
     if problem is None:
         return
     neither = f"which {type(data).__name__} and {type(model).__name__} do not give"
-    tried = "metrics" if problem.reader.startswith("metric ") else "experiment"
-    hint = _proposal(tried) or f"choose among {names(sorted(problem.provided))} by {problem.keys}"
+    group = "metrics" if problem.reader.startswith("metric ") else "experiment"
+    hint = _proposal(group, objective.reads) or f"choose among {names(sorted(problem.provided))} by {problem.keys}"
     raise InputError(f"{problem.reader} reads {names(problem.missing)}, {neither}; {hint}")
 
 
@@ -108,18 +108,12 @@ def check_composition(config: DictConfig) -> None:
     if problem := composition.unresolved(config):
         key, message = problem
         group = key.partition(".")[0]
-        hint = _proposal("experiment") or _proposal(group) or f"choose another {group}, or set {key}=VALUE"
+        reads = [entry for wired in config.inputs.values() for entry in (wired or {}).values()]
+        hint = _proposal("experiment", reads) or _proposal(group, reads) or f"choose another {group}, or set {key}"
         raise InputError(f"{key}: {message}; {hint}")
     keyed = [config[key] if isinstance(config[key], Mapping) else {} for key in ("loss", "weights", "inputs")]
     if keyed[0] and (keys := left_over(*keyed)):
-        absent = list(dict.fromkeys(key.partition(".")[2] for key in keys))
-        candidates = [
-            [f"~{key}" for key in keys],
-            [f"loss=[{','.join([*map(str, config.loss), *absent])}]"],
-            [f"loss=[{','.join(absent)}]"],
-        ]
-        working = [" ".join(candidate) for candidate in candidates if _works(candidate)]
-        raise InputError(f"{no_term(keys, config.loss)}{f' Add {working[0]}' if working else ''}")
+        raise InputError(f"{no_term(keys, config.loss)} {_without_left_over(keys, config)}")
 
 
 def fits(config: DictConfig) -> bool:
@@ -143,25 +137,33 @@ def objective_of(config: DictConfig) -> Objective:
     return Objective(losses, config.weights, config.inputs, instantiate(config.weighting, _partial_=True))
 
 
-def _proposal(group: str) -> str | None:
-    """Return the choices of a group that mend the command, as `add A or B`; each was tried. None without a command."""
-    if group not in configs.groups():
-        return None
-    working = [choice for choice in variants.choices(group) if _works([f"{group}={choice}"])]
+def _proposal(group: str, reads: Collection[str]) -> str | None:
+    """Return the choices of a group that mend the command, as `add A or B`; each was tried. None without a command.
+
+    Of experiments, those are named whose own losses read most of the entries in `reads`.
+    """
+    choices = variants.choices(group) if group in configs.groups() else []
+    working = [choice for choice in choices if _works([f"{group}={choice}"])]
     if group == "experiment":
-        closeness = {choice: _closeness(choice) for choice in working}
-        working = [choice for choice in working if closeness[choice] == max(closeness.values())]
+        shared = {name: len(_read_by(name) & set(reads)) for name in working}
+        working = [name for name in working if shared[name] == max(shared.values())]
     listed = " or ".join(f"{group}={choice}" for choice in working)
     return f"{'add' if group == 'experiment' else 'choose'} {listed}" if working else None
 
 
-def _closeness(experiment: str) -> int:
-    """Return how many entries the command's losses read that an experiment's own losses read as well."""
-    own, with_command = (
-        {entry for wired in config.inputs.values() for entry in wired.values() if entry}
-        for config in (variants.composed([f"experiment={experiment}"], after_own) for after_own in (False, True))
-    )
-    return len(own & with_command)
+def _read_by(experiment: str) -> set[str]:
+    """Return the entries that an experiment's own losses read."""
+    inputs = variants.composed([f"experiment={experiment}"], after_own=False).inputs
+    return {entry for wired in inputs.values() for entry in (wired or {}).values() if entry}
+
+
+def _without_left_over(keys: list[str], config: DictConfig) -> str:
+    """Return the first overrides that mend keys which name no term, as `Add A`, of those that were tried."""
+    absent = ",".join(dict.fromkeys(key.partition(".")[2] for key in keys))
+    all_terms = ",".join([*map(str, config.loss), absent])
+    candidates = [[f"~{key}" for key in keys], [f"loss=[{all_terms}]"], [f"loss=[{absent}]"]]
+    working = (f"Add {' '.join(candidate)}" for candidate in candidates if _works(candidate))
+    return next(working, "Remove the keys, or choose a loss for them")
 
 
 def _works(overrides: list[str]) -> bool:

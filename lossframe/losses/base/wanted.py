@@ -53,7 +53,7 @@ def _wrapped(made: type) -> str:
 
 
 def _without_partial(is_partial: bool) -> str:
-    return ", without _partial_ in a configuration" if is_partial else ""
+    return "; in a configuration leave _partial_ out" if is_partial else ""
 
 
 def _of_mapping(found: Mapping[Any, Any]) -> tuple[str, str]:
