@@ -3,21 +3,40 @@
 from collections.abc import Iterator
 
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from lossframe import configs
 from lossframe.errors import InputError, names, nearest
+from lossframe.training.full_keys import written_out
 
 
-def explain(error: BaseException) -> str | None:
-    """Return one line that says what is wrong with the input; None if the error is a defect of the program."""
+class Refused(BaseException):
+    """Carries the one line that a run ends with through Hydra, which would print lines of its own on an `Exception`."""
+
+
+def explain(error: BaseException, config: DictConfig | None = None) -> str | None:
+    """Return one line that says what is wrong with the input; None if the error is a defect of the program.
+
+    With the configuration, parameters that the line speaks of are written as its keys.
+    """
     message = str(error) if isinstance(error, HydraException | OmegaConfBaseException) else None
     for link in _chain(error):
         if isinstance(link, InstantiationException):
-            message = f"{message} ({str(link).rpartition('full_key: ')[2]})"
+            message = _of_instantiation(link)
         else:
             message = _of_one(link) or message
-    return None if message is None else " ".join(message.split())
+    if message is None:
+        return None
+    line = " ".join(message.replace("See https://hydra.cc", "; see https://hydra.cc").split())
+    return line if config is None else written_out(line, error, config)
+
+
+def _of_instantiation(error: InstantiationException) -> str:
+    """Return the message of what Hydra called, after the key of the call."""
+    key = str(error).rpartition("full_key: ")[2].strip()
+    cause = str(error.__cause__ or "") or str(error).partition("\n")[0]
+    return f"{key}: {cause}"
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
