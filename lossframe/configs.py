@@ -1,5 +1,6 @@
 """The yaml files of `lossframe.conf`, read without Hydra: what can be chosen, and what a choice says."""
 
+from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -17,8 +18,8 @@ def root() -> Traversable:
 
 @cache
 def groups() -> list[str]:
-    """Return the groups of choices, as `loss` and `experiment`, that the command line can choose from."""
-    return [group for each in read("train")["defaults"] if isinstance(each, dict) for group in each]
+    """Return the groups, the nested ones too, as `loss` or `data/sampler`."""
+    return sorted(_folders(root(), ""))
 
 
 def choices(group: str) -> list[str]:
@@ -43,3 +44,10 @@ def target(loss: str) -> str:
 def losses() -> dict[str, str]:
     """Return the name of the file in `loss` that makes each class."""
     return {target(name): name for name in choices("loss")}
+
+
+def _folders(folder: Traversable, path: str) -> Iterator[str]:
+    for each in folder.iterdir():
+        if each.is_dir() and not each.name.startswith("_"):
+            yield f"{path}{each.name}"
+            yield from _folders(each, f"{path}{each.name}/")

@@ -43,38 +43,9 @@ def prepared(config: DictConfig) -> DictConfig:
 
 def terms(config: DictConfig) -> list[str]:
     """Return the names of the terms of a configuration, whether it is prepared or not."""
-    return [str(name) for name in [*(config.loss or []), *(name for name in config if _is_package(config, name))]]
-
-
-def check_arguments(arguments: Iterable[str]) -> None:
-    """Raise an `InputError` for command line arguments that choose null, or one loss twice, which Hydra cannot compose.
-
-    >>> check_arguments(["logger=[]", "loss=triplet"])
-    """
-    last = {argument.lstrip("+").partition("=")[0]: argument for argument in arguments if "=" in argument}
-    for group in configs.groups():
-        argument = last.get(group, "")
-        chosen = argument.partition("=")[2].strip("'\"")
-        if chosen in ("null", "None", "~"):
-            raise InputError(f"{argument}: {_instead_of_null(group)}")
-        listed = [each.strip(" '\"") for each in chosen.strip("[]").split(",")]
-        twice = next((each for each in listed if listed.count(each) > 1), None)
-        if twice and chosen.startswith("[") and group == "loss":
-            rest, name = ",".join(dict.fromkeys(listed)), f"second_{twice}"
-            raise InputError(
-                f"{argument} chooses {twice} twice; give the second one a name of its own: loss=[{rest}] "
-                f"+loss@{name}={twice}, whose keys are {name}.loss.{twice}.KEY"
-            )
-
-
-def _instead_of_null(group: str) -> str:
-    if group in ("metrics", "logger", "callbacks"):
-        return f"wanted a choice or a list of choices; none of them is {group}=[]"
-    if group == "scheduler":
-        return "wanted a choice; no scheduler is scheduler=none"
-    if group == "experiment":
-        return "wanted a choice; without an experiment, leave the argument out"
-    return f"wanted one of {names(configs.choices(group))}"
+    return [
+        str(name) for name in [*(config.get("loss") or []), *(name for name in config if _is_package(config, name))]
+    ]
 
 
 def _is_package(parent: DictConfig, name: Any) -> bool:
@@ -126,7 +97,7 @@ def _check_keys(config: DictConfig) -> None:
 
 def _mappings(config: DictConfig) -> Iterator[tuple[str, set[str], Iterable[Any]]]:
     """Yield the prefix of each mapping whose keys the program reads itself, the known keys and those found."""
-    yield "", {*configs.read("train"), *configs.groups()} - {"defaults", "hydra"}, config
+    yield "", {*configs.read("train"), *configs.groups()} - {"defaults"}, config
     yield "checkpoint_monitor.", {"metric", "mode"}, config.get("checkpoint_monitor") or {}
     for name, metric in config.metrics.items():
         if not isinstance(metric, Mapping) or not {"reads", "metric"} <= set(metric):
@@ -143,14 +114,16 @@ def _is_read(key: str, config: DictConfig) -> bool:
     return any(re.search(rf"\$\{{[^}}]*\b{re.escape(key)}\b", text) for text in texts)
 
 
-def unresolved(config: DictConfig) -> tuple[str, str] | None:
-    """Return the key and the message of the first interpolation that cannot be resolved; None if all can be.
+def unresolved(config: DictConfig) -> str | None:
+    """Return the first key of a configuration that reads a key which is not there; None if there is none.
 
     >>> unresolved(OmegaConf.create({"model": {"size": "${data.size}"}, "data": {}}))
-    ('model.size', "Interpolation key 'data.size' not found")
+    'model.size'
     """
     try:
         OmegaConf.to_container(config, resolve=True)
-    except (InterpolationKeyError, InterpolationResolutionError) as error:
-        return str(error.full_key), str(error).partition("\n")[0]
+    except InterpolationKeyError as error:
+        return str(error.full_key)
+    except InterpolationResolutionError:  # of a value that is missing
+        return None
     return None

@@ -105,15 +105,18 @@ def reads_of(callback: object) -> frozenset[str]:
 
 def check_composition(config: DictConfig) -> None:
     """Raise an `InputError` that names a choice to make, if groups do not fit: keys or terms are missing."""
-    if problem := composition.unresolved(config):
-        key, message = problem
-        group = key.partition(".")[0]
-        reads = [entry for wired in config.inputs.values() for entry in (wired or {}).values()]
-        hint = _proposal("experiment", reads) or _proposal(group, reads) or f"choose another {group}, or set {key}"
-        raise InputError(f"{key}: {message}; {hint}")
+    if key := composition.unresolved(config):
+        raise InputError(f"{key} reads a key that the configuration lacks; {instead_of(key, config)}")
     keyed = [config[key] if isinstance(config[key], Mapping) else {} for key in ("loss", "weights", "inputs")]
     if keyed[0] and (keys := left_over(*keyed)):
         raise InputError(f"{no_term(keys, config.loss)} {_without_left_over(keys, config)}")
+
+
+def instead_of(key: str, config: DictConfig) -> str:
+    """Return which choices mend a key that reads another key which the configuration lacks."""
+    group = key.partition(".")[0]
+    reads = [entry for wired in config.inputs.values() for entry in (wired or {}).values()]
+    return _proposal("experiment", reads) or _proposal(group, reads) or f"choose another {group}, or set {key}=VALUE"
 
 
 def fits(config: DictConfig) -> bool:

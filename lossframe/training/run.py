@@ -15,6 +15,7 @@ from rich.console import Console
 from lossframe import distributed
 from lossframe.callbacks.graceful_stop import GracefulStop
 from lossframe.callbacks.rank_consistency import RankConsistency
+from lossframe.data import InMemoryData
 from lossframe.loggers import tags
 from lossframe.training import composition, preflight, run_dir
 from lossframe.training.learner import Learner
@@ -34,19 +35,34 @@ def run(config: DictConfig, records: Mapping[str, str] | None = None) -> float |
     """
     _silence()
     config = composition.prepared(config)
-    preflight.check_composition(config)
+    learner, data, callbacks = _prepare(config)
     values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
-    preflight.check_values(values)
-    pl.seed_everything(config.seed, workers=True, verbose=False)
-    learner, callbacks = _learner(config)
-    data = instantiate(config.data)
-    preflight.check_entries(learner.objective, learner.metrics, data, learner.model, callbacks)
     callbacks += [RankConsistency(values), _write_at_start(config.run_dir, records or {})]
     trainer = _trainer(config, callbacks)
     trainer.fit(learner, data, ckpt_path=config.ckpt)
     score = _test_best(trainer, learner, data, Path(config.run_dir))
     distributed.close()
     return score
+
+
+def check(config: DictConfig, load: bool) -> None:
+    """Raise the errors of a configuration that show without training; `load` also loads the data."""
+    _silence()
+    _, data, _ = _prepare(composition.prepared(config))
+    if load and isinstance(data, InMemoryData):
+        data.setup()
+        data.train_dataloader()
+
+
+def _prepare(config: DictConfig) -> tuple[Learner, Any, list[pl.Callback]]:
+    """Seed, and make what is trained, its data and the callbacks, which must fit together."""
+    preflight.check_composition(config)
+    preflight.check_values(cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)))
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    learner, callbacks = _learner(config)
+    data = instantiate(config.data)
+    preflight.check_entries(learner.objective, learner.metrics, data, learner.model, callbacks)
+    return learner, data, callbacks
 
 
 def _silence() -> None:
