@@ -97,7 +97,8 @@ def _check_keys(config: DictConfig) -> None:
 
 def _mappings(config: DictConfig) -> Iterator[tuple[str, set[str], Iterable[Any]]]:
     """Yield the prefix of each mapping whose keys the program reads itself, the known keys and those found."""
-    yield "", {*configs.read("train"), *configs.groups()} - {"defaults"}, config
+    chosen = [group for each in configs.read("train")["defaults"] if isinstance(each, dict) for group in each]
+    yield "", {*configs.read("train"), *chosen} - {"defaults", "experiment"}, config
     yield "checkpoint_monitor.", {"metric", "mode"}, config.get("checkpoint_monitor") or {}
     for name, metric in config.metrics.items():
         if not isinstance(metric, Mapping) or not {"reads", "metric"} <= set(metric):

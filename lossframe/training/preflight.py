@@ -51,8 +51,9 @@ def check_entries(
     if problem is None:
         return
     neither = f"which {type(data).__name__} and {type(model).__name__} do not give"
-    group = "metrics" if problem.reader.startswith("metric ") else "experiment"
-    hint = _proposal(group, objective.reads) or f"choose among {names(sorted(problem.provided))} by {problem.keys}"
+    tried = ["metrics"] if problem.reader.startswith("metric ") else ["experiment"]
+    hint = _proposal([*tried, "metrics with experiment"], objective.reads)
+    hint = hint or f"choose among {names(sorted(problem.provided))} by {problem.keys}"
     raise InputError(f"{problem.reader} reads {names(problem.missing)}, {neither}; {hint}")
 
 
@@ -116,7 +117,8 @@ def instead_of(key: str, config: DictConfig) -> str:
     """Return which choices mend a key that reads another key which the configuration lacks."""
     group = key.partition(".")[0]
     reads = [entry for wired in config.inputs.values() for entry in (wired or {}).values()]
-    return _proposal("experiment", reads) or _proposal(group, reads) or f"choose another {group}, or set {key}=VALUE"
+    tried = ["experiment", group, f"{group} with experiment"] if group in configs.groups() else ["experiment"]
+    return _proposal(tried, reads) or f"choose another {group}, or set {key}=VALUE"
 
 
 def fits(config: DictConfig) -> bool:
@@ -140,23 +142,34 @@ def objective_of(config: DictConfig) -> Objective:
     return Objective(losses, config.weights, config.inputs, instantiate(config.weighting, _partial_=True))
 
 
-def _proposal(group: str, reads: Collection[str]) -> str | None:
-    """Return the choices of a group that mend the command, as `add A or B`; each was tried. None without a command.
+def _proposal(groups: Iterable[str], reads: Collection[str]) -> str | None:
+    """Return the choices of the first group that mend the command, as `add A or B`; each was tried. None if none does.
 
-    Of experiments, those are named whose own losses read most of the entries in `reads`.
+    `GROUP with experiment` tries each experiment together with its own choice of a group. Of experiments, those are
+    named whose own losses read most of the entries in `reads`.
     """
-    choices = variants.choices(group) if group in configs.groups() else []
-    working = [choice for choice in choices if _works([f"{group}={choice}"])]
-    if group == "experiment":
-        shared = {name: len(_read_by(name) & set(reads)) for name in working}
-        working = [name for name in working if shared[name] == max(shared.values())]
-    listed = " or ".join(f"{group}={choice}" for choice in working)
-    return f"{'add' if group == 'experiment' else 'choose'} {listed}" if working else None
+    for group in groups:
+        working = [overrides for overrides in _candidates(group) if _works(overrides)]
+        if group.endswith("experiment"):
+            shared = {overrides[0]: len(_read_by(overrides[0]) & set(reads)) for overrides in working}
+            working = [overrides for overrides in working if shared[overrides[0]] == max(shared.values())]
+        if working:
+            listed = " or ".join(" ".join(overrides) for overrides in working)
+            return f"{'add' if group.endswith('experiment') else 'choose'} {listed}"
+    return None
 
 
-def _read_by(experiment: str) -> set[str]:
-    """Return the entries that an experiment's own losses read."""
-    inputs = variants.composed([f"experiment={experiment}"], after_own=False).inputs
+def _candidates(group: str) -> Iterator[list[str]]:
+    """Yield overrides that choose each member of a group, or each experiment with its own choice of a group."""
+    group, _, together = group.partition(" with ")
+    for choice in variants.choices(together or group):
+        own = [f"{group}={variants.choice_of(choice, group)}"] if together else []
+        yield [f"{together or group}={choice}", *own]
+
+
+def _read_by(override: str) -> set[str]:
+    """Return the entries that the losses read which an override alone chooses."""
+    inputs = variants.composed([override], after_own=False).inputs
     return {entry for wired in inputs.values() for entry in (wired or {}).values() if entry}
 
 

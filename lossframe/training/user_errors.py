@@ -61,6 +61,8 @@ def _of_composition(error: ConfigCompositionException) -> str | None:
         return f"{group or '--config-name'}={choice}: wanted one of {names(known)}.{nearest(choice, known)}"
     if isinstance(error, MissingConfigException) and "Primary config module" in str(error):
         return "--config-path: wanted an absolute path to a directory; --config-dir also takes a relative one"
+    if several := re.match(r"Multiple values for (\S+)\. ", str(error)):
+        return f"+{several[1]}: the group {several[1]} has a choice already; wanted {several[1]}=CHOICE, without a plus"
     if twice := re.match(r"(?:options@)?\S*?(\w+) appears more than once in the final defaults list", str(error)):
         return f"{twice[1]} is chosen twice: choose it once, and again by +loss@second_{twice[1]}={twice[1]}"
     return None

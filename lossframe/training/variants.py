@@ -26,11 +26,21 @@ def composed(overrides: Iterable[str], after_own: bool = True) -> DictConfig:
 
     The last override of a key or a group holds. Hydra's own section is left out.
     """
-    command = HydraConfig.get()
-    own = command.overrides.task if after_own else []
-    given = [*command.overrides.hydra, *own, *overrides]
-    loader = GlobalHydra.instance().config_loader()
-    config = loader.load_configuration(command.job.config_name, given, RunMode.RUN)
+    config = _loaded(overrides, after_own)
     with open_dict(config):
         config.pop("hydra")
     return config
+
+
+def choice_of(experiment: str, group: str) -> str:
+    """Return the choice that an experiment makes of a group."""
+    choice: str = _loaded([f"experiment={experiment}"], after_own=False).hydra.runtime.choices[group]
+    return choice
+
+
+def _loaded(overrides: Iterable[str], after_own: bool) -> DictConfig:
+    command = HydraConfig.get()
+    own = command.overrides.task if after_own else []
+    loader = GlobalHydra.instance().config_loader()
+    given = [*command.overrides.hydra, *own, *overrides]
+    return loader.load_configuration(command.job.config_name, given, RunMode.RUN)
