@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lossframe.counts import check_counts
 from lossframe.models.entries import read
 
 _SMALL = 16  # pixels a side
@@ -37,6 +38,8 @@ class ConvEmbedder(nn.Module):
         heads: Collection[str] = (),
     ) -> None:
         super().__init__()
+        check_counts(self, num_classes=num_classes, embedding_size=embedding_size, width=width)
+        check_counts(self, num_mixtures=num_mixtures)
         self.image_shape = tuple(image_shape)
         self.heads = frozenset(heads)
         self.trunk = nn.Sequential(

@@ -60,6 +60,9 @@ def _override(text: str) -> str | None:
     except HydraException as error:
         raise UsageError(f"{text}: {_remedy(text)}") from error
     group = parsed.key_or_group
+    if group in ("trainer.logger", "trainer.callbacks"):
+        chosen = group.partition(".")[2]
+        raise InputError(f"{text}: wanted a choice of the group {chosen}; use {chosen}=[] for none")
     if parsed.package is not None or parsed.is_delete() or group not in configs.groups() or None not in _values(parsed):
         return text
     if group == "experiment" and not parsed.is_sweep_override():

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
+from zipfile import is_zipfile
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, InterpolationResolutionError
@@ -15,6 +16,18 @@ _SEVERAL = ("logger", "callbacks", "metrics")
 """Groups of which several choices may be made, apart from `loss`."""
 _OF_OTHER_KINDS = ("trainer.devices", "trainer.deterministic", "trainer.val_check_interval")
 """Keys that take other kinds of values than their default is of."""
+_ABSENT = object()
+_LEAST = {
+    "trainer.accumulate_grad_batches": 1,
+    "trainer.check_val_every_n_epoch": 1,
+    "trainer.val_check_interval": 1e-9,
+    "trainer.gradient_clip_val": 0,
+    "trainer.max_epochs": -1,
+    "trainer.min_epochs": 0,
+    "scheduler.step_size": 1,
+    "scheduler.T_max": 1,
+}
+"""The least numbers of keys whose range Lightning and torch do not check, though most of them divide by it."""
 _NEVER_NULL = re.compile(r"seed|log_every|weights\..*")
 
 
@@ -29,9 +42,13 @@ def check(config: DictConfig) -> None:
         raise InputError(f"{', '.join(missing)}: wanted a value, found none; add {typed}")
     for key, default in shipped(config):
         _check_kind(key, default, values)
+    for key, least in _LEAST.items():
+        found = _at(values, key)
+        if isinstance(found, int | float) and found < least:
+            raise InputError(f"{key}={found}: wanted {'more than 0' if 0 < least < 1 else f'{least} or more'}")
+    if values["ckpt"] and not is_zipfile(values["ckpt"]):
+        raise InputError(f"ckpt={values['ckpt']}: wanted a run's checkpoints/last.ckpt, found no whole checkpoint")
     trainer = values["trainer"]
-    for key in {"logger", "callbacks"} & trainer.keys():
-        raise InputError(f"trainer.{key}: wanted the choice of {key} as a group; use {key}=[] for none")
     if re.search("spawn|fork|notebook", str(trainer["strategy"])):
         raise InputError(
             f"trainer.strategy={trainer['strategy']}: wanted ranks that are started by this command, not copied from "
@@ -102,14 +119,11 @@ def _instead_of(key: str, config: DictConfig) -> str:
 
 def _check_kind(key: str, default: Any, values: Mapping[str, Any]) -> None:
     """Raise an `InputError` if the value of a key is of another kind than its default."""
-    found: Any = values
-    for part in key.split("."):
-        if not isinstance(found, Mapping) or part not in found:
-            return
-        found = found[part]
+    found = _at(values, key)
     default = _number(default)
     wanted = _kind(default)
-    if wanted is None or key in _OF_OTHER_KINDS or (found is None and not _NEVER_NULL.fullmatch(key)):
+    null = found is None and not _NEVER_NULL.fullmatch(key)
+    if wanted is None or key in _OF_OTHER_KINDS or found is _ABSENT or null:
         return
     fits = {"true or false": bool, "a whole number": int, "a number": int | float, "a list": list}[wanted]
     if not isinstance(found, fits) or (isinstance(found, bool) and wanted != "true or false"):
@@ -118,6 +132,16 @@ def _check_kind(key: str, default: Any, values: Mapping[str, Any]) -> None:
         usual = int(found) if isinstance(found, float) and found.is_integer() else default
         usual = str(usual).replace(" ", "").lower()
         raise InputError(f"{key}={shown}: wanted {wanted}, found {text}; as in {key}={usual}")
+
+
+def _at(values: Mapping[str, Any], key: str) -> Any:
+    """Return the value of a key, or a mark that there is none."""
+    found: Any = values
+    for part in key.split("."):
+        if not isinstance(found, Mapping) or part not in found:
+            return _ABSENT
+        found = found[part]
+    return found
 
 
 def _kind(default: Any) -> str | None:

@@ -1,13 +1,14 @@
 """Checks a run, or every job of a sweep, in the moment before Hydra makes its folder."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from lossframe.training import composed
 from lossframe.training.user_errors import Refused, explain
@@ -32,7 +33,7 @@ class EarlyChecks(Callback):
         from lossframe.training.run import check
 
         for index, (name, job) in enumerate(jobs):
-            _refuse(job, lambda job, first=index == 0: check(job, load=first), name)
+            _refuse(_without_hydra(job), partial(check, load=index == 0), name)
 
 
 def _refuse(config: DictConfig, check: Callable[[DictConfig], None], job: str = "") -> None:
@@ -45,6 +46,10 @@ def _refuse(config: DictConfig, check: Callable[[DictConfig], None], job: str = 
             raise Refused(f"{job}{message}") from error
 
 
+def _without_hydra(config: DictConfig) -> DictConfig:
+    return OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+
+
 def _jobs(config: DictConfig) -> Iterator[tuple[str, DictConfig]]:
     """Compose the jobs of a sweep over choices, each with its name for messages; none of another sweeper's."""
     if not config.hydra.sweeper._target_.endswith(".BasicSweeper"):
@@ -55,6 +60,8 @@ def _jobs(config: DictConfig) -> Iterator[tuple[str, DictConfig]]:
     swept = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     overrides = OverridesParser.create(config_loader=loader).parse_overrides([*swept, *config.hydra.overrides.task])
     (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+    common = set(jobs[0]).intersection(*jobs)
     for number, job in enumerate(jobs):
-        name = f"job {number} of {len(jobs)} ({' '.join(job)}): " if len(jobs) > 1 else ""
+        own = " ".join(each for each in job if each not in common)
+        name = f"job {number} of {len(jobs)} ({own}): " if own else ""
         yield name, loader.load_sweep_config(config, list(job))

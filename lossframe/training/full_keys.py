@@ -7,7 +7,9 @@ from typing import Any
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
-_ASSIGNED = re.compile(r"(?<![\w.'=/-])([a-z_A-Z]\w*)=(?=[\w\[.'-])")
+_ASSIGNED = re.compile(r"(?<![\w.'=/-])([a-z_A-Z]\w*)=(?=[\w\[.'(-])")
+_TUPLE = re.compile(r"(?<=\w)=\(([^()]*)\)")
+_REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 _SPOKEN_OF = r"(?:(?<=^)|(?<=: )|(?<=wanted )|(?<=whole number )|(?<=set )|(?<=lower )|(?<=and ))(?<!['.\w])"
 
 
@@ -19,13 +21,16 @@ def written_out(message: str, error: BaseException, config: DictConfig) -> str:
     content = OmegaConf.to_container(config, resolve=False)
     assert isinstance(content, dict)
     content.pop("hydra", None)
-    keys = {key: value for key, value in _leaves(content, "")}
+    keys = dict(_leaves(content, ""))
     node = _node(error, content)
     if node:
         for key in sorted((key for key in keys if key.startswith(f"{node}.")), key=len, reverse=True):
             name = key.rpartition(".")[2]
-            message = re.sub(rf"{_SPOKEN_OF}{re.escape(name)}(?![\w.'=])", key, message)
-    return _ASSIGNED.sub(lambda found: f"{_full(found[1], node, keys, content)}=", message)
+            typed = _REFERENCE.fullmatch(str(keys[key]))
+            source = typed[1] if typed else key
+            message = re.sub(rf"{_SPOKEN_OF}{re.escape(name)}(?![\w.'=])", source, message)
+    message = _ASSIGNED.sub(lambda found: f"{_full(found[1], node, keys, content)}=", message)
+    return _TUPLE.sub(lambda found: f"=[{found[1].replace(' ', '')}]", message)
 
 
 def _full(name: str, node: str, keys: Mapping[str, Any], content: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from lossframe.loggers import tags
 from lossframe.training import composition, preflight, run_dir
 from lossframe.training.learner import Learner
 
+_COLUMN = 32  # characters before the numbers of the closing printout, if no name is longer
 _NOISE = (
     "does not have many workers", "treespec, LeafSpec", "srun", "sync_dist=True", "logging interval",
     "directory .* exists and is not empty",  # of a resumed run
@@ -89,13 +90,15 @@ def _learner(config: DictConfig) -> tuple[Learner, list[pl.Callback]]:
 
 
 def _write_at_start(folder: str, records: Mapping[str, str]) -> pl.Callback:
-    """Make the callback that writes a run's records on rank 0, before anything is trained or tested."""
+    """Make the callback that writes a run's records on rank 0, once, when a first gradient or the test has come."""
+    unwritten = dict(records)
 
-    def write(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.is_global_zero:
-            run_dir.write(Path(folder), records)
+    def write(trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.is_global_zero and unwritten:
+            run_dir.write(Path(folder), unwritten)
+            unwritten.clear()
 
-    return pl.callbacks.LambdaCallback(on_train_start=write, on_test_start=write)
+    return pl.callbacks.LambdaCallback(on_after_backward=write, on_test_start=write)
 
 
 def _trainer(config: DictConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
@@ -115,16 +118,20 @@ def _test_best(trainer: pl.Trainer, learner: Learner, data: Any, folder: Path) -
     trainer.test(learner, data, ckpt_path=path, verbose=False)
     if trainer.is_global_zero:
         numbers = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
-        _report(folder, numbers, path)
+        _report(folder, numbers, path, "" if best is None or not best.monitor else f"{best.monitor}, {best.mode}")
     return score
 
 
-def _report(folder: Path, numbers: Mapping[str, float], checkpoint: str | None) -> None:
+def _report(folder: Path, numbers: Mapping[str, float], checkpoint: str | None, chosen_by: str) -> None:
     """Write metrics.json, and print the test metrics and where the run's files are."""
     (folder / "metrics.json").write_text(json.dumps({**numbers, "checkpoint": checkpoint}, indent=2) + "\n")
     console = Console(soft_wrap=True, highlight=False)
-    for name in tags.means(numbers):
-        if not name.startswith(f"test/{tags.SHARE}/"):
-            console.print(f"{name:<32} {numbers[name]:.4f}")
-    console.print(f"best checkpoint  {checkpoint or 'none; the last weights were tested'}")
-    console.print(f"curves           tensorboard --logdir {folder}")
+    shown = [name for name in tags.means(numbers) if not name.startswith(f"test/{tags.SHARE}/")]
+    width = max([_COLUMN, *map(len, shown)])
+    for name in shown:
+        console.print(f"{name:<{width}} {numbers[name]:.4f}", markup=False)
+    best = run_dir.as_typed(checkpoint) if checkpoint else "none; the last weights were tested"
+    console.print(f"best checkpoint  {best}", markup=False)
+    if checkpoint and chosen_by:
+        console.print(f"chosen by        {chosen_by}", markup=False)
+    console.print(f"curves           tensorboard --logdir {run_dir.as_typed(folder)}", markup=False)

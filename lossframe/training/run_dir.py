@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ RESOLVED = "resolved.yaml"
 """The file in a run's directory that records its whole configuration, with every interpolation resolved."""
 
 _LOG = "train.log"
+_STARTED_IN = Path.cwd()  # before Hydra changes the working directory, if hydra.job.chdir=true
 
 
 def chosen(checkpoint: str | None, given: str | None, new: str) -> str:
@@ -39,6 +41,12 @@ def discard(folder: Path, started_in: Path) -> None:
         if started_in not in parent.parents or any(parent.iterdir()):
             return
         parent.rmdir()
+
+
+def as_typed(path: str | Path) -> str:
+    """Return a path as it is typed where the command was started: relative if it lies below, quoted if need be."""
+    absolute = Path(path).absolute()
+    return shlex.quote(str(absolute.relative_to(_STARTED_IN) if absolute.is_relative_to(_STARTED_IN) else absolute))
 
 
 @contextmanager
