@@ -127,7 +127,7 @@ class Objective(Recorder):
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
         """Load a state, or raise an `InputError` if the state is that of other terms and must fit exactly."""
         if args[1]:  # strict
-            check_state(self.losses, state, f"{prefix}losses.")
+            check_state(self.losses, state, prefix)
         super()._load_from_state_dict(state, prefix, *args)
 
     def _values(self, frame: Frame, penalties: bool = True) -> dict[str, Tensor]:

@@ -43,7 +43,7 @@ def check_state(losses: nn.ModuleDict, state: Mapping[str, Any], prefix: str) ->
 
     Statistics alone are optional, so that a loss without parameters and buffers may be added to a saved objective.
     """
-    saved = list(dict.fromkeys(key.removeprefix(prefix).partition(".")[0] for key in state if key.startswith(prefix)))
+    saved = _saved_terms(state, prefix)
     fewer = [name for name in saved if name not in losses]
     more = [name for name, loss in losses.items() if name not in saved and _has_tensors(loss)]
     if fewer or more:
@@ -52,6 +52,15 @@ def check_state(losses: nn.ModuleDict, state: Mapping[str, Any], prefix: str) ->
             f"the checkpoint has the terms {names(saved)}, the objective {names(losses)}; choose the same losses, "
             f"loss=[{','.join(saved)}], and leave one out by a weight of 0, as in weights.{name}=0"
         )
+
+
+def _saved_terms(state: Mapping[str, Any], prefix: str) -> list[str]:
+    """Return the terms of a state: those with a weight, and those with tensors or statistics of their own."""
+    weighted = list((state.get(f"{prefix}weighting._extra_state") or {}).get("configured", {}))
+    losses = f"{prefix}losses."
+    return list(
+        dict.fromkeys(weighted + [k.removeprefix(losses).partition(".")[0] for k in state if k.startswith(losses)])
+    )
 
 
 def _has_tensors(loss: nn.Module) -> bool:

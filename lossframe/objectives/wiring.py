@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from lossframe.errors import InputError, names, nearest
 from lossframe.losses.base.inputs import first_batched
 from lossframe.losses.base.loss import Loss
@@ -40,10 +42,10 @@ def entries(loss: Loss, wired: Mapping[str, str], frame: Frame) -> dict[str, Any
 
     A loss that reads scalars alone gets the frame's number of samples as their `count`.
     """
+    if isinstance(frame, Tensor | tuple | list):
+        raise InputError(f"wanted a frame, a mapping from names to tensors, found {type(frame).__name__}")
     missing = [p for p, entry in wired.items() if entry not in frame and is_required(loss, p, entry)]
     if missing:
-        if not hasattr(frame, "keys"):
-            raise InputError(f"wanted a frame, a mapping from names to tensors, found {type(frame).__name__}")
         wanted = ", ".join(_described(parameter, wired[parameter]) for parameter in missing)
         raise InputError(
             f"{type(loss).__name__} reads {wanted}, but the frame holds only {names(sorted(map(str, frame)))}"
