@@ -30,7 +30,8 @@ def choices(group: str) -> list[str]:
 
 def read(path: str) -> dict[str, Any]:
     """Return the contents of one file, as `loss/triplet` or `train`, as they are written there."""
-    content: dict[str, Any] = yaml.safe_load((root() / f"{path}.yaml").read_text(encoding="utf-8"))
+    text = (root() / f"{path}.yaml").read_text(encoding="utf-8")
+    content: dict[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # ten times as fast
     return content
 
 
