@@ -87,6 +87,10 @@ class Objective(Recorder):
             if isinstance(loss, Penalty):
                 loss.bind(model)
 
+    def check_state(self, state: Mapping[str, Any], prefix: str = "") -> None:
+        """Raise an `InputError` unless a `state_dict`, whose keys begin with a prefix, is one of the same terms."""
+        check_state(self.losses, state, prefix)
+
     def terms(self, frame: Frame, penalties: bool = True) -> dict[str, Tensor]:
         """Return the weighted value of each term, in order; `penalties=False` leaves penalties on parameters out."""
         values = self._values(frame, penalties)
@@ -123,12 +127,6 @@ class Objective(Recorder):
     def counts_values(self, name: str) -> bool:
         """Return False: no value of an objective is counted into a histogram."""
         return False
-
-    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Load a state, or raise an `InputError` if the state is that of other terms and must fit exactly."""
-        if args[1]:  # strict
-            check_state(self.losses, state, prefix)
-        super()._load_from_state_dict(state, prefix, *args)
 
     def _values(self, frame: Frame, penalties: bool = True) -> dict[str, Tensor]:
         """Return the unweighted value of each term, in order, and 0 for a term with the fixed weight 0."""

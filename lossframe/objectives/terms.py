@@ -47,10 +47,10 @@ def check_state(losses: nn.ModuleDict, state: Mapping[str, Any], prefix: str) ->
     fewer = [name for name in saved if name not in losses]
     more = [name for name, loss in losses.items() if name not in saved and _has_tensors(loss)]
     if fewer or more:
-        name = (fewer or saved or more)[0]
+        remedy = f"; {' '.join(f'weights.{name}=0' for name in fewer)} leaves out what is not wanted" if fewer else ""
         raise InputError(
             f"the checkpoint has the terms {names(saved)}, the objective {names(losses)}; choose the same losses, "
-            f"loss=[{','.join(saved)}], and leave one out by a weight of 0, as in weights.{name}=0"
+            f"loss=[{','.join(saved)}]{remedy}"
         )
 
 

@@ -57,6 +57,11 @@ class Learner(pl.LightningModule):
         if self.trainer.precision == "64-true":
             self.double()
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse the checkpoint of an objective with other terms."""
+        if self.strict_loading:
+            self.objective.check_state(checkpoint["state_dict"], "objective.")
+
     def configure_model(self) -> None:
         """Shard the model where the strategy is FSDP2."""
         if self.device_mesh is not None and not self._sharded:
