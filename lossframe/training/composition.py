@@ -53,7 +53,7 @@ def _is_package(parent: DictConfig, name: Any) -> bool:
     if OmegaConf.is_interpolation(parent, name) or OmegaConf.is_missing(parent, name):
         return False
     node = parent[name]
-    return isinstance(node, DictConfig) and "loss" in node and set(node) <= set(_TERMS)
+    return name not in _BY_NAME and isinstance(node, DictConfig) and "loss" in node and set(node) <= set(_TERMS)
 
 
 def _move_term(config: DictConfig, name: str, package: DictConfig) -> None:

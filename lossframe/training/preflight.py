@@ -162,6 +162,8 @@ def _proposal(groups: Iterable[str], reads: Collection[str]) -> str | None:
 def _candidates(group: str) -> Iterator[list[str]]:
     """Yield overrides that choose each member of a group, or each experiment with its own choice of a group."""
     group, _, together = group.partition(" with ")
+    if together and not (variants.is_command() and variants.is_typed(group)):
+        return  # the experiment's own choice of the group has been tried
     for choice in variants.choices(together or group):
         own = [f"{group}={variants.choice_of(choice, group)}"] if together else []
         yield [f"{together or group}={choice}", *own]

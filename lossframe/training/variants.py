@@ -32,6 +32,11 @@ def composed(overrides: Iterable[str], after_own: bool = True) -> DictConfig:
     return config
 
 
+def is_typed(group: str) -> bool:
+    """Return whether the command itself chooses from a group."""
+    return any(override.lstrip("+").startswith(f"{group}=") for override in HydraConfig.get().overrides.task)
+
+
 def choice_of(experiment: str, group: str) -> str:
     """Return the choice that an experiment makes of a group."""
     choice: str = _loaded([f"experiment={experiment}"], after_own=False).hydra.runtime.choices[group]
