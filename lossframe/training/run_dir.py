@@ -63,9 +63,7 @@ def locked(run_dir: Path, resume: bool, patience: float = 10.0) -> Iterator[None
     try:
         _wait_for_lock(descriptor, run_dir, patience if resume else 0.0)
         if not resume and (run_dir / RESOLVED).exists():
-            raise InputError(
-                f"{run_dir} holds a run already; choose another run_dir, or go on with ckpt=CHECKPOINT"
-            )
+            raise InputError(f"{run_dir} holds a run already; choose another run_dir, or go on with ckpt=CHECKPOINT")
         yield
     finally:
         os.close(descriptor)
