@@ -1,6 +1,6 @@
 """The yaml files of `lossframe.conf`, read without Hydra: what can be chosen, and what a choice says."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -45,6 +45,17 @@ def target(loss: str) -> str:
 def losses() -> dict[str, str]:
     """Return the name of the file in `loss` that makes each class."""
     return {target(name): name for name in choices("loss")}
+
+
+def leaves(content: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the keys and values of a nested mapping, apart from what is Hydra's."""
+    for key, value in content.items():
+        if key in ("defaults", "hydra"):
+            continue
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
 
 
 def _folders(folder: Traversable, path: str) -> Iterator[str]:

@@ -132,7 +132,9 @@ OBJECTS = [
     Wrong("data.num_classes=3", "data.num_classes=3", "data.num_classes=10"),
     Wrong("data.image_shape=[1,8,9]", "data.image_shape=[1,8,9]", "data.image_shape=[1,8,8]"),
     Wrong("data=folder data.root=nowhere data.num_classes=3", "data.root", "CLASS"),
-    Wrong("data=folder data.root=photos data.num_classes=4 data.batch_size=8", "data.num_classes=4", "data.num_classes=3"),
+    Wrong(
+        "data=folder data.root=photos data.num_classes=4 data.batch_size=8", "data.num_classes=4", "data.num_classes=3"
+    ),
     Wrong("loss=categorical_accuracy", "'categorical_accuracy'", "cross_entropy"),
 ]
 """What the constructors, the data, or the first step refuse."""

@@ -60,8 +60,10 @@ def main(arguments: list[str]) -> None:
         message = str(error) if isinstance(error, Refused) else explain(error)
         if traceback or message is None:
             raise
-        print(f"error: {message}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, UsageError) else 1)
+        if isinstance(error, UsageError):
+            print(f"error: {message}", file=sys.stderr)
+            sys.exit(2)
+        sys.exit(f"error: {message}")
 
 
 @hydra.main(version_base="1.3", config_path=str(configs.root()), config_name="train")

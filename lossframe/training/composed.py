@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 from zipfile import is_zipfile
 
 from omegaconf import DictConfig, OmegaConf
@@ -59,10 +59,10 @@ def check(config: DictConfig) -> None:
 
 def shipped(config: DictConfig) -> Iterator[tuple[str, Any]]:
     """Yield the keys that conf/ gives a default, with the default, of the choices that are made in a configuration."""
-    yield from leaves(configs.read("train"), "")
+    yield from configs.leaves(configs.read("train"))
     for term in set(config.loss) & set(configs.choices("loss")):
-        yield from leaves(configs.read(f"loss/{term}"), "")
-        yield from leaves(configs.read("options/default"), f"loss.{term}.")
+        yield from configs.leaves(configs.read(f"loss/{term}"))
+        yield from configs.leaves(configs.read("options/default"), f"loss.{term}.")
     files = [(group, group, choice) for group in _SEVERAL for choice in configs.choices(group)]
     for chosen, choice in config.hydra.runtime.choices.items():
         group = chosen.partition("@")[0]
@@ -72,24 +72,11 @@ def shipped(config: DictConfig) -> Iterator[tuple[str, Any]]:
     for group, package, choice in files:
         if choice in configs.choices(group):
             content = configs.read(f"{group}/{choice}")
-            yield from leaves(content, "" if package.split(".")[0] in content else f"{package}.")
-
-
-def leaves(content: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
-    """Yield the keys and values of a nested mapping, apart from what is Hydra's."""
-    for key, value in content.items():
-        if key in ("defaults", "hydra"):
-            continue
-        if isinstance(value, Mapping) and value:
-            yield from leaves(value, f"{path}{key}.")
-        else:
-            yield f"{path}{key}", value
+            yield from configs.leaves(content, "" if package.split(".")[0] in content else f"{package}.")
 
 
 def _unresolved(config: DictConfig) -> Iterator[tuple[str, Any]]:
-    content = OmegaConf.to_container(config, resolve=False)
-    assert isinstance(content, dict)
-    return leaves(content, "")
+    return configs.leaves(cast(dict[str, Any], OmegaConf.to_container(config, resolve=False)))
 
 
 def _resolved(config: DictConfig, key: str) -> Any:

@@ -47,7 +47,7 @@ def _refuse(config: DictConfig, check: Callable[[DictConfig], None], job: str = 
 
 
 def _without_hydra(config: DictConfig) -> DictConfig:
-    return OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
 
 
 def _jobs(config: DictConfig) -> Iterator[tuple[str, DictConfig]]:

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
+
+from lossframe import configs
 
 _ASSIGNED = re.compile(r"(?<![\w.'=/-])([a-z_A-Z]\w*)=(?=[\w\[.'(-])")
 _TUPLE = re.compile(r"(?<=\w)=\(([^()]*)\)")
@@ -18,10 +20,9 @@ def written_out(message: str, error: BaseException, config: DictConfig) -> str:
 
     A proposed `NAME=VALUE` becomes the only key of the configuration that ends in this name, as `data.batch_size=64`.
     """
-    content = OmegaConf.to_container(config, resolve=False)
-    assert isinstance(content, dict)
+    content = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
     content.pop("hydra", None)
-    keys = dict(_leaves(content, ""))
+    keys = dict(configs.leaves(content))
     node = _node(error, content)
     if node:
         for key in sorted((key for key in keys if key.startswith(f"{node}.")), key=len, reverse=True):
@@ -72,11 +73,3 @@ def _targets(content: Mapping[str, Any], path: str) -> Iterator[tuple[str, str]]
             if isinstance(value.get("_target_"), str):
                 yield f"{path}{key}", value["_target_"].rpartition(".")[2]
             yield from _targets(value, f"{path}{key}.")
-
-
-def _leaves(content: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
-    for key, value in content.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{path}{key}.")
-        else:
-            yield f"{path}{key}", value
