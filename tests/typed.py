@@ -9,7 +9,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from lossframe.training import composed, run
+from lossframe.training import composed, composition, run
 from lossframe.training.arguments import normalised
 from lossframe.training.user_errors import explain
 
@@ -29,13 +29,18 @@ def typed(*arguments: str) -> Iterator[DictConfig]:
         GlobalHydra.instance().clear()
 
 
+def of_run(config: DictConfig) -> DictConfig:
+    """Return the configuration that a run gets: without Hydra's section, and prepared."""
+    return composition.prepared(OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]))
+
+
 def refusal(*arguments: str) -> str | None:
     """Return the line that refuses a command line before training; None if it is accepted."""
     config = None
     try:
         with typed(*arguments) as config:
             composed.check(config)
-            run.check(OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]), load=False)
+            run.check(of_run(config), load=False)
     except Exception as error:
         line = explain(error, config)
         if line is None:

@@ -114,7 +114,11 @@ def _check_kind(key: str, default: Any, values: Mapping[str, Any]) -> None:
         return
     fits = {"true or false": bool, "a whole number": int, "a number": int | float, "a list": list}[wanted]
     if not isinstance(found, fits) or (isinstance(found, bool) and wanted != "true or false"):
-        shown = {None: "null", True: "true", False: "false"}.get(found, found) if not isinstance(found, list | dict) else found
+        shown = (
+            {None: "null", True: "true", False: "false"}.get(found, found)
+            if not isinstance(found, list | dict)
+            else found
+        )
         text = f"the text {found!r}" if isinstance(found, str) else shown
         usual = int(found) if isinstance(found, float) and found.is_integer() else default
         usual = str(usual).replace(" ", "").lower()
