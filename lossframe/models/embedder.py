@@ -38,7 +38,8 @@ class ConvEmbedder(nn.Module):
         heads: Collection[str] = (),
     ) -> None:
         super().__init__()
-        check_counts(self, num_classes=num_classes, embedding_size=embedding_size, width=width, num_mixtures=num_mixtures)
+        check_counts(self, num_classes=num_classes, embedding_size=embedding_size, width=width)
+        check_counts(self, num_mixtures=num_mixtures)
         self.image_shape = tuple(image_shape)
         self.heads = frozenset(heads)
         self.trunk = nn.Sequential(
