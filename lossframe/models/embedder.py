@@ -29,18 +29,12 @@ class ConvEmbedder(nn.Module):
     )
 
     def __init__(
-        self,
-        image_shape: Sequence[int],
-        num_classes: int,
-        embedding_size: int = 64,
-        width: int = 32,
-        num_mixtures: int = 5,
-        heads: Collection[str] = (),
-    ) -> None:
+        self, image_shape: Sequence[int], num_classes: int, embedding_size: int = 64, width: int = 32,
+        num_mixtures: int = 5, heads: Collection[str] = (),
+    ) -> None:  # fmt: skip
         super().__init__()
-        check_counts(
-            self, num_classes=num_classes, embedding_size=embedding_size, width=width, num_mixtures=num_mixtures
-        )
+        check_counts(self, num_classes=num_classes, embedding_size=embedding_size, width=width)
+        check_counts(self, num_mixtures=num_mixtures)
         self.image_shape = tuple(image_shape)
         self.heads = frozenset(heads)
         self.trunk = nn.Sequential(

@@ -24,7 +24,7 @@ def explain(error: BaseException, config: DictConfig | None = None) -> str | Non
     """
     message = str(error) if isinstance(error, HydraException | OmegaConfBaseException) else None
     for link in _chain(error):
-        message = _of_one(link) or message
+        message = (_of_instantiation(link) if isinstance(link, InstantiationException) else _of_one(link)) or message
     if message is None:
         return None
     line = " ".join(message.replace("See https://hydra.cc", "; see https://hydra.cc").split())
@@ -67,8 +67,6 @@ def _of_composition(error: ConfigCompositionException) -> str | None:
 
 def _of_one(error: BaseException) -> str | None:
     """Return the message of one error of a chain, if this error says what to change."""
-    if isinstance(error, InstantiationException):
-        return _of_instantiation(error)
     if isinstance(error, InputError) or type(error).__name__ == "MisconfigurationException":  # Lightning's
         return str(error)
     if isinstance(error, ConfigCompositionException):
