@@ -111,7 +111,7 @@ OBJECTS = [
     Wrong("trainer=gpu", "trainer.accelerator=gpu:", "trainer=cpu"),
     Wrong("trainer=ddp trainer.devices=7", "trainer.accelerator=gpu:", "trainer=ddp_cpu"),
     Wrong("loss.triplet.margin=-1", "loss.triplet.margin", ">= 0"),
-    Wrong("loss.triplet.margin=null", "loss.triplet.margin", ">= 0"),
+    Wrong("loss.triplet.margin=null", "loss.triplet.margin", "wanted a number"),
     Wrong("loss.triplet.distance=euclid", "loss.triplet.distance 'euclid'", "'euclidean'"),
     Wrong("loss=center loss.center.alpha=2", "loss.center.alpha", "within [0, 1]"),
     Wrong("model.embedding_size=0", "model.embedding_size", ">= 1"),

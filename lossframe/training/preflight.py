@@ -189,6 +189,27 @@ def _works(overrides: list[str]) -> bool:
     if not variants.is_command():
         return False
     try:
-        return fits(variants.composed(overrides))
+        config = variants.composed(overrides)
+        return fits(config) and _evaluates(composition.prepared(config))
     except (HydraException, OmegaConfBaseException):
         return False
+
+
+def _evaluates(config: DictConfig) -> bool:
+    """Return whether objective and metrics accept one batch: entries of a right name may have a wrong shape."""
+    metrics = instantiate(config.metrics, _convert_="all")
+    with torch.random.fork_rng(devices=[]):
+        try:
+            objective, data = objective_of(config), instantiate(config.data)
+            reads = objective.reads.union(*(metric["reads"] for metric in metrics.values()))
+            model = instantiate(config.model, heads=sorted(reads))
+            objective.bind(model)
+            data.setup()
+            batch = next(iter(data.train_dataloader()))
+            frame = {**batch, **model(batch)}
+            objective(frame)
+            for metric in metrics.values():
+                metric["metric"].update(*[frame[entry] for entry in metric["reads"]])
+        except Exception:  # whatever it is, what fails is not proposed
+            return False
+    return True
