@@ -25,7 +25,9 @@ class MonitorCallback(pl.Callback):
             if isinstance(callback, LossMonitor):
                 return callback
         name = type(self).__name__
-        raise InputError(f"{name} writes into the runs of a LossMonitor, but there is none: add LossMonitor()")
+        raise InputError(
+            f"{name} writes into the runs of a LossMonitor, but there is none: add LossMonitor(), or leave {name} out"
+        )
 
     def writers(self, trainer: pl.Trainer, stage: str) -> Iterator[tuple[StageFile, int]]:
         """Yield each event file of a stage with the place on its x axis, and flush it; yield none on ranks above 0."""

@@ -35,9 +35,9 @@ class CenterLoss(Loss):
 
     def __init__(self, num_classes: int, num_features: int, alpha: float = 0.5, **options: Unpack[LossOptions]) -> None:
         super().__init__(**options)
-        self.num_classes = num_classes
-        self.num_features = num_features
-        self.alpha = alpha
+        self.num_classes = checks.at_least(1, num_classes=num_classes)
+        self.num_features = checks.at_least(1, num_features=num_features)
+        self.alpha = checks.fraction(alpha=alpha)
         self.register_buffer("centers", torch.zeros(num_classes, num_features))
 
     def check(self, features: Tensor, labels: Tensor) -> None:

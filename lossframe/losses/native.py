@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lossframe import distributed
+from lossframe.errors import InputError
 from lossframe.losses.algorithms import class_targets
 from lossframe.losses.base import checks
 from lossframe.losses.base.inputs import Batch
@@ -16,6 +17,7 @@ from lossframe.losses.base.loss import Loss
 from lossframe.losses.base.options import LossOptions, positional_parameters
 from lossframe.losses.base.reduction import Reduced, Weighed
 from lossframe.losses.base.tracing import is_readable
+from lossframe.losses.base.wanted import criterion_remedy
 
 _EQUAL_SHAPES = (
     nn.L1Loss, nn.MSELoss, nn.SmoothL1Loss, nn.HuberLoss, nn.BCELoss, nn.BCEWithLogitsLoss, nn.SoftMarginLoss,
@@ -51,6 +53,8 @@ class NativeLoss(Loss):
 
     def __init__(self, loss: Callable[..., Tensor], relational: bool = True, **options: Unpack[LossOptions]) -> None:
         super().__init__(**options)
+        if remedy := criterion_remedy(loss):
+            raise InputError(f"NativeLoss {remedy}")
         self.native = loss
         self.recognised = _is_recognised(loss)
         self.relational = relational and not self.recognised

@@ -151,7 +151,7 @@ class KappaLogLoss(OrdinalWithLog):
         **options: Unpack[LossOptions],
     ) -> None:
         super().__init__(num_classes, log_scale, label_smoothing, log_term, power, eps, **options)
-        self.log_offset = log_offset
+        self.log_offset = checks.not_negative(log_offset=log_offset)
 
     def loss(self, probabilities: Tensor, target: Tensor) -> Tensor:
         """Return one value for the batch."""
@@ -186,7 +186,7 @@ class ClippedKappaLogLoss(OrdinalWithLog):
         **options: Unpack[LossOptions],
     ) -> None:
         super().__init__(num_classes, log_scale, label_smoothing, log_term, power, eps, **options)
-        self.log_cutoff = log_cutoff
+        self.log_cutoff = checks.not_negative(log_cutoff=log_cutoff)
 
     def loss(self, probabilities: Tensor, target: Tensor) -> Tensor:
         """Return one value for the batch."""

@@ -42,7 +42,7 @@ class TripletMarginLoss(Loss):
         self, margin: float = 0.2, distance: Distance = "squared_euclidean", **options: Unpack[LossOptions]
     ) -> None:
         super().__init__(**options)
-        self.margin = margin
+        self.margin = checks.not_negative(margin=margin)
         self.distance = check_distance(distance)
 
     def check(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> None:
@@ -78,7 +78,7 @@ class BatchAllTripletLoss(MetricLearning):
         **options: Unpack[LossOptions],
     ) -> None:
         super().__init__(**options)
-        self.margin = margin
+        self.margin = checks.not_negative(margin=margin)
         self.distance = check_distance(distance)
         self.average = checks.one_of("average", average, ("nonzero", "all"))
 
@@ -120,7 +120,7 @@ class BatchHardTripletLoss(MetricLearning):
         **options: Unpack[LossOptions],
     ) -> None:
         super().__init__(**options)
-        self.margin = margin
+        self.margin = checks.not_negative(margin=margin)
         self.distance = check_distance(distance)
         self.soft_margin = soft_margin
 
@@ -158,7 +158,7 @@ class BatchSemiHardTripletLoss(MetricLearning):
         **options: Unpack[LossOptions],
     ) -> None:
         super().__init__(**options)
-        self.margin = margin
+        self.margin = checks.not_negative(margin=margin)
         self.distance = check_distance(distance)
         self.soft_margin = soft_margin
 

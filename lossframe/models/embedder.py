@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lossframe.counts import check_counts
 from lossframe.models.entries import read
 
 _SMALL = 16  # pixels a side
@@ -28,15 +29,12 @@ class ConvEmbedder(nn.Module):
     )
 
     def __init__(
-        self,
-        image_shape: Sequence[int],
-        num_classes: int,
-        embedding_size: int = 64,
-        width: int = 32,
-        num_mixtures: int = 5,
-        heads: Collection[str] = (),
-    ) -> None:
+        self, image_shape: Sequence[int], num_classes: int, embedding_size: int = 64, width: int = 32,
+        num_mixtures: int = 5, heads: Collection[str] = (),
+    ) -> None:  # fmt: skip
         super().__init__()
+        check_counts(self, num_classes=num_classes, embedding_size=embedding_size, width=width)
+        check_counts(self, num_mixtures=num_mixtures)
         self.image_shape = tuple(image_shape)
         self.heads = frozenset(heads)
         self.trunk = nn.Sequential(
@@ -50,8 +48,7 @@ class ConvEmbedder(nn.Module):
         if "reconstruction" in self.heads:
             self.decode = nn.Linear(embedding_size, prod(self.image_shape))
         if "parameters" in self.heads:
-            channels = num_mixtures * (3 if self.image_shape[0] == 1 else 10)
-            self.mix = nn.Linear(embedding_size, channels * prod(self.image_shape[1:]))
+            self.mix = nn.Linear(embedding_size, num_mixtures * _numbers_of_a_mixture(self.image_shape))
 
     def forward(self, frame: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the entries that the model adds to the frame."""
@@ -69,6 +66,10 @@ class ConvEmbedder(nn.Module):
         if "activity" in self.heads:
             entries["activity"] = features.square().mean(dim=1)
         return entries
+
+
+def _numbers_of_a_mixture(image_shape: Sequence[int]) -> int:
+    return (3 if image_shape[0] == 1 else 10) * prod(image_shape[1:])
 
 
 def _block(inputs: int, outputs: int, stride: int) -> nn.Sequential:

@@ -6,6 +6,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lossframe.counts import check_counts
 from lossframe.models.entries import read
 
 
@@ -25,6 +26,8 @@ class Mlp(nn.Module):
         self, num_inputs: int, num_outputs: int, hidden: int = 64, depth: int = 2, heads: Collection[str] = ()
     ) -> None:
         super().__init__()
+        check_counts(self, num_inputs=num_inputs, num_outputs=num_outputs, hidden=hidden)
+        check_counts(self, least=0, depth=depth)
         self.num_inputs = num_inputs
         self.heads = frozenset(heads)
         widths = [num_inputs, *[hidden] * depth]

@@ -8,11 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from lossframe import distributed
+from lossframe.errors import InputError, names
 from lossframe.losses.base.compilation import outside
 from lossframe.losses.base.loss import Loss
 from lossframe.losses.base.penalty import Penalty
+from lossframe.objectives.terms import check_state, check_terms
 from lossframe.objectives.weighting import Fixed, Weighting
-from lossframe.objectives.wiring import Frame, check_terms, entries, samples, wiring
+from lossframe.objectives.wiring import Frame, entries, is_required, samples, wiring
 from lossframe.statistics.moments import Moments
 from lossframe.statistics.recorder import Recorder
 from lossframe.statistics.series import Statistic
@@ -51,10 +53,11 @@ class Objective(Recorder):
         weighting: Callable[[Mapping[str, float]], Weighting] | None = None,
     ) -> None:
         super().__init__({})
-        weights, inputs = weights or {}, inputs or {}
+        weights = {} if weights is None else weights
+        inputs = {} if inputs is None else inputs
         check_terms(losses, weights, inputs)
         self.losses = nn.ModuleDict(dict(losses))
-        self.inputs = {name: wiring(name, loss, inputs.get(name) or {}) for name, loss in losses.items()}
+        self.inputs = {name: wiring(name, loss, inputs.get(name)) for name, loss in losses.items()}
         fixed = Fixed({name: weights.get(name, loss.default_weight) for name, loss in losses.items()})
         self.weighting = fixed if weighting is None else weighting(dict(fixed.current))
 
@@ -70,7 +73,7 @@ class Objective(Recorder):
             entry
             for name, loss in self.named_losses()
             for parameter, entry in self.inputs[name].items()
-            if parameter not in loss.optional
+            if is_required(loss, parameter, entry)
         )
 
     def named_losses(self) -> Iterator[tuple[str, Loss]]:
@@ -83,6 +86,10 @@ class Objective(Recorder):
         for _, loss in self.named_losses():
             if isinstance(loss, Penalty):
                 loss.bind(model)
+
+    def check_state(self, state: Mapping[str, Any], prefix: str = "") -> None:
+        """Raise an `InputError` unless a `state_dict`, whose keys begin with a prefix, is one of the same terms."""
+        check_state(self.losses, state, prefix)
 
     def terms(self, frame: Frame, penalties: bool = True) -> dict[str, Tensor]:
         """Return the weighted value of each term, in order; `penalties=False` leaves penalties on parameters out."""
@@ -132,6 +139,11 @@ class Objective(Recorder):
         return values
 
     def _weighted(self, values: Mapping[str, Tensor], weights: Mapping[str, Tensor | float]) -> dict[str, Tensor]:
+        """Multiply each term by its weight; a weighting has to give one for each term, and for nothing else."""
+        fixed = isinstance(self.weighting, Fixed)
+        if not fixed and not values.keys() <= weights.keys() <= self.losses.keys():
+            wanted = f"{type(self.weighting).__name__}.weights: wanted a weight for each of {names(values)}"
+            raise InputError(f"{wanted}, found {names(weights)}; return one for each term of the call")
         return {name: weights[name] * value for name, value in values.items()}
 
     def _record(

@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import cast
 
 import hydra
-from hydra.conf import HydraConf
+from hydra.conf import HydraConf, JobConf, RunDir, SweepDir
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from lossframe import configs
-from lossframe.training import launch, resume, run_dir
-from lossframe.training.user_errors import explain
+from lossframe.errors import InputError
+from lossframe.training import composition, launch, resume, run_dir
+from lossframe.training.arguments import UsageError, normalised
+from lossframe.training.user_errors import Refused, explain
 
 RANK_CONFIG = "LOSSFRAME_RANK_CONFIG"
 """The environment variable by which rank 0 hands its resolved configuration, as YAML, to the ranks that it starts."""
@@ -21,13 +24,19 @@ RANK_CONFIG = "LOSSFRAME_RANK_CONFIG"
 _RANK_COMMAND = launch.this_command()  # before Hydra changes the working directory, if hydra.job.chdir=true
 
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # idle threads sleep after 0.1 ms; see docs/performance.md
-OmegaConf.register_new_resolver("terms", "+".join, replace=True)
-OmegaConf.register_new_resolver("started", launch.started, replace=True)
-OmegaConf.register_new_resolver(
-    "run_dir", lambda ckpt, new: str(resume.run_dir_of(ckpt)) if ckpt else new, replace=True
-)
+OmegaConf.register_new_resolver("terms", lambda _, *, _root_: "+".join(composition.terms(_root_)), replace=True)
+OmegaConf.register_new_resolver("started", launch.started, use_cache=True, replace=True)  # one time for a whole sweep
+OmegaConf.register_new_resolver("run_dir", run_dir.chosen, replace=True)
 
-_HYDRA_DEFAULTS = HydraConf(output_subdir=None)  # Hydra would write .hydra/ before the run's directory is locked
+_NEW = "_${started:}"
+_TERMS = "${terms:${oc.select:loss,{}}}"
+_HYDRA_DEFAULTS = HydraConf(  # here, and not in conf/train.yaml, they hold for every configuration, also a repeated one
+    output_subdir=None,  # Hydra would write .hydra/ before the run's directory is locked
+    job=JobConf(name="train"),
+    run=RunDir("${run_dir:${oc.select:ckpt,null},${oc.select:run_dir,null},runs/" + _TERMS + _NEW + "}"),
+    sweep=SweepDir("${run_dir:null,${oc.select:run_dir,null},runs/sweep" + _NEW + "}", "${hydra.job.num}_" + _TERMS),
+    callbacks={"early_checks": {"_target_": "lossframe.training.early_checks.EarlyChecks"}},
+)
 if not launch.is_first():  # only rank 0 writes train.log
     _HYDRA_DEFAULTS.defaults.remove({"job_logging": "default"})
     _HYDRA_DEFAULTS.defaults.append({"job_logging": "disabled"})
@@ -35,7 +44,7 @@ ConfigStore.instance().store("config", _HYDRA_DEFAULTS, group="hydra", provider=
 
 
 def main(arguments: list[str]) -> None:
-    """Train as command line arguments say; exit with one line if the input is wrong.
+    """Train as command line arguments say; exit with one line if the input is wrong, with status 2 if it is no command.
 
     Other errors, and with HYDRA_FULL_ERROR=1 all errors, end in a traceback.
     """
@@ -45,20 +54,52 @@ def main(arguments: list[str]) -> None:
         if RANK_CONFIG in os.environ:
             _run(cast(DictConfig, OmegaConf.create(os.environ[RANK_CONFIG])), {})
         else:
-            sys.argv[1:] = resume.expand(arguments)  # Hydra reads sys.argv
+            sys.argv[1:] = resume.expand(normalised(arguments))  # Hydra reads sys.argv
             _train()
-    except Exception as error:
-        message = explain(error)
+    except (Exception, Refused) as error:
+        message = str(error) if isinstance(error, Refused) else explain(error)
         if traceback or message is None:
             raise
+        if isinstance(error, UsageError):
+            print(f"error: {message}", file=sys.stderr)
+            sys.exit(2)
         sys.exit(f"error: {message}")
 
 
 @hydra.main(version_base="1.3", config_path=str(configs.root()), config_name="train")
 def _train(config: DictConfig) -> float | None:
     """Train one composed configuration on all ranks of this machine, and return the score that a sweep optimises."""
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    fresh = run_dir.is_fresh(folder)
+    try:
+        config = composition.prepared(config)
+        _place(config, folder, Path(hydra_config.runtime.cwd))
+        return _train_in(folder, config)
+    except Exception as error:
+        message = explain(error, config)
+        if message is None:
+            raise
+        if fresh and launch.is_first():
+            run_dir.discard(folder, Path(hydra_config.runtime.cwd))
+        kind = Refused if hydra_config.mode == RunMode.RUN else InputError  # a sweep goes on with its other jobs
+        raise kind(message) from error
+
+
+def _place(config: DictConfig, folder: Path, started_in: Path) -> None:
+    """Set the run's directory; paths that were typed are relative to where the command was started."""
+    if config.ckpt and config.run_dir and started_in / config.run_dir != folder:
+        raise InputError(
+            f"run_dir={config.run_dir}: wanted {folder}, where the run of ckpt={config.ckpt} goes on; leave run_dir out"
+        )
     config.run_dir = str(folder)
+    if Path.cwd() != started_in:  # hydra.job.chdir=true
+        for key in ("ckpt", "data.root"):
+            if typed := OmegaConf.select(config, key):
+                OmegaConf.update(config, key, str(started_in / typed))
+
+
+def _train_in(folder: Path, config: DictConfig) -> float | None:
     records = _records(config)
     ranks = launch.number_of_devices(config.trainer.accelerator, config.trainer.devices)
     with (
@@ -77,7 +118,7 @@ def _run(config: DictConfig, records: dict[str, str]) -> float | None:
 def _records(config: DictConfig) -> dict[str, str]:
     """Return the files that let a run be read, repeated and resumed: path in its directory -> text."""
     hydra_config = HydraConfig.get()
-    overrides = cast(list[str], OmegaConf.to_container(hydra_config.overrides.task))
+    overrides = [each for each in hydra_config.overrides.task if not each.startswith("run_dir=")]
     repeatable = config.copy()
     repeatable.ckpt = repeatable.run_dir = None  # a repetition starts from new weights, in a directory of its own
     return {

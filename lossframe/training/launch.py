@@ -7,13 +7,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 from lossframe.errors import InputError
 
+_GPU = ("gpu", "cuda", "mps")
 _RENDEZVOUS = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "NODE_RANK", "LOCAL_RANK")
 
 
@@ -45,19 +46,61 @@ def _in_slurm() -> bool:
     return int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ and not interactive
 
 
+def check_devices(accelerator: str, devices: Any) -> None:
+    """Raise an `InputError` if this machine cannot give `trainer.devices` ranks a device; warn of a shared core."""
+    ranks = int(devices) if str(devices).isdigit() else 1 if devices == "auto" else 0
+    if accelerator in _GPU or (accelerator == "auto" and not ranks):
+        _check_gpus(accelerator, devices)
+    elif not ranks:
+        raise InputError(f"trainer.devices={_typed(devices)}: wanted a whole number from 1, as trainer.devices=1")
+    elif accelerator == "cpu" and ranks > (cores := os.cpu_count() or 1) and is_first():
+        print(f"warning: trainer.devices={ranks}: these ranks share {cores} cores, which is slower", file=sys.stderr)
+
+
 def number_of_devices(accelerator: str, devices: Any) -> int:
     """Return how many ranks `trainer.accelerator` and `trainer.devices` ask for on this machine."""
-    if isinstance(devices, int | str) and str(devices).isdigit():
-        if int(devices) == 0:
-            raise InputError("trainer.devices=0: wanted 1 or more, or auto")
+    if str(devices).isdigit():
         return int(devices)
-    if isinstance(devices, str | int):  # "auto", -1, "0,2"
-        if "," in str(devices):
-            return len(str(devices).split(","))
-        import torch
+    if devices in ("auto", -1, "-1"):
+        return max(1, _gpus()) if accelerator in (*_GPU, "auto") else 1
+    return len(_listed(devices))
 
-        return max(1, torch.cuda.device_count()) if accelerator in ("gpu", "cuda", "auto") else 1
-    return len(devices)
+
+def _check_gpus(accelerator: str, devices: Any) -> None:
+    found = _gpus()
+    if found == 0:
+        raise InputError(
+            f"trainer.accelerator={accelerator}: wanted a GPU, found none that torch can use; use trainer=cpu, or "
+            "trainer=ddp_cpu for several ranks"
+        )
+    if devices in ("auto", -1, "-1"):
+        return
+    wanted = _listed(devices)
+    if not wanted or len(set(wanted)) < len(wanted) or not all(0 <= index < found for index in wanted):
+        raise InputError(
+            f"trainer.devices={_typed(devices)}: wanted 1 to {found} GPUs, -1 for all, or a list of theirs from 0 to "
+            f"{found - 1}, as trainer.devices=[0]"
+        )
+
+
+def _listed(devices: Any) -> list[int]:
+    """Return the numbers of the devices that are asked for: of N the first N; none if they are no numbers."""
+    if str(devices).isdigit():
+        return list(range(int(devices)))
+    each = devices.split(",") if isinstance(devices, str) else devices
+    whole = isinstance(each, Sequence) and all(str(one).strip().isdigit() for one in each)
+    return [int(one) for one in each] if whole else []
+
+
+def _gpus() -> int:
+    """Return how many GPUs torch can use: those of CUDA, or Apple's one."""
+    import torch
+
+    return torch.cuda.device_count() or int(torch.backends.mps.is_available())
+
+
+def _typed(devices: Any) -> str:
+    return str(devices).replace(" ", "")
 
 
 def this_command() -> list[str]:

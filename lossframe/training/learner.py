@@ -123,7 +123,9 @@ class Learner(pl.LightningModule):
         checkpoint[reconfigured.RECORD] = self._optimisation()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Make the configured optimiser and scheduler hold where they are not the checkpoint's."""
+        """Refuse other terms; make the configured optimiser and scheduler hold where they are not the checkpoint's."""
+        if self.strict_loading:
+            self.objective.check_state(checkpoint["state_dict"], "objective.")
         fits = self._fabric is None and self._trainer is not None and self._trainer.state.fn == "fit"
         if fits and checkpoint.get(reconfigured.RECORD) != self._optimisation():
             reconfigured.restart(checkpoint, self.optimizer, self.scheduler, self._trained())

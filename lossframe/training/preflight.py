@@ -1,28 +1,39 @@
 """Checks a configuration before it is trained: numbers are numbers, and data and model provide what is read."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from functools import cache
 from pkgutil import resolve_name
-from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, NamedTuple, cast
 
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig
-from torch import Tensor, nn
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import nn
 
 from lossframe import configs
 from lossframe.errors import InputError, names
 from lossframe.objectives.objective import Objective
+from lossframe.objectives.terms import left_over, no_term
+from lossframe.objectives.wiring import is_required
+from lossframe.training import composition, variants
+from lossframe.training.signatures import wrong_numbers
 
 Metrics = Mapping[str, Mapping[str, Any]]
-_NUMBERS = (int, float, bool, NoneType, Tensor)
+
+
+class Problem(NamedTuple):
+    """A reader of entries that are not provided: their names, those that are, and the keys that choose others."""
+
+    reader: str
+    missing: list[str]
+    provided: frozenset[str]
+    keys: str
 
 
 def check_values(config: Mapping[str, Any]) -> None:
-    """Raise an `InputError` if the seed is out of range, or a string stands where a `_target_` takes only a number."""
-    for error in wrong_strings(config):
+    """Raise an `InputError` if the seed is out of range, or no number stands where a `_target_` takes only numbers."""
+    for error in wrong_numbers(config):
         raise InputError(error)
     seed = config["seed"]
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
@@ -36,23 +47,35 @@ def check_entries(
 
     Both list their entries of the frame in an attribute `provides`. If one has no such attribute, nothing is checked.
     """
-    provided: list[Any] = [getattr(provider, "provides", None) for provider in (data, model)]
+    problem = next(unprovided(objective, metrics, (data, model), callbacks), None)
+    if problem is None:
+        return
+    neither = f"which {type(data).__name__} and {type(model).__name__} do not give"
+    tried = ["metrics"] if problem.reader.startswith("metric ") else ["experiment"]
+    hint = _proposal([*tried, "metrics with experiment"], objective.reads)
+    hint = hint or f"choose among {names(sorted(problem.provided))} by {problem.keys}"
+    raise InputError(f"{problem.reader} reads {names(problem.missing)}, {neither}; {hint}")
+
+
+def unprovided(
+    objective: Objective, metrics: Metrics, providers: Iterable[object], callbacks: Iterable[object] = ()
+) -> Iterator[Problem]:
+    """Yield each term, metric and callback that reads entries which no provider lists in its attribute `provides`."""
+    provided: list[Any] = [getattr(provider, "provides", None) for provider in providers]
     if None in provided:
         return
     entries = frozenset[str]().union(*provided)
-    neither = f"{type(data).__name__} and {type(model).__name__} do not give"
     for term, loss in objective.named_losses():
-        required = [entry for parameter, entry in objective.inputs[term].items() if parameter not in loss.optional]
-        if missing := _missing(required, entries):
-            hint = _loss_hint(objective.reads, entries)
-            raise InputError(f"{type(loss).__name__} reads {missing}, which {neither}; {hint}")
+        wired = {p: e for p, e in objective.inputs[term].items() if is_required(loss, p, e) and e not in entries}
+        if wired:
+            keys = " ".join(f"inputs.{term}.{parameter}=ENTRY" for parameter in wired)
+            yield Problem(type(loss).__name__, list(wired.values()), entries, keys)
     for name, metric in metrics.items():
-        if missing := _missing(metric["reads"], entries):
-            raise InputError(f"metric {name!r} reads {missing}, which {neither}; {_metric_hint(entries)}")
+        if missing := [entry for entry in metric["reads"] if entry not in entries]:
+            yield Problem(f"metric {name!r}", missing, entries, f"metrics.{name}.reads=[ENTRY,...], or metrics=[]")
     for callback in callbacks:
-        if missing := _missing(sorted(reads_of(callback)), entries):
-            hint = f"choose among {names(sorted(entries))} by callbacks.NAME.PARAMETER=ENTRY, or leave it out"
-            raise InputError(f"{type(callback).__name__} reads {missing}, which {neither}; {hint}")
+        if missing := sorted(reads_of(callback) - entries):
+            yield Problem(type(callback).__name__, missing, entries, "callbacks.NAME.PARAMETER=ENTRY, or leave it out")
 
 
 def check_heads(
@@ -81,81 +104,112 @@ def reads_of(callback: object) -> frozenset[str]:
     return getattr(callback, "reads", frozenset())
 
 
-def experiments(reads: Collection[str]) -> list[str]:
-    """Return the experiments whose data and model provide these entries, and whose own losses read most of them."""
-    shared = {name: len(_read_by(name) & set(reads)) for name in configs.choices("experiment")}
-    found = [name for name in shared if _provided_by(name).issuperset(reads)]
-    return [name for name in found if shared[name] == max(shared[other] for other in found)]
+def check_composition(config: DictConfig) -> None:
+    """Raise an `InputError` that names a choice to make, if groups do not fit: keys or terms are missing."""
+    if key := composition.unresolved(config):
+        raise InputError(f"{key} reads a key that the configuration lacks; {instead_of(key, config)}")
+    keyed = [config[key] if isinstance(config[key], Mapping) else {} for key in ("loss", "weights", "inputs")]
+    if keyed[0] and (keys := left_over(*keyed)):
+        raise InputError(f"{no_term(keys, config.loss)} {_without_left_over(keys, config)}")
 
 
-def wrong_strings(config: Mapping[str, Any], path: str = "") -> Iterator[str]:
-    """Find strings in a nested config where the signature of the `_target_` expects a number.
+def instead_of(key: str, config: DictConfig) -> str:
+    """Return which choices mend a key that reads another key which the configuration lacks."""
+    group = key.partition(".")[0]
+    reads = [entry for wired in config.inputs.values() for entry in (wired or {}).values()]
+    tried = ["experiment", group, f"{group} with experiment"] if group in configs.groups() else ["experiment"]
+    return _proposal(tried, reads) or f"choose another {group}, or set {key}=VALUE"
 
-    >>> list(wrong_strings({"loss": {"_target_": "lossframe.losses.HuberLoss", "delta": "big"}}))
-    ["loss.delta=big: wanted a number, found the text 'big'"]
+
+def fits(config: DictConfig) -> bool:
+    """Return whether a composed configuration can be trained, as far as the checks of this module know."""
+    try:
+        config = composition.prepared(config)
+        values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+        check_values(values)
+        objective = objective_of(config)
+        callbacks = list(instantiate(config.callbacks, _convert_="all").values())
+        check_heads(lambda heads: instantiate(config.model, heads=sorted(heads)), objective, callbacks)
+        providers = [resolve_name(values[group]["_target_"]) for group in ("data", "model")]
+    except (InputError, HydraException, OmegaConfBaseException):
+        return False
+    return next(unprovided(objective, values["metrics"], providers, callbacks), None) is None
+
+
+def objective_of(config: DictConfig) -> Objective:
+    """Build the objective that a prepared configuration describes."""
+    losses = instantiate(config.loss, _convert_="all")
+    return Objective(losses, config.weights, config.inputs, instantiate(config.weighting, _partial_=True))
+
+
+def _proposal(groups: Iterable[str], reads: Collection[str]) -> str | None:
+    """Return the choices of the first group that mend the command, as `add A or B`; each was tried. None if none does.
+
+    `GROUP with experiment` tries each experiment together with its own choice of a group. Of experiments, those are
+    named whose own losses read most of the entries in `reads`.
     """
-    numeric = _numeric_parameters(config["_target_"]) if "_target_" in config else frozenset()
-    for key, value in config.items():
-        where = f"{path}.{key}" if path else key
-        if isinstance(value, Mapping):
-            yield from wrong_strings(value, where) if config.get("_recursive_", True) else ()
-        elif isinstance(value, str) and key in numeric:
-            yield f"{where}={value}: wanted a number, found the text {value!r}"
+    for group in groups:
+        working = [overrides for overrides in _candidates(group) if _works(overrides)]
+        if group.endswith("experiment"):
+            shared = {overrides[0]: len(_read_by(overrides[0]) & set(reads)) for overrides in working}
+            working = [overrides for overrides in working if shared[overrides[0]] == max(shared.values())]
+        if working:
+            listed = " or ".join(" ".join(overrides) for overrides in working)
+            return f"{'add' if group.endswith('experiment') else 'choose'} {listed}"
+    return None
 
 
-def _numeric_parameters(target: str) -> frozenset[str]:
-    """Return the parameters of a class or function that are annotated as numbers alone."""
+def _candidates(group: str) -> Iterator[list[str]]:
+    """Yield overrides that choose each member of a group, or each experiment with its own choice of a group."""
+    group, _, together = group.partition(" with ")
+    if together and not (variants.is_command() and variants.is_typed(group)):
+        return  # the experiment's own choice of the group has been tried
+    for choice in variants.choices(together or group):
+        own = [f"{group}={variants.choice_of(choice, group)}"] if together else []
+        yield [f"{together or group}={choice}", *own]
+
+
+def _read_by(override: str) -> set[str]:
+    """Return the entries that the losses read which an override alone chooses."""
+    inputs = variants.composed([override], after_own=False).inputs
+    return {entry for wired in inputs.values() for entry in (wired or {}).values() if entry}
+
+
+def _without_left_over(keys: list[str], config: DictConfig) -> str:
+    """Return the first overrides that mend keys which name no term, as `Add A`, of those that were tried."""
+    absent = ",".join(dict.fromkeys(key.partition(".")[2] for key in keys))
+    all_terms = ",".join([*map(str, config.loss), absent])
+    candidates = [[f"~{key}" for key in keys], [f"loss=[{all_terms}]"], [f"loss=[{absent}]"]]
+    working = (f"Add {' '.join(candidate)}" for candidate in candidates if _works(candidate))
+    return next(working, "Remove the keys, or choose a loss for them")
+
+
+def _works(overrides: list[str]) -> bool:
+    """Return whether the command could be trained with further overrides; False without a command."""
+    if not variants.is_command():
+        return False
     try:
-        callee: Any = resolve_name(target)
-        hints = get_type_hints(callee.__init__ if isinstance(callee, type) else callee)  # type: ignore[misc]
-    except (AttributeError, ImportError, NameError, TypeError, ValueError):  # instantiating the target explains these
-        return frozenset()
-    for options in filter(is_typeddict, [inner for hint in hints.values() for inner in get_args(hint)]):
-        hints |= get_type_hints(options)  # of **options: Unpack[...]
-    return frozenset(name for name, hint in hints.items() if _is_number(hint))
+        config = variants.composed(overrides)
+        return fits(config) and _evaluates(composition.prepared(config))
+    except (HydraException, OmegaConfBaseException):
+        return False
 
 
-def _is_number(hint: Any) -> bool:
-    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else [hint]
-    return all(kind in _NUMBERS for kind in kinds)
-
-
-def _missing(reads: Iterable[str], entries: Collection[str]) -> str | None:
-    """Return the names of the entries that are read but not provided; None if all are provided."""
-    missing = [entry for entry in reads if entry not in entries]
-    return names(missing) if missing else None
-
-
-def _loss_hint(reads: Collection[str], entries: Collection[str]) -> str:
-    if found := experiments(reads):
-        return f"add {' or '.join(f'experiment={name}' for name in found)}"
-    return f"no experiment does: choose among {names(sorted(entries))} by inputs.TERM.PARAMETER=ENTRY"
-
-
-def _metric_hint(entries: Collection[str]) -> str:
-    metrics = {name: _composed(f"metrics={name}").metrics.values() for name in configs.choices("metrics")}
-    fed = [name for name, each in metrics.items() if all(set(metric.reads) <= set(entries) for metric in each)]
-    return f"choose {' or '.join(f'metrics={name}' for name in fed) or 'others'}"
-
-
-def _read_by(experiment: str) -> set[str]:
-    inputs = _composed(f"experiment={experiment}").inputs
-    return {entry for wiring in inputs.values() for entry in wiring.values() if entry}
-
-
-def _provided_by(experiment: str) -> frozenset[str]:
-    config = _composed(f"experiment={experiment}")
-    targets = (config.data._target_, config.model._target_)
-    return frozenset[str]().union(*(resolve_name(target).provides for target in targets))
-
-
-@cache
-def _composed(override: str) -> DictConfig:
-    """Compose conf/train.yaml with one override, also while Hydra runs a job."""
-    running = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()  # Hydra refuses a second initialisation
-    try:
-        with initialize_config_dir(str(configs.root()), version_base="1.3"):
-            return compose("train", [override])
-    finally:
-        GlobalHydra.instance().hydra = running
+def _evaluates(config: DictConfig) -> bool:
+    """Return whether objective and metrics accept one batch: entries of a right name may have a wrong shape."""
+    metrics = instantiate(config.metrics, _convert_="all")
+    with torch.random.fork_rng(devices=[]):
+        try:
+            objective, data = objective_of(config), instantiate(config.data)
+            reads = objective.reads.union(*(metric["reads"] for metric in metrics.values()))
+            model = instantiate(config.model, heads=sorted(reads))
+            objective.bind(model)
+            data.setup()
+            batch = next(iter(data.train_dataloader()))
+            frame = {**batch, **model(batch)}
+            objective(frame)
+            for metric in metrics.values():
+                metric["metric"].update(*[frame[entry] for entry in metric["reads"]])
+        except Exception:  # whatever it is, what fails is not proposed
+            return False
+    return True

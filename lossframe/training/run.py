@@ -15,11 +15,12 @@ from rich.console import Console
 from lossframe import distributed
 from lossframe.callbacks.graceful_stop import GracefulStop
 from lossframe.callbacks.rank_consistency import RankConsistency
+from lossframe.data import InMemoryData
 from lossframe.loggers import tags
-from lossframe.objectives.objective import Objective
-from lossframe.training import preflight, run_dir
+from lossframe.training import composition, preflight, run_dir
 from lossframe.training.learner import Learner
 
+_COLUMN = 32  # characters before the numbers of the closing printout, if no name is longer
 _NOISE = (
     "does not have many workers", "treespec, LeafSpec", "srun", "sync_dist=True", "logging interval",
     "directory .* exists and is not empty",  # of a resumed run
@@ -34,18 +35,35 @@ def run(config: DictConfig, records: Mapping[str, str] | None = None) -> float |
     written there once training starts: a run that fails before leaves the records of an earlier run as they are.
     """
     _silence()
+    config = composition.prepared(config)
+    learner, data, callbacks = _prepare(config)
     values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
-    preflight.check_values(values)
-    pl.seed_everything(config.seed, workers=True, verbose=False)
-    learner, callbacks = _learner(config)
-    data = instantiate(config.data)
-    preflight.check_entries(learner.objective, learner.metrics, data, learner.model, callbacks)
     callbacks += [RankConsistency(values), _write_at_start(config.run_dir, records or {})]
     trainer = _trainer(config, callbacks)
     trainer.fit(learner, data, ckpt_path=config.ckpt)
     score = _test_best(trainer, learner, data, Path(config.run_dir))
     distributed.close()
     return score
+
+
+def check(config: DictConfig, load: bool) -> None:
+    """Raise the errors of a configuration that show without training; `load` also loads the data."""
+    _silence()
+    _, data, _ = _prepare(composition.prepared(config))
+    if load and isinstance(data, InMemoryData):
+        data.setup()
+        data.train_dataloader()
+
+
+def _prepare(config: DictConfig) -> tuple[Learner, Any, list[pl.Callback]]:
+    """Seed, and make what is trained, its data and the callbacks, which must fit together."""
+    preflight.check_composition(config)
+    preflight.check_values(cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)))
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    learner, callbacks = _learner(config)
+    data = instantiate(config.data)
+    preflight.check_entries(learner.objective, learner.metrics, data, learner.model, callbacks)
+    return learner, data, callbacks
 
 
 def _silence() -> None:
@@ -56,11 +74,9 @@ def _silence() -> None:
 
 def _learner(config: DictConfig) -> tuple[Learner, list[pl.Callback]]:
     """Build the learner, whose model has the heads that losses, metrics and callbacks read, and the callbacks."""
-    losses = instantiate(config.loss, _convert_="all")
     metrics = instantiate(config.metrics, _convert_="all")
     callbacks = list(instantiate(config.callbacks, _convert_="all").values())
-    weighting = instantiate(config.weighting, _partial_=True)
-    objective = Objective(losses, config.weights, config.inputs, weighting)
+    objective = preflight.objective_of(config)
     preflight.check_heads(lambda heads: instantiate(config.model, heads=sorted(heads)), objective, callbacks)
     read = [metric["reads"] for metric in metrics.values()] + [preflight.reads_of(each) for each in callbacks]
     learner = Learner(
@@ -74,13 +90,15 @@ def _learner(config: DictConfig) -> tuple[Learner, list[pl.Callback]]:
 
 
 def _write_at_start(folder: str, records: Mapping[str, str]) -> pl.Callback:
-    """Make the callback that writes a run's records on rank 0, before anything is trained or tested."""
+    """Make the callback that writes a run's records on rank 0, once, when a first gradient or the test has come."""
+    unwritten = dict(records)
 
-    def write(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.is_global_zero:
-            run_dir.write(Path(folder), records)
+    def write(trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.is_global_zero and unwritten:
+            run_dir.write(Path(folder), unwritten)
+            unwritten.clear()
 
-    return pl.callbacks.LambdaCallback(on_train_start=write, on_test_start=write)
+    return pl.callbacks.LambdaCallback(on_after_backward=write, on_test_start=write)
 
 
 def _trainer(config: DictConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
@@ -100,16 +118,20 @@ def _test_best(trainer: pl.Trainer, learner: Learner, data: Any, folder: Path) -
     trainer.test(learner, data, ckpt_path=path, verbose=False)
     if trainer.is_global_zero:
         numbers = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
-        _report(folder, numbers, path)
+        _report(folder, numbers, path, "" if best is None or not best.monitor else f"{best.monitor}, {best.mode}")
     return score
 
 
-def _report(folder: Path, numbers: Mapping[str, float], checkpoint: str | None) -> None:
+def _report(folder: Path, numbers: Mapping[str, float], checkpoint: str | None, chosen_by: str) -> None:
     """Write metrics.json, and print the test metrics and where the run's files are."""
     (folder / "metrics.json").write_text(json.dumps({**numbers, "checkpoint": checkpoint}, indent=2) + "\n")
     console = Console(soft_wrap=True, highlight=False)
-    for name in tags.means(numbers):
-        if not name.startswith(f"test/{tags.SHARE}/"):
-            console.print(f"{name:<32} {numbers[name]:.4f}")
-    console.print(f"best checkpoint  {checkpoint or 'none; the last weights were tested'}")
-    console.print(f"curves           tensorboard --logdir {folder}")
+    shown = [name for name in tags.means(numbers) if not name.startswith(f"test/{tags.SHARE}/")]
+    width = max([_COLUMN, *map(len, shown)])
+    for name in shown:
+        console.print(f"{name:<{width}} {numbers[name]:.4f}", markup=False)
+    best = run_dir.as_typed(checkpoint) if checkpoint else "none; the last weights were tested"
+    console.print(f"best checkpoint  {best}", markup=False)
+    if checkpoint and chosen_by:
+        console.print(f"chosen by        {chosen_by}", markup=False)
+    console.print(f"curves           tensorboard --logdir {run_dir.as_typed(folder)}", markup=False)

@@ -2,16 +2,51 @@
 
 import fcntl
 import os
+import shlex
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from lossframe.errors import InputError
-from lossframe.training import launch
+from lossframe.training import launch, resume
 
 RESOLVED = "resolved.yaml"
 """The file in a run's directory that records its whole configuration, with every interpolation resolved."""
+
+_LOG = "train.log"
+_STARTED_IN = Path.cwd()  # before Hydra changes the working directory, if hydra.job.chdir=true
+
+
+def chosen(checkpoint: str | None, given: str | None, new: str) -> str:
+    """Return the directory of a run: the checkpoint's, if it goes on from one, or else the given one, or a new one."""
+    return str(resume.run_dir_of(checkpoint)) if checkpoint else given or new
+
+
+def is_fresh(folder: Path) -> bool:
+    """Return whether a run's directory holds nothing but the log that Hydra has opened there."""
+    return {path.name for path in folder.iterdir()} <= {_LOG}
+
+
+def discard(folder: Path, started_in: Path) -> None:
+    """Remove the directory of a run that was refused before it began to train, and parents that are now empty.
+
+    A directory with the records of a run stays, and so does where the command was started.
+    """
+    if (folder / RESOLVED).exists() or folder == started_in or folder in started_in.parents:
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    for parent in folder.parents:
+        if started_in not in parent.parents or any(parent.iterdir()):
+            return
+        parent.rmdir()
+
+
+def as_typed(path: str | Path) -> str:
+    """Return a path as it is typed where the command was started: relative if it lies below, quoted if need be."""
+    absolute = Path(path).absolute()
+    return shlex.quote(str(absolute.relative_to(_STARTED_IN) if absolute.is_relative_to(_STARTED_IN) else absolute))
 
 
 @contextmanager
@@ -28,9 +63,7 @@ def locked(run_dir: Path, resume: bool, patience: float = 10.0) -> Iterator[None
     try:
         _wait_for_lock(descriptor, run_dir, patience if resume else 0.0)
         if not resume and (run_dir / RESOLVED).exists():
-            raise InputError(
-                f"{run_dir} holds a run already; choose another hydra.run.dir, or go on with ckpt=CHECKPOINT"
-            )
+            raise InputError(f"{run_dir} holds a run already; choose another run_dir, or go on with ckpt=CHECKPOINT")
         yield
     finally:
         os.close(descriptor)

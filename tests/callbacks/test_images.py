@@ -93,7 +93,7 @@ def test_images_of_three_ranks_equal_those_of_one(command: Callable[..., Any], t
         ),
         (["logger=csv", "callbacks=[default,retrieval]"], "TensorBoardLogger", "ResumableCSVLogger"),
         ([ALL, "callbacks.confusion.every_n_epochs=0"], "every_n_epochs >= 1", "found 0"),
-        ([ALL, "callbacks.embeddings.limit=0"], "limit and thumbnail >= 1", "found 0"),
+        ([ALL, "callbacks.embeddings.limit=0"], "limit >= 1", "found 0"),
         (["loss=triplet", ALL], "ConfusionMatrix reads 'logits' of layers that no loss trains: add", "leave"),
         (["loss=[triplet,categorical_accuracy]", ALL], "ConfusionMatrix reads 'logits'", "no loss trains"),
         (["loss=[triplet,cross_entropy]", "weights.cross_entropy=0", ALL], "reads 'logits'", "no loss trains"),

@@ -23,13 +23,6 @@ def main(cfg):
 
 main()
 """
-CONFIG = """
-defaults:
-  - loss: [triplet, center]
-  - _self_
-hydra: {searchpath: ["pkg://lossframe.conf"]}
-loss: {center: {num_classes: 10, num_features: 64}}
-"""
 
 
 def block(name: str) -> str:
@@ -71,7 +64,7 @@ def test_installed_command_trains_in_an_empty_folder(tmp_path: Path, site: Path)
 def test_wheel_serves_another_hydra_application(tmp_path: Path, site: Path) -> None:
     app = tmp_path / "app"
     (app / "conf").mkdir(parents=True)
-    (app / "conf" / "config.yaml").write_text(CONFIG)
+    (app / "conf" / "config.yaml").write_text(block("hydra"))
     (app / "app.py").write_text(APP)
     result = subprocess.run(
         [sys.executable, "app.py", "loss=[triplet]", "~loss.center", "weights.triplet=3", "loss.triplet.margin=0.7"],

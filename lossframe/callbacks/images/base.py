@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from lossframe.callbacks.base import MonitorCallback
+from lossframe.counts import check_counts
 from lossframe.errors import InputError, names
 from lossframe.loggers.tensorboard import is_tensorboard
 
@@ -22,8 +23,8 @@ class ImageCallback(MonitorCallback, ABC):
     """
 
     def __init__(self, entries: Mapping[str, str | None], every_n_epochs: int | None) -> None:
-        if every_n_epochs is not None and every_n_epochs < 1:
-            raise InputError(f"{type(self).__name__}: wanted every_n_epochs >= 1, found {every_n_epochs}")
+        if every_n_epochs is not None:
+            check_counts(self, every_n_epochs=every_n_epochs)
         self.entries = {name: entry for name, entry in entries.items() if entry is not None}
         self.reads = frozenset(self.entries.values())
         self.every_n_epochs = every_n_epochs

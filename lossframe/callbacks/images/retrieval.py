@@ -12,7 +12,7 @@ from lossframe.callbacks.images.sampled import SampledImages
 from lossframe.callbacks.images.sampling import Rows
 from lossframe.callbacks.images.thumbnails import pixels
 from lossframe.callbacks.images.tiles import FRAME, GAP, INK, LINE, PAPER, tile
-from lossframe.errors import InputError
+from lossframe.counts import check_counts
 
 
 class RetrievalExamples(SampledImages):
@@ -36,8 +36,7 @@ class RetrievalExamples(SampledImages):
         every_n_epochs: int = 1,
     ) -> None:
         super().__init__({"embeddings": embeddings, "labels": labels, "image": image}, limit, thumbnail, every_n_epochs)
-        if queries < 1 or neighbours < 1:
-            raise InputError(f"RetrievalExamples: wanted queries and neighbours >= 1, found {queries} and {neighbours}")
+        check_counts(self, queries=queries, neighbours=neighbours)
         self.queries = queries
         self.neighbours = neighbours
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from lossframe.callbacks.images.base import ImageCallback
 from lossframe.callbacks.images.sampling import Rows, Samples
 from lossframe.callbacks.images.thumbnails import thumbnails
-from lossframe.errors import InputError
+from lossframe.counts import check_counts
 
 
 class SampledImages(ImageCallback, ABC):
@@ -18,8 +18,7 @@ class SampledImages(ImageCallback, ABC):
         self, entries: Mapping[str, str | None], limit: int, thumbnail: int, every_n_epochs: int | None
     ) -> None:
         super().__init__(entries, every_n_epochs)
-        if limit < 1 or thumbnail < 1:
-            raise InputError(f"{type(self).__name__}: wanted limit and thumbnail >= 1, found {limit} and {thumbnail}")
+        check_counts(self, limit=limit, thumbnail=thumbnail)
         self.limit = limit
         self.thumbnail = thumbnail
         self.start()

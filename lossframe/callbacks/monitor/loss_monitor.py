@@ -21,6 +21,7 @@ from lossframe.callbacks.monitor.trainer_metrics import (
     updates_normalisation_only,
 )
 from lossframe.callbacks.monitor.window import Progress
+from lossframe.counts import check_counts
 from lossframe.errors import InputError, names
 from lossframe.loggers.position import Axis, Position
 
@@ -61,8 +62,9 @@ class LossMonitor(EvaluationMonitor):
         batch_size: Callable[[Any], int] = batch_size,
         x: Axis = "samples",
     ) -> None:
-        if log_every < 1:
-            raise InputError(f"LossMonitor: wanted log_every >= 1, found {log_every}")
+        check_counts("LossMonitor", log_every=log_every)
+        if spikes is not None and not spikes > 0:
+            raise InputError(f"LossMonitor: wanted spikes > 0, or None for no warnings, found {spikes}")
         self.log_every = log_every
         self.batch_size = batch_size
         self.batches_seen = 0

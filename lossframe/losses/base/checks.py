@@ -82,7 +82,7 @@ def finite(**tensors: Tensor) -> None:
 def positive(**parameters: float) -> float:
     """Require a finite number above 0 for a loss's parameter, and return it."""
     ((name, value),) = parameters.items()
-    if not 0 < value < float("inf"):
+    if not _is_number(value) or not 0 < value < float("inf"):
         raise InputError(f"wanted {name} > 0, found {value}")
     return value
 
@@ -90,9 +90,13 @@ def positive(**parameters: float) -> float:
 def fraction(**parameters: float) -> float:
     """Require a number in `[0, 1]` for a loss's parameter, and return it."""
     ((name, value),) = parameters.items()
-    if not 0 <= value <= 1:
+    if not _is_number(value) or not 0 <= value <= 1:
         raise InputError(f"wanted {name} within [0, 1], found {value}")
     return value
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def one_of(name: str, value: str, known: tuple[str, ...]) -> str:
@@ -135,7 +139,7 @@ def probabilities(**tensors: Tensor) -> None:
 def not_negative(**parameters: float) -> float:
     """Require a finite number of at least 0 for a loss's parameter, and return it."""
     ((name, value),) = parameters.items()
-    if not 0 <= value < float("inf"):
+    if not _is_number(value) or not 0 <= value < float("inf"):
         raise InputError(f"wanted {name} >= 0, found {value}")
     return value
 

@@ -10,6 +10,7 @@ from torch.utils import _pytree as pytree
 
 from lossframe import distributed
 from lossframe.errors import InputError, names
+from lossframe.losses.base import annotations
 from lossframe.losses.base.tracing import is_mapped, is_readable, is_transformed
 from lossframe.statistics.accumulator import as_counts
 
@@ -52,6 +53,7 @@ def received(loss: "Loss", args: tuple[Any, ...], kwargs: dict[str, Any], weight
     """
     count = kwargs.pop("count", None) if "count" not in loss.reads else None
     inputs = bind(loss.reads, loss.optional, args, kwargs)
+    annotations.check(loss, inputs)
     tensors = leaves(inputs.values())
     refuse_vmap([*tensors, weight] if isinstance(weight, Tensor) else tensors)
     device = tensors[0].device.type if tensors else "cpu"

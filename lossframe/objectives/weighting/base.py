@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from lossframe.objectives.weighting.weights import Weights
+
 
 class Weighting(nn.Module):
     """Abstract base: combines the terms of an objective, one scalar each, into its total.
@@ -22,7 +24,7 @@ class Weighting(nn.Module):
 
     def __init__(self, configured: Mapping[str, float]) -> None:
         super().__init__()
-        self.configured = dict(configured)
+        self.configured = Weights(configured)
 
     def weights(self, terms: Mapping[str, Tensor]) -> Mapping[str, Tensor | float]:
         """Return the weight of each term: the derivative of the total with respect to the term."""

@@ -1,0 +1,75 @@
+"""Writes parameters that a message speaks of as the keys of the configuration, so that each can be typed as it is."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig, OmegaConf
+
+from lossframe import configs
+
+_ASSIGNED = re.compile(r"(?<![\w.'=/-])([a-z_A-Z]\w*)=(?=[\w\[.'(-])")
+_TUPLE = re.compile(r"(?<=\w)=\(([^()]*)\)")
+_REFERENCE = re.compile(r"\$\{([\w.]+)\}")
+_SPOKEN_OF = r"(?:(?<=^)|(?<=: )|(?<=wanted )|(?<=whole number )|(?<=set )|(?<=lower )|(?<=and ))(?<!['.\w])"
+
+
+def written_out(message: str, error: BaseException, config: DictConfig) -> str:
+    """Return a message with full keys in place of the parameters of the object that raised an error.
+
+    A proposed `NAME=VALUE` becomes the only key of the configuration that ends in this name, as `data.batch_size=64`.
+    """
+    content = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
+    content.pop("hydra", None)
+    keys = dict(configs.leaves(content))
+    node = _node(error, content)
+    if node:
+        for key in sorted((key for key in keys if key.startswith(f"{node}.")), key=len, reverse=True):
+            name = key.rpartition(".")[2]
+            typed = _REFERENCE.fullmatch(str(keys[key]))
+            source = typed[1] if typed else key
+            message = re.sub(rf"{_SPOKEN_OF}{re.escape(name)}(?![\w.'=])", source, message)
+    message = _ASSIGNED.sub(lambda found: f"{_full(found[1], node, keys, content)}=", message)
+    return _TUPLE.sub(lambda found: f"=[{found[1].replace(' ', '')}]", message)
+
+
+def _full(name: str, node: str, keys: Mapping[str, Any], content: Mapping[str, Any]) -> str:
+    """Return the key of a name, by preference of the node; the name itself if none or several have it."""
+    ending = [key for key, value in keys.items() if key.endswith(f".{name}") and not str(value).startswith("${")]
+    inside = [key for key in ending if node and key.startswith(f"{node}.")]
+    if name in content:
+        return name
+    return inside[0] if len(inside) == 1 else ending[0] if len(ending) == 1 else name
+
+
+def _node(error: BaseException, content: Mapping[str, Any]) -> str:
+    """Return the key of the object that raised an error: where Hydra made it, or of the class that runs the method."""
+    targets = list(_targets(content, ""))
+    link: BaseException | None = error
+    found = ""
+    while link is not None:
+        if isinstance(link, InstantiationException):
+            found = str(link).rpartition("full_key: ")[2].strip()
+        classes = [type(frame.f_locals.get("self")).__name__ for frame in _frames(link)]
+        for name in classes:
+            nodes = [key for key, target in targets if target == name]
+            found = nodes[0] if len(nodes) == 1 else found
+        link = link.__cause__
+    return found
+
+
+def _frames(error: BaseException) -> Iterator[Any]:
+    step = error.__traceback__
+    while step is not None:
+        yield step.tb_frame
+        step = step.tb_next
+
+
+def _targets(content: Mapping[str, Any], path: str) -> Iterator[tuple[str, str]]:
+    """Yield every key whose value is made by a class, with the class's name."""
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            if isinstance(value.get("_target_"), str):
+                yield f"{path}{key}", value["_target_"].rpartition(".")[2]
+            yield from _targets(value, f"{path}{key}.")
