@@ -123,6 +123,12 @@ def left_out(command: str) -> bool:
     return bool(reason)
 
 
+def told(command: str, problem: str | None) -> bool:
+    """Print how a command ended, and return whether it failed."""
+    print(f"{'failed' if problem else 'held':<9} {command}{f': {problem}' if problem else ''}", flush=True)
+    return problem is not None
+
+
 def main() -> int:
     """Run all commands that contain the filter; print each failure, and return 1 if there is any."""
     only = sys.argv[1] if len(sys.argv) > 1 else ""
@@ -133,13 +139,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         folder = Path(name)
         prepare(folder)
-        results = [*zip(early, pool.map(lambda each: right(each, folder), early), strict=True)]
-        results += [(each, right(each, folder)) for each in late]
-        results += zip((case.arguments for case in cases), pool.map(wrong, cases), strict=True)
-    failed = [(command, problem) for command, problem in results if problem]
-    for command, problem in failed:
-        print(f"failed    {command}: {problem}")
-    print(f"{len(commands)} of README's commands and {len(cases)} wrong ones: {len(failed)} failed")
+        failed = sum(map(told, early, pool.map(lambda each: right(each, folder), early)))
+        failed += sum(told(each, right(each, folder)) for each in late)
+        failed += sum(map(told, (case.arguments for case in cases), pool.map(wrong, cases)))
+    print(f"{len(commands)} of README's commands and {len(cases)} wrong ones: {failed} failed")
     return int(bool(failed))
 
 
