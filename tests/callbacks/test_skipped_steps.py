@@ -78,6 +78,12 @@ def fit(folder: Path, batches: list[Tensor], spoil: str, relational: bool = Fals
 BAD = (5, 6, 9)
 
 
+def assert_statistics(curves: dict[str, list[tuple[int, float]]], step: int, values: Any) -> None:
+    wanted = {"": values.mean(), "_std": values.std(), "_min": values.min(), "_max": values.max()}
+    found = {suffix: dict(curves[f"loss/term{suffix}"])[step] for suffix in wanted}
+    assert found == pytest.approx(wanted, rel=1e-6)
+
+
 @pytest.mark.parametrize("spoil", ["value", "gradient"])
 @pytest.mark.parametrize("accumulate", [1, 3])
 @pytest.mark.parametrize("log_every", [1, 4])
@@ -96,11 +102,7 @@ def test_windows_hold_the_values_of_all_steps_that_were_taken(
         begin = end
         if not due:
             continue
-        values = np.concatenate([module.values[k] for k in due])
-        for suffix, wanted in (
-            ("", values.mean()), ("_std", values.std()), ("_min", values.min()), ("_max", values.max())
-        ):  # fmt: skip
-            assert dict(curves[f"loss/term{suffix}"])[SIZE * end] == pytest.approx(wanted, rel=1e-6), (end, suffix)
+        assert_statistics(curves, SIZE * end, np.concatenate([module.values[k] for k in due]))
         assert np.isfinite(dict(curves["loss/term_p50"])[SIZE * end])
         norms = [module.norms[k // accumulate] for k in due[accumulate - 1 :: accumulate] or due]
         assert accumulate > 1 or dict(curves["gradient_norm"])[SIZE * end] == pytest.approx(np.mean(norms), rel=1e-5)
