@@ -80,7 +80,7 @@ VALUES = [
     Wrong("seed=null", "seed=null:", "seed=1"),
     Wrong("seed=1.5", "seed=1.5:", "seed=1"),
     Wrong("log_every=2.5", "log_every=2.5:", "log_every=10"),
-    Wrong("data.batch_size=3.5", "data.batch_size=3.5:", "data.batch_size=80"),
+    Wrong("data.batch_size=3.5", "data.batch_size=3.5:", "data.batch_size=4"),
     Wrong("data.batch_size=80.0", "data.batch_size=80.0:", "data.batch_size=80"),
     Wrong("data.batch_size=1e2", "data.batch_size=100.0:", "data.batch_size=100"),
     Wrong("data.image_shape=8", "data.image_shape=8:", "data.image_shape=[1,8,8]"),

@@ -1,6 +1,7 @@
 """Compares the values of a configuration with the numbers that the signatures of its targets annotate."""
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping
 from pkgutil import resolve_name
 from types import NoneType, UnionType
@@ -22,7 +23,8 @@ def wrong_numbers(config: Mapping[str, Any], path: str = "") -> Iterator[str]:
     for key, value in config.items():
         where = f"{path}.{key}" if path else str(key)
         if key in kinds and (found := _misfit(value, kinds[key])):
-            yield f"{where}={_typed(value)}: wanted {_wanted(kinds[key])}, found {found}"
+            remedy = f"; as in {where}={value:.0f}" if isinstance(value, float) and math.isfinite(value) else ""
+            yield f"{where}={_typed(value)}: wanted {_wanted(kinds[key])}, found {found}{remedy}"
         elif isinstance(value, Mapping) and config.get("_recursive_", True):
             yield from wrong_numbers(value, where)
 
