@@ -33,7 +33,7 @@ class EarlyChecks(Callback):
         from lossframe.training.run import check
 
         for index, (name, job) in enumerate(jobs):
-            _refuse(_without_hydra(job), partial(check, load=index == 0), name)
+            _refuse(job, partial(_check_objects, check, load=index == 0), name)
 
 
 def _refuse(config: DictConfig, check: Callable[[DictConfig], None], job: str = "") -> None:
@@ -46,8 +46,9 @@ def _refuse(config: DictConfig, check: Callable[[DictConfig], None], job: str = 
             raise Refused(f"{job}{message}") from error
 
 
-def _without_hydra(config: DictConfig) -> DictConfig:
-    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+def _check_objects(check: Callable[..., None], config: DictConfig, load: bool) -> None:
+    """Check the objects of a configuration as it is without Hydra's own part, perhaps with its data."""
+    check(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]), load=load)
 
 
 def _jobs(config: DictConfig) -> Iterator[tuple[str, DictConfig]]:

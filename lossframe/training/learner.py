@@ -124,7 +124,7 @@ class Learner(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse other terms; make the configured optimiser and scheduler hold where they are not the checkpoint's."""
-        if self.strict_loading:
+        if self.strict_loading and "state_dict" in checkpoint:  # a checkpoint of FSDP holds its tensors elsewhere
             self.objective.check_state(checkpoint["state_dict"], "objective.")
         fits = self._fabric is None and self._trainer is not None and self._trainer.state.fn == "fit"
         if fits and checkpoint.get(reconfigured.RECORD) != self._optimisation():

@@ -67,7 +67,7 @@ def test_wheel_serves_another_hydra_application(tmp_path: Path, site: Path) -> N
     (app / "conf" / "config.yaml").write_text(block("hydra"))
     (app / "app.py").write_text(APP)
     result = subprocess.run(
-        [sys.executable, "app.py", "loss=[triplet]", "~loss.center", "weights.triplet=3", "loss.triplet.margin=0.7"],
+        [sys.executable, "app.py", "loss=[triplet]", "weights.triplet=3", "loss.triplet.margin=0.7"],
         cwd=app, env={"PYTHONPATH": str(site)}, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
