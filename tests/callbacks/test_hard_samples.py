@@ -90,23 +90,6 @@ def test_loss_keeps_one_value_per_sample_only_on_request(weight: torch.Tensor | 
 
 
 @pytest.mark.slow
-def test_hard_samples_of_three_ranks_equal_those_of_one(command: Command, tmp_path: Path) -> None:
-    for ranks in (1, 3):
-        result = command(
-            "loss=[cross_entropy,triplet]", "callbacks=[default,hard_samples]", "trainer.precision=64-true",
-            "trainer.max_epochs=2", "trainer=ddp_cpu", f"trainer.devices={ranks}", f"hydra.run.dir={ranks}",
-            "trainer.enable_progress_bar=false",
-        )  # fmt: skip
-        assert result.returncode == 0, result.stderr
-    for name in ("train_cross_entropy", "train_triplet", "val_cross_entropy", "test_triplet"):
-        one, three = (rows(tmp_path / ranks / "hard" / f"{name}.csv") for ranks in ("1", "3"))
-        assert len(one) == 16
-        assert [row["id"] for row in one] == [row["id"] for row in three]
-        assert [float(row["value"]) for row in three] == pytest.approx([float(row["value"]) for row in one], rel=1e-9)
-        assert [row["epochs"] for row in one] == [row["epochs"] for row in three]
-
-
-@pytest.mark.slow
 def test_samples_without_ids_get_distinct_names_on_two_ranks(command: Command, tmp_path: Path) -> None:
     result = command(
         "loss=cross_entropy", "callbacks=[default,hard_samples]", "callbacks.hard_samples.ids=none", "trainer=ddp_cpu",

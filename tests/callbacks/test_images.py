@@ -13,6 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_hard_samples import rows
 from torch import Tensor
 from trainers import tiny_trainer
 
@@ -62,17 +63,23 @@ def test_default_run_draws_no_images(configure: Configure, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_images_of_three_ranks_equal_those_of_one(command: Callable[..., Any], tmp_path: Path) -> None:
+def test_images_and_hard_samples_of_three_ranks_equal_those_of_one(command: Callable[..., Any], tmp_path: Path) -> None:
     exact = ["trainer.precision=64-true", "trainer.max_epochs=2", "trainer.enable_progress_bar=false"]
     for ranks in (1, 3):
         result = command(
-            "loss=cross_entropy", ALL, "trainer=ddp_cpu", f"trainer.devices={ranks}", f"hydra.run.dir={ranks}", *exact,
-            "callbacks.embeddings.limit=100",
+            "loss=[cross_entropy,triplet]", ALL.replace("]", ",hard_samples]"), "trainer=ddp_cpu",
+            f"trainer.devices={ranks}", f"hydra.run.dir={ranks}", *exact, "callbacks.embeddings.limit=100",
         )  # fmt: skip
         assert result.returncode == 0, result.stderr
+    for name in ("train_cross_entropy", "train_triplet", "val_cross_entropy", "test_triplet"):
+        alone, shared = (rows(tmp_path / ranks / "hard" / f"{name}.csv") for ranks in ("1", "3"))
+        assert len(alone) == 16
+        assert [(row["id"], row["epochs"]) for row in alone] == [(row["id"], row["epochs"]) for row in shared]
+        values = [[float(row["value"]) for row in each] for each in (alone, shared)]
+        assert values[1] == pytest.approx(values[0], rel=1e-9)
     for stage in ("val", "test"):
         one, three = images(tmp_path / "1" / stage), images(tmp_path / "3" / stage)
-        assert one.keys() == three.keys() == {"pictures/confusion", "pictures/retrieval"}
+        assert one.keys() == three.keys() >= {"pictures/confusion", "pictures/retrieval"}
         for tag, pictures in one.items():
             for (step, picture), (other_step, other) in zip(pictures, three[tag], strict=True):
                 assert step == other_step

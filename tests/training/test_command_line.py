@@ -1,9 +1,6 @@
 """What is typed is read in any order, a run lands where it was told to, and numbers out of range are refused."""
 
 import pickle
-import shutil
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +17,7 @@ from lossframe.models import ConvEmbedder, Mlp
 from lossframe.training import launch, run_dir
 from lossframe.training.arguments import normalised
 
-Command = Callable[..., subprocess.CompletedProcess[str]]
 SIZES = {"${data.num_classes}": 10, "${model.embedding_size}": 64, "${model.num_mixtures}": 5}
-BRIEF = ["trainer.max_epochs=1", *(f"trainer.limit_{stage}_batches=2" for stage in ("train", "val", "test"))]
 
 
 def composed(*overrides: str) -> DictConfig:
@@ -132,20 +127,3 @@ def test_count_that_is_no_count_is_refused(make: Any, given: dict[str, Any], key
     for key in keys:
         with pytest.raises(InputError, match=f"wanted {key} >= 1"):
             make(**{**given, key: wrong})
-
-
-@pytest.mark.slow
-def test_repeated_run_lands_beside_the_first_and_relative_paths_hold_in_a_changed_directory(
-    command: Command, tmp_path: Path
-) -> None:
-    assert command("run_dir=first", *BRIEF).returncode == 0
-    repeated = command("--config-path", "first/.hydra", "--config-name", "config", *BRIEF)
-    assert repeated.returncode == 0, repeated.stderr
-    assert {path.name.partition("_")[0] for path in (tmp_path / "runs").iterdir()} == {"triplet"}
-    (line,) = [each for each in repeated.stdout.splitlines() if each.startswith("curves")]
-    assert (tmp_path / line.rpartition(" ")[2] / "resolved.yaml").exists()
-    shutil.rmtree(tmp_path / "runs")
-    options = ["ckpt=first/checkpoints/last.ckpt", "hydra.job.chdir=true", "trainer.max_epochs=2"]
-    resumed = command(*options)
-    assert resumed.returncode == 0, resumed.stderr
-    assert {path.name for path in tmp_path.iterdir()} == {"first"}

@@ -162,19 +162,21 @@ def test_resume_that_fails_before_training_leaves_the_run_unchanged(command: Com
 
 @pytest.mark.slow
 def test_run_repeated_from_its_directory_gives_equal_numbers(command: Command, tmp_path: Path) -> None:
-    first = command("loss=[triplet,center]", "weights.center=0.01", "trainer.max_epochs=1", "hydra.run.dir=first")
+    brief = ["trainer.max_epochs=1", *(f"trainer.limit_{stage}_batches=2" for stage in ("train", "val", "test"))]
+    first = command("loss=[triplet,center]", "weights.center=0.01", "run_dir=first", *brief)
     assert first.returncode == 0, first.stderr
-    config = str(tmp_path / "first" / ".hydra")
-    again = command("--config-path", config, "--config-name", "config", "hydra.run.dir=second")
+    again = command("--config-path", "first/.hydra", "--config-name", "config", *brief)
     assert again.returncode == 0, again.stderr
-    said = (tmp_path / "second" / "overrides.yaml").read_text()
-    assert said == f"- --config-path={config}\n- --config-name=config\n"
-    numbers = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("first", "second")]
-    last = tmp_path / "second" / "checkpoints" / "last.ckpt"
-    on = command(f"ckpt={last}", "trainer.max_epochs=2")
-    assert on.returncode == 0, on.stderr
-    assert [step for step, _ in read(tmp_path / "second" / "val")["loss/triplet"]] == [1040, 2080]
-    assert "ckpt: null\n" in (tmp_path / "second" / ".hydra" / "config.yaml").read_text(), "a repetition starts anew"
-    elsewhere = command(f"ckpt={last}", "trainer.max_epochs=2", "hydra.run.dir=third")
-    assert elsewhere.returncode == 0, elsewhere.stderr
+    (second,) = (tmp_path / "runs").iterdir()
+    assert second.name.startswith("triplet+center")
+    assert (second / "overrides.yaml").read_text().startswith(f"- --config-path={tmp_path / 'first' / '.hydra'}\n")
+    numbers = [json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path / "first", second)]
     assert {**numbers[0], "checkpoint": None} == {**numbers[1], "checkpoint": None}
+    last = second.relative_to(tmp_path) / "checkpoints" / "last.ckpt"
+    on = command(f"ckpt={last}", "trainer.max_epochs=2", "hydra.job.chdir=true")
+    assert on.returncode == 0, on.stderr
+    assert [step for step, _ in read(second / "val")["loss/triplet"]] == [160, 320]
+    assert "ckpt: null\n" in (second / ".hydra" / "config.yaml").read_text(), "a repetition starts anew"
+    assert {path.name for path in tmp_path.iterdir()} == {"first", "runs"}
+    elsewhere = command(f"ckpt={last}", "trainer.max_epochs=3", "hydra.run.dir=third")
+    assert elsewhere.returncode == 0, elsewhere.stderr

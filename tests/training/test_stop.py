@@ -82,8 +82,7 @@ def test_ctrl_c_in_an_epoch_loses_no_hard_sample(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 1), (signal.SIGTERM, 143)])
-def test_ctrl_c_saves_a_checkpoint_that_goes_on(tmp_path: Path, command: Command, number: int, status: int) -> None:
+def test_sigterm_saves_a_checkpoint_that_goes_on(tmp_path: Path, command: Command) -> None:
     process = subprocess.Popen(
         [sys.executable, "-u", str(ROOT / "train.py"), "trainer.max_epochs=500", "hydra.run.dir=stopped", "seed=7"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -92,9 +91,9 @@ def test_ctrl_c_saves_a_checkpoint_that_goes_on(tmp_path: Path, command: Command
     deadline = time.monotonic() + 120
     while not last.exists() and time.monotonic() < deadline:
         time.sleep(0.2)
-    process.send_signal(number)
+    process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == status
+    assert process.returncode == 143
     assert f"Stopped. To resume: lossframe train ckpt={last}" in output
     stopped = torch.load(last, weights_only=False)
     result = command(f"ckpt={last}", f"trainer.max_epochs={stopped['epoch'] + 2}")
