@@ -32,14 +32,13 @@ def compare(one: Path, other: Path, rtol: float = 1e-8) -> None:
 
 def test_run_on_several_ranks_equals_a_run_on_one(command: Command, tmp_path: Path) -> None:
     loss = "[cross_entropy,triplet,center,decov,quadratic_weighted_kappa]"
-    for ranks in (1, 2, 3):
+    for ranks in (1, 3):
         result = command(
             f"loss={loss}", "metrics=[retrieval,classification]",
             "trainer=ddp_cpu", f"trainer.devices={ranks}", f"hydra.run.dir={ranks}", *EXACT,
         )  # fmt: skip
         assert result.returncode == 0, result.stderr
-    for ranks in (2, 3):
-        compare(tmp_path / "1", tmp_path / str(ranks))
+    compare(tmp_path / "1", tmp_path / "3")
 
 
 def test_run_with_sharded_parameters_equals_a_run_on_one_and_resumes(command: Command, tmp_path: Path) -> None:
