@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lossframe import distributed
 from lossframe.errors import InputError, names
+from lossframe.loggers.tags import TOTAL, WEIGHT, WEIGHTED
 from lossframe.losses.base.compilation import outside
 from lossframe.losses.base.loss import Loss
 from lossframe.losses.base.penalty import Penalty
@@ -18,9 +19,6 @@ from lossframe.objectives.wiring import Frame, entries, is_required, samples, wi
 from lossframe.statistics.moments import Moments
 from lossframe.statistics.recorder import Recorder
 from lossframe.statistics.series import Statistic
-
-TOTAL, WEIGHTED, WEIGHT = "total", "weighted", "weight"
-"""Names of recorded values: of the total, and first parts of those of a term's weighted value and weight."""
 
 
 class Objective(Recorder):
