@@ -49,11 +49,6 @@ def test_tables_list_every_hook_of_a_module() -> None:
 
 
 @pytest.mark.parametrize("hook", [*STAGES, *SHARED, *OUTSIDE])
-def test_value_of_only_one_hook_is_in_the_point_of_its_stage(hook: str, tmp_path: Path) -> None:
-    assert not wrong_curves(setup({hook: ("whole",)}), tmp_path)
-
-
-@pytest.mark.parametrize("hook", [*STAGES, *SHARED, *OUTSIDE])
 def test_value_of_hook_is_added_once_to_those_of_steps(hook: str, tmp_path: Path) -> None:
     assert not wrong_curves(setup(with_steps(hook, "first", "objective", "extra"), log_every=2), tmp_path)
 
