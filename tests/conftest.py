@@ -46,7 +46,7 @@ def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.run(
             [sys.executable, str(ROOT / "train.py"), *arguments],
             cwd=tmp_path,
-            env={**os.environ, **environment},
+            env={"OMP_NUM_THREADS": "1", **os.environ, **environment},  # the tests share the cores
             capture_output=True,
             text=True,
             timeout=300,

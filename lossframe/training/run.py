@@ -69,7 +69,8 @@ def _prepare(config: DictConfig) -> tuple[Learner, Any, list[pl.Callback]]:
 def _silence() -> None:
     for message in _NOISE:
         warnings.filterwarnings("ignore", message=f".*{message}.*")
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for package in ("pytorch_lightning", "lightning.pytorch"):  # the latter has the messages of both, once imported
+        logging.getLogger(package).setLevel(logging.WARNING)
 
 
 def _learner(config: DictConfig) -> tuple[Learner, list[pl.Callback]]:
