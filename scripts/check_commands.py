@@ -101,7 +101,7 @@ def wrong(case: Wrong) -> str | None:
         folder = Path(name)
         prepare(folder)
         before = sorted(path.name for path in folder.iterdir())
-        ended = run([sys.executable, str(ROOT / "train.py"), *shlex.split(case.arguments), QUIET], folder)
+        ended = run([sys.executable, str(ROOT / "train.py"), QUIET, *shlex.split(case.arguments)], folder)
         lines = [line for line in ended.stderr.splitlines() if line.strip()]
         if sorted(path.name for path in folder.iterdir()) != before:
             return "left a folder"
