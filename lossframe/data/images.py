@@ -1,21 +1,27 @@
 """Provides images with class labels: scikit-learn's digits, a part of MNIST, and image folders."""
 
+import logging
 from abc import ABC
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from sklearn.datasets import load_digits
 from torch import Tensor
 
+from lossframe.data.augmentation import Augmentation
 from lossframe.data.in_memory import DataOptions, InMemoryData
+from lossframe.data.loader import Change
 from lossframe.errors import InputError, names
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 _LEAST = 3  # one image each for training, validation and test
+_LARGEST, _RESIZED = 64, (32, 32)  # pixels: images of one size up to the first keep it, others get the second
+_GREY = frozenset({"1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N"})
+_log = logging.getLogger(__name__)
 
 
 class ImageOptions(DataOptions, total=False):
@@ -23,10 +29,12 @@ class ImageOptions(DataOptions, total=False):
 
     `black`: the value of the darkest pixels, 0 (default) or -1.
     `label_noise`: the share of the training samples whose label is replaced by another one (0).
+    `augment`: random changes of training images, a list of "flip", "crop", "rotate", "brightness", "contrast" ([]).
     """
 
     black: float
     label_noise: float
+    augment: Sequence[str]
 
 
 class ImageData(InMemoryData, ABC):
@@ -36,36 +44,47 @@ class ImageData(InMemoryData, ABC):
 
     def __init__(
         self,
-        num_classes: int,
-        image_shape: Sequence[int],
+        num_classes: int | None,
+        image_shape: Sequence[int] | None,
         black: float = 0.0,
         label_noise: float = 0.0,
+        augment: Sequence[str] = (),
         **options: Unpack[DataOptions],
     ) -> None:
         super().__init__(**options)
         if not 0 <= label_noise <= 1:
             raise InputError(f"{type(self).__name__}: wanted label_noise within [0, 1], found {label_noise}")
-        if label_noise and num_classes < 2:
-            raise InputError(f"{type(self).__name__}: label_noise={label_noise} wants two classes, found {num_classes}")
         self.black = black
         self.label_noise = label_noise
+        self.augmentation = Augmentation(augment, self.seed, black)
         self.mislabelled = torch.empty(0, dtype=torch.int64)
         self.num_classes = num_classes
-        self.image_shape = tuple(image_shape)
+        self.image_shape = None if image_shape is None else tuple(image_shape)
+        self._check_noise(num_classes)
 
-    def facts(self, frame: Mapping[str, Tensor]) -> dict[str, Any]:
+    def describe(self, frame: Mapping[str, Tensor]) -> dict[str, Any]:
         """Return the number of classes and the shape of an image."""
         return {"num_classes": len(np.unique(frame["labels"].numpy())), "image_shape": tuple(frame["image"].shape[1:])}
 
+    def change(self) -> Change | None:
+        """Return the augmentation of training images, if any is chosen."""
+        return self.augmentation if self.augmentation.changes else None
+
     def prepare(self, frame: dict[str, Tensor], train: Tensor) -> dict[str, Tensor]:
         """Scale images from [0, 1] to [`black`, 1], and assign wrong labels to some training samples, `mislabelled`."""
+        self._check_noise(self.num_classes)
+        classes = self.num_classes or 1
         generator = torch.Generator().manual_seed(self.seed)
         order = torch.randperm(len(train), generator=generator)
         self.mislabelled = train[order[: round(self.label_noise * len(train))]].sort()[0]
         labels = frame["labels"].clone()
-        shift = torch.randint(1, max(self.num_classes, 2), self.mislabelled.shape, generator=generator)
-        labels[self.mislabelled] = (labels[self.mislabelled] + shift) % self.num_classes
+        shift = torch.randint(1, max(classes, 2), self.mislabelled.shape, generator=generator)
+        labels[self.mislabelled] = (labels[self.mislabelled] + shift) % classes
         return frame | {"image": self.black + (1 - self.black) * frame["image"], "labels": labels}
+
+    def _check_noise(self, classes: int | None) -> None:
+        if self.label_noise and classes is not None and classes < 2:
+            raise InputError(f"{type(self).__name__}: label_noise={self.label_noise} wants two classes, found {classes}")
 
 
 class Digits(ImageData):
@@ -104,14 +123,15 @@ class ImageFolder(ImageData):
     """Loads images from `root/CLASS/*.png` (or .jpg, ...), and resizes them to `image_shape` [C, H, W], C 1 or 3.
 
     Labels number the class folders in alphabetical order, without hidden ones. All images are held in
-    memory. `sample_names` holds their paths below `root`, by their ids.
+    memory. `sample_names` holds their paths below `root`, by their ids. Without `image_shape`, C is 1 if all images
+    are grey, and H and W are their own size if all have the same one of at most 64 pixels a side, or else 32.
     """
 
     def __init__(
         self,
         root: str | Path,
-        num_classes: int,
-        image_shape: Sequence[int] = (3, 32, 32),
+        num_classes: int | None = None,
+        image_shape: Sequence[int] | None = None,
         **options: Unpack[ImageOptions],
     ) -> None:
         super().__init__(num_classes, image_shape, **options)
@@ -125,12 +145,33 @@ class ImageFolder(ImageData):
 
     def load(self) -> dict[str, Tensor]:
         """Return all images and labels, or raise an `InputError` with the path of an unusable root, class or image."""
-        if self.image_shape[0] not in (1, 3):
-            raise InputError(f"ImageFolder reads images with 1 or 3 channels, but image_shape is {self.image_shape}")
+        if self.image_shape is not None and (len(self.image_shape) != 3 or self.image_shape[0] not in (1, 3)):
+            raise InputError(
+                f"ImageFolder reads images with 1 or 3 channels, but image_shape is {self.image_shape}; wanted "
+                "channels, height and width, as in data.image_shape=[3,32,32], or null for what fits the images"
+            )
         paths = [(path, label) for label, folder in enumerate(self._folders()) for path in _files(folder)]
         self.sample_names = [path.relative_to(self.root).as_posix() for path, _ in paths]
-        pixels = np.stack([self._read(path) for path, _ in paths])
+        if self.image_shape is None:
+            self.image_shape = self._shape([path for path, _ in paths])
+        shape = self.image_shape
+        pixels = np.stack([_read(path, lambda image: _pixels(image, shape)) for path, _ in paths])
         return _frame(pixels, np.array([label for _, label in paths]))
+
+    def _shape(self, paths: Sequence[Path]) -> tuple[int, ...]:
+        """Choose the shape that fits the images, by their headers."""
+        found = {_read(path, lambda image: (image.mode in _GREY, *_upright(image))) for path in paths}
+        channels = 1 if all(grey for grey, *_ in found) else 3
+        sizes = {tuple(size) for _, *size in found}
+        same = len(sizes) == 1 and max(min(sizes)) <= _LARGEST
+        shape = (channels, *(min(sizes) if same else _RESIZED))
+        _log.info(
+            "%s: %d images of %d classes, %s; image_shape is %s",
+            self.root, len(paths), len({path.parent for path in paths}),
+            f"all of {min(sizes)[0]} x {min(sizes)[1]} pixels" if len(sizes) == 1 else f"of {len(sizes)} sizes",
+            f"[{','.join(map(str, shape))}]" + ("" if same else ", to which they are resized"),
+        )  # fmt: skip
+        return shape
 
     def _folders(self) -> list[Path]:
         """Return the class folders, or raise an `InputError` unless each has enough images."""
@@ -147,15 +188,27 @@ class ImageFolder(ImageData):
                 raise InputError(f"{wanted}, at least {_LEAST} images a class, but {folder} has {count}")
         return folders
 
-    def _read(self, path: Path) -> np.ndarray[Any, Any]:
-        channels, height, width = self.image_shape
-        try:
-            with Image.open(path) as image:
-                upright = ImageOps.exif_transpose(_eight_bits(image)).convert("L" if channels == 1 else "RGB")
-                resized = np.asarray(upright.resize((width, height), Image.Resampling.BILINEAR))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise InputError(f"{path} cannot be read as an image ({error}): replace or remove it") from error
-        return resized.reshape(height, width, channels).transpose(2, 0, 1).astype(np.float32) / 255
+
+def _read(path: Path, of: Callable[[Image.Image], Any]) -> Any:
+    """Open an image and return what `of` returns; an `InputError` names a file that is no image."""
+    try:
+        with Image.open(path) as image:
+            return of(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path} cannot be read as an image ({error}): replace or remove it") from error
+
+
+def _upright(image: Image.Image) -> tuple[int, int]:
+    """Return the height and width of an image as it is looked at, without reading its pixels."""
+    sideways = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+    return image.size if sideways else (image.height, image.width)
+
+
+def _pixels(image: Image.Image, shape: Sequence[int]) -> np.ndarray[Any, Any]:
+    channels, height, width = shape
+    upright = ImageOps.exif_transpose(_eight_bits(image)).convert("L" if channels == 1 else "RGB")
+    resized = np.asarray(upright.resize((width, height), Image.Resampling.BILINEAR))
+    return resized.reshape(height, width, channels).transpose(2, 0, 1).astype(np.float32) / 255
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -8,15 +8,9 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from lossframe.data.loader import BatchLoader
-from lossframe.data.samplers import (
-    DEFAULT_BATCH_SIZE,
-    GlobalBatchSampler,
-    OrderedBatchSampler,
-    SamplerFactory,
-    ShardedBatchSampler,
-    balanced,
-)
+from lossframe.data.evaluation import evaluated
+from lossframe.data.loader import BatchLoader, Change
+from lossframe.data.samplers import GlobalBatchSampler, SamplerFactory, ShardedBatchSampler, balanced
 from lossframe.data.splits import Splits, fingerprint, split_by
 from lossframe.errors import InputError
 
@@ -63,41 +57,55 @@ class InMemoryData(pl.LightningDataModule, ABC):
         self.sampler = sampler
         self.frame: dict[str, Tensor] = {}
         self.splits: Splits = {}
+        self._facts: dict[str, Any] = {}
 
     @abstractmethod
     def load(self) -> dict[str, Tensor]:
         """Return the entries of all samples, name -> tensor; the row of a sample is its id."""
 
     @abstractmethod
-    def facts(self, frame: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Return the values that `frame` has for attributes which are configured before the data is loaded."""
+    def describe(self, frame: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Return what a loaded frame has for the attributes that describe it, name -> value; None: no such thing."""
+
+    def divide(self, frame: Mapping[str, Tensor]) -> Splits:
+        """Return the ids of the samples of "train", "val" and "test"."""
+        strata = frame.get("labels", torch.zeros(len(next(iter(frame.values()))), dtype=torch.int64))
+        return split_by(self.split, strata, self.val_fraction, self.test_fraction, self.seed)
 
     def prepare(self, frame: dict[str, Tensor], train: Tensor) -> dict[str, Tensor]:
         """Return the frame after preprocessing, fitted on the rows `train` only (default: unchanged)."""
         return frame
+
+    def facts(self) -> dict[str, Any]:
+        """Load the data, and return its values for the attributes that describe it, such as the number of classes."""
+        self.setup()
+        return dict(self._facts)
 
     def setup(self, stage: str | None = None) -> None:
         """Load, check and split the data, once."""
         if self.splits:
             return
         frame = self.load()
-        self._check(frame)
-        strata = frame.get("labels", torch.zeros(len(next(iter(frame.values()))), dtype=torch.int64))
-        splits = split_by(self.split, strata, self.val_fraction, self.test_fraction, self.seed)
+        self._facts = self.describe(frame)
+        self._check()
+        splits = self.divide(frame)
         self.frame, self.splits = self.prepare(frame, splits["train"]), splits
 
     def train_dataloader(self) -> BatchLoader:
         """Return this rank's share of the sampler's batches."""
-        train = {name: entry[self.splits["train"]] for name, entry in self.frame.items()}
-        return self._loader("train", self.sampler(train, self.batch_size, self.seed))
+        return self._loader("train", self.sampler(self._of("train"), self.batch_size, self.seed), self.change())
 
     def val_dataloader(self) -> BatchLoader:
-        """Return this rank's share of the validation samples, in order."""
-        return self._loader("val", self._in_order("val"))
+        """Return this rank's share of the validation samples, each once, with several of a class in a batch."""
+        return self._loader("val", self._evaluated("val"))
 
     def test_dataloader(self) -> BatchLoader:
-        """Return this rank's share of the test samples, in order."""
-        return self._loader("test", self._in_order("test"))
+        """Return this rank's share of the test samples, each once, with several of a class in a batch."""
+        return self._loader("test", self._evaluated("test"))
+
+    def change(self) -> Change | None:
+        """Return the function that augments training batches, None for no augmentation."""
+        return None
 
     def state_dict(self) -> dict[str, Any]:
         """Return how the samples are split, for checkpoints."""
@@ -123,20 +131,25 @@ class InMemoryData(pl.LightningDataModule, ABC):
     def _split_options(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("split", "val_fraction", "test_fraction", "seed")}
 
-    def _check(self, frame: Mapping[str, Tensor]) -> None:
-        """Raise an `InputError` if the configured attributes differ from those of the data."""
-        for name, found in self.facts(frame).items():
+    def _check(self) -> None:
+        """Fill attributes that are None with the facts; raise an `InputError` if others differ from them."""
+        for name, found in self._facts.items():
             wanted = getattr(self, name)
-            if wanted != found:
+            if wanted is None:
+                setattr(self, name, found)
+            elif wanted != found:
                 raise InputError(
                     f"{type(self).__name__} was given {name}={wanted}, but its data has {found}: "
                     f"set data.{name}={found}"
                 )
 
-    def _in_order(self, split: str) -> OrderedBatchSampler:
-        size = DEFAULT_BATCH_SIZE if self.batch_size is None else self.batch_size
-        return OrderedBatchSampler(len(self.splits[split]), size)
+    def _of(self, split: str) -> dict[str, Tensor]:
+        return {name: entry[self.splits[split]] for name, entry in self.frame.items()}
 
-    def _loader(self, name: str, batches: GlobalBatchSampler) -> BatchLoader:
+    def _evaluated(self, split: str) -> GlobalBatchSampler:
+        options = getattr(self.sampler, "keywords", {})  # of a partial
+        return evaluated(self._of(split), self.batch_size, options.get("samples_per_class"))
+
+    def _loader(self, name: str, batches: GlobalBatchSampler, change: Change | None = None) -> BatchLoader:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return BatchLoader(self.frame, self.splits[name], ShardedBatchSampler(batches, rank, world_size))
+        return BatchLoader(self.frame, self.splits[name], ShardedBatchSampler(batches, rank, world_size), change)

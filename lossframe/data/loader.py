@@ -1,6 +1,6 @@
 """Loads batches from tensors in memory, and resumes in the middle of an epoch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 
 import torch
@@ -8,19 +8,29 @@ from torch import Tensor
 
 from lossframe.data.samplers import ShardedBatchSampler
 
+Change = Callable[[dict[str, Tensor], int], dict[str, Tensor]]
+"""Changes the entries of a batch in an epoch: its augmentation."""
+
 
 class BatchLoader:
-    """Loads one rank's batches of the samples `index` of `frame`, and adds the ids of the samples as `index`.
+    """Loads one rank's batches of the samples `index` of `frame`, adds their ids as `index`, and calls `change`.
 
     Replaces a `DataLoader`: there are no workers, no collation of samples, and Lightning inserts no sampler.
     `state_dict` holds the position in the epoch; after `load_state_dict`, the next iteration of the same epoch
     continues from this position.
     """
 
-    def __init__(self, frame: Mapping[str, Tensor], index: Tensor, batch_sampler: ShardedBatchSampler) -> None:
+    def __init__(
+        self,
+        frame: Mapping[str, Tensor],
+        index: Tensor,
+        batch_sampler: ShardedBatchSampler,
+        change: Change | None = None,
+    ) -> None:
         self.frame = frame
         self.index = index
         self.batch_sampler = batch_sampler
+        self.change = change
         self._progress = {"epoch": 0, "batches": 0}
         self._resuming = False
 
@@ -33,7 +43,8 @@ class BatchLoader:
         self._resuming = False
         for position, batch in enumerate(islice(self.batch_sampler, done, None), start=done):
             self._progress = {"epoch": epoch, "batches": position + 1}
-            yield self._take(batch)
+            taken = self._take(batch)
+            yield taken if self.change is None else self.change(taken, epoch)
 
     def state_dict(self) -> dict[str, int]:
         """Return the epoch and the number of batches that it has yielded, the same on every rank."""

@@ -19,6 +19,8 @@ from lossframe.errors import InputError, names
 Positions = NDArray[np.int64]
 DEFAULT_BATCH_SIZE = 80
 """Samples in a batch over all ranks, where none is configured and enough classes fit into it."""
+SAMPLES_PER_CLASS = 8
+"""Samples of a class in a batch, where no number is configured and the classes have as many."""
 
 
 class GlobalBatchSampler(Sampler[list[int]], ABC):
@@ -43,21 +45,22 @@ class GlobalBatchSampler(Sampler[list[int]], ABC):
 
 
 class OrderedBatchSampler(GlobalBatchSampler):
-    """Samples every position once, in order; the last batch may be smaller."""
+    """Samples every position once, in order; the last batch may be smaller, and is left out with `drop_last`."""
 
-    def __init__(self, size: int, batch_size: int, seed: int = 0) -> None:
+    def __init__(self, size: int, batch_size: int, seed: int = 0, drop_last: bool = False) -> None:
         super().__init__(seed)
         self.size = size
         self.batch_size = batch_size
         if batch_size < 1:
             raise InputError(f"data.batch_size={batch_size}: wanted at least 1")
+        self._end = size - size % batch_size if drop_last else size
 
     def __len__(self) -> int:
-        return len(range(0, self.size, self.batch_size))
+        return len(range(0, self._end, self.batch_size))
 
     def __iter__(self) -> Iterator[list[int]]:
         order = self._order()
-        for start in range(0, self.size, self.batch_size):
+        for start in range(0, self._end, self.batch_size):
             yield order[start : start + self.batch_size].tolist()
 
     def _order(self) -> Positions:
@@ -65,7 +68,7 @@ class OrderedBatchSampler(GlobalBatchSampler):
 
 
 class ShuffledBatchSampler(OrderedBatchSampler):
-    """Samples every position once, in another random order each epoch; the last batch may be smaller."""
+    """Samples every position once, in another random order each epoch; the last batch is as in the ordered one."""
 
     def _order(self) -> Positions:
         return self._generator().permutation(self.size)
@@ -141,12 +144,13 @@ def shuffled(frame: Mapping[str, Tensor], batch_size: int | None, seed: int) -> 
 
 
 def balanced(
-    frame: Mapping[str, Tensor], batch_size: int | None, seed: int, samples_per_class: int = 8
+    frame: Mapping[str, Tensor], batch_size: int | None, seed: int, samples_per_class: int | None = None
 ) -> GlobalBatchSampler:
     """Return a sampler of batches with `samples_per_class` samples of each of several classes.
 
-    By default a batch has as many classes as there are and fit into 80 samples. Data without `labels`, or with too few
-    classes for `batch_size`, is an `InputError`; classes of fewer samples are named in a warning.
+    By default these are 8, or as many as half of the classes have if that is fewer, and a batch has as many classes as
+    there are and fit into 80 samples. Data without `labels`, or with too few classes for `batch_size`, is an
+    `InputError`; classes of fewer samples are named in a warning.
     """
     if "labels" not in frame:
         raise InputError(
@@ -154,6 +158,8 @@ def balanced(
         )
     labels, counts = np.unique(frame["labels"].numpy(), return_counts=True)
     classes = len(labels)
+    if samples_per_class is None:
+        samples_per_class = min(SAMPLES_PER_CLASS, max(2, int(np.sort(counts)[classes // 2])))
     if batch_size is None and samples_per_class >= 1:
         batch_size = samples_per_class * max(1, min(classes, DEFAULT_BATCH_SIZE // samples_per_class))
     batch_size = DEFAULT_BATCH_SIZE if batch_size is None else batch_size

@@ -24,7 +24,7 @@ class TabularData(InMemoryData, ABC):
         self.num_inputs = num_inputs
         self.num_outputs = num_outputs
 
-    def facts(self, frame: Mapping[str, Tensor]) -> dict[str, Any]:
+    def describe(self, frame: Mapping[str, Tensor]) -> dict[str, Any]:
         """Return the number of columns, and the number of outputs that predict the target."""
         return {"num_inputs": frame["inputs"].shape[1], "num_outputs": 1}
 
@@ -67,10 +67,10 @@ class BreastCancer(TabularData):
         labels = torch.from_numpy(labels).long()
         return {"inputs": torch.from_numpy(inputs).float(), "labels": labels, "target": labels.float()}
 
-    def facts(self, frame: Mapping[str, Tensor]) -> dict[str, Any]:
+    def describe(self, frame: Mapping[str, Tensor]) -> dict[str, Any]:
         """Return the number of columns, and the number of classes, each of which has one output."""
         classes = len(np.unique(frame["labels"].numpy()))
-        return super().facts(frame) | {"num_outputs": classes, "num_classes": classes}
+        return super().describe(frame) | {"num_outputs": classes, "num_classes": classes}
 
 
 class DigitHalves(TabularData):
@@ -92,7 +92,7 @@ class DigitHalves(TabularData):
         centred = frame["inputs"] - frame["inputs"][train].mean(dim=0)
         return frame | {"inputs": centred / centred[train].square().mean().sqrt()}
 
-    def facts(self, frame: Mapping[str, Tensor]) -> dict[str, Any]:
+    def describe(self, frame: Mapping[str, Tensor]) -> dict[str, Any]:
         """Return the number of pixels in each half."""
         return {"num_inputs": frame["inputs"].shape[1], "num_outputs": frame["target"].shape[1]}
 
