@@ -1,5 +1,8 @@
-"""Provides small real data sets that work offline, with the same global batches on any number of ranks."""
+"""Provides small real data sets, and reads files and folders, with the same global batches on any number of ranks."""
 
+from lossframe.data.augmentation import Augmentation
+from lossframe.data.csv_file import CsvFile
+from lossframe.data.evaluation import GroupedBatchSampler
 from lossframe.data.images import Digits, ImageData, ImageFolder, Mnist5k
 from lossframe.data.in_memory import DataOptions, InMemoryData
 from lossframe.data.loader import BatchLoader
@@ -16,14 +19,17 @@ from lossframe.data.samplers import (
 from lossframe.data.tabular import BreastCancer, Diabetes, DigitHalves, TabularData
 
 __all__ = [
+    "Augmentation",
     "BatchLoader",
     "BreastCancer",
     "ClassBalancedBatchSampler",
+    "CsvFile",
     "DataOptions",
     "Diabetes",
     "DigitHalves",
     "Digits",
     "GlobalBatchSampler",
+    "GroupedBatchSampler",
     "ImageData",
     "ImageFolder",
     "InMemoryData",
