@@ -17,6 +17,7 @@ from lossframe.data.samplers import (
     shuffled,
 )
 from lossframe.data.tabular import BreastCancer, Diabetes, DigitHalves, TabularData
+from lossframe.data.workers import WorkerLoader, shard_loaders, sharded
 
 __all__ = [
     "Augmentation",
@@ -39,6 +40,9 @@ __all__ = [
     "ShardedBatchSampler",
     "ShuffledBatchSampler",
     "TabularData",
+    "WorkerLoader",
     "balanced",
+    "shard_loaders",
+    "sharded",
     "shuffled",
 ]

@@ -15,7 +15,7 @@ from rich.console import Console
 from lossframe import distributed
 from lossframe.callbacks.graceful_stop import GracefulStop
 from lossframe.callbacks.rank_consistency import RankConsistency
-from lossframe.data import InMemoryData
+from lossframe.data import InMemoryData, shard_loaders
 from lossframe.loggers import tags
 from lossframe.training import composition, preflight, run_dir
 from lossframe.training.learner import Learner
@@ -66,6 +66,7 @@ def _prepare(config: DictConfig) -> tuple[Learner, Any, list[pl.Callback]]:
     preflight.check_values({"seed": config.seed})
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data = preflight.data_of(config)
+    shard_loaders(data, config.seed)
     pl.seed_everything(config.seed, workers=True, verbose=False)  # weights do not depend on what the data has drawn
     learner, callbacks = _learner(config)
     preflight.check_entries(learner.objective, learner.metrics, data, learner.model, callbacks)
