@@ -99,6 +99,7 @@ VALUES = [
     Wrong("trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches=0:", "1 or more"),
     Wrong("scheduler=step scheduler.step_size=0", "scheduler.step_size=0:", "1 or more"),
     Wrong("data=folder", "data.root:", "data.root=VALUE"),
+    Wrong("data=csv", "data.path, data.target:", "data.path=VALUE data.target=VALUE"),
     Wrong("ckpt=nope.ckpt", "ckpt=nope.ckpt:", "checkpoints/last.ckpt"),
     Wrong("ckpt=photos/0/0.png", "ckpt=photos/0/0.png:", "checkpoints/last.ckpt"),
     Wrong("-m seed=1,two", "job 1 of 2 (seed=two): seed=two:", "seed=1"),
@@ -134,6 +135,8 @@ OBJECTS = [
     Wrong(
         "data=folder data.root=photos data.num_classes=4 data.batch_size=8", "data.num_classes=4", "data.num_classes=3"
     ),
+    Wrong("data=csv data.path=nowhere.csv data.target=price", "nowhere.csv", "No such file"),
+    Wrong("data.augment=[flips]", "data.augment", "'flip'"),
     Wrong("loss=categorical_accuracy", "'categorical_accuracy'", "cross_entropy"),
 ]
 """What the constructors, the data, or the first step refuse."""

@@ -59,8 +59,9 @@ class CsvFile(TabularData):
         num_classes: int | None = None,
         **options: Unpack[CsvOptions],
     ) -> None:
-        self.columns = options.pop("columns", None)
-        self.ignore = list(options.pop("ignore", ()))
+        self.columns, ignored = options.pop("columns", None), options.pop("ignore", ())
+        self.columns = [self.columns] if isinstance(self.columns, str) else self.columns
+        self.ignore = [ignored] if isinstance(ignored, str) else list(ignored)
         self.task = options.pop("task", "auto")
         self.split_column = options.pop("split_column", None)
         self.separator = options.pop("separator", None)

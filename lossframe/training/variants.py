@@ -49,10 +49,10 @@ def default(group: str) -> str | None:
     return made
 
 
-def choice_of(experiment: str, group: str) -> str:
+def choice_of(experiment: str, group: str) -> str | None:
     """Return the choice that an experiment makes of a group."""
-    choice: str = _loaded([f"experiment={experiment}"], after_own=False).hydra.runtime.choices[group]
-    return choice
+    made: str | None = _loaded([f"experiment={experiment}"], after_own=False).hydra.runtime.choices.get(group)
+    return made
 
 
 def _loaded(overrides: Iterable[str], after_own: bool) -> DictConfig:

@@ -39,6 +39,26 @@ def test_images_are_resized_and_labelled_by_their_folder(tmp_path: Path, channel
     np.testing.assert_array_equal(data.frame["image"][0].permute(1, 2, 0), pixels)
 
 
+@pytest.mark.parametrize(
+    ("mode", "sizes", "shape"),
+    [
+        ("RGB", [(60, 40)] * 6, (3, 40, 60)),
+        ("L", [(20, 30)] * 5 + [(30, 20)], (1, 32, 32)),
+        ("P", [(65, 64)] * 6, (3, 32, 32)),
+    ],
+)
+def test_shape_and_classes_are_read_from_the_images(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: str, sizes: list[tuple[int, int]], shape: tuple[int, ...]
+) -> None:
+    for number, size in enumerate(sizes):
+        (tmp_path / str(number % 2)).mkdir(exist_ok=True)
+        Image.new(mode, size, number).save(tmp_path / str(number % 2) / f"{number}.png")
+    with caplog.at_level("INFO"):
+        assert ImageFolder(tmp_path, sampler=shuffled).facts() == {"num_classes": 2, "image_shape": shape}
+    assert f"6 images of 2 classes, {'all' if len(set(sizes)) == 1 else 'of 2 sizes'}" in caplog.text
+    assert f"image_shape is [{','.join(map(str, shape))}]" in caplog.text
+
+
 def test_image_of_16_bits_keeps_its_range(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

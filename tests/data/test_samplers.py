@@ -86,6 +86,12 @@ def test_classes_of_fewer_samples_than_wanted_are_named_in_a_warning() -> None:
     assert [len(batch) for batch in sampler] == [19]
 
 
+@pytest.mark.filterwarnings("ignore:1 of 3 classes have fewer than 5")
+def test_default_number_of_samples_fits_classes_that_are_small() -> None:
+    labels = torch.tensor([0] * 5 + [1] * 3 + [2] * 6)
+    assert [len(batch) for batch in balanced({"labels": labels}, None, seed=0)] == [13]
+
+
 @pytest.mark.parametrize("classes", [1, 2, 3, 9, 10, 11, 40])
 @pytest.mark.parametrize("samples_per_class", [1, 7, 8, 80, 90])
 @pytest.mark.filterwarnings("ignore:.*classes have fewer than")
