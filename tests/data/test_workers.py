@@ -143,6 +143,27 @@ def test_trainer_reads_the_loaders_of_a_data_module_in_another_order_each_epoch(
     assert len(module.read["val"]) == 2 * (8 + 7), "drop_last holds for the second of two loaders"
 
 
+def fit(folder: Path, checkpoint: Path | None = None, save_at: int = 0) -> Reader:
+    def save(trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step == save_at:
+            trainer.save_checkpoint(folder / "mid.ckpt")
+
+    data, module = Own(num_workers=1), Reader()
+    shard_loaders(data, seed=3)
+    quiet = {"logger": False, "num_sanity_val_steps": 0, "limit_val_batches": 0, "enable_checkpointing": False}
+    callbacks = [pl.callbacks.LambdaCallback(on_train_batch_end=save)]
+    tiny_trainer(folder, callbacks, max_epochs=2, **quiet).fit(module, data, ckpt_path=checkpoint)
+    return module
+
+
+def test_trainer_goes_on_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
+    whole = fit(tmp_path, save_at=8)
+    rest = fit(tmp_path, tmp_path / "mid.ckpt")
+    assert len(rest.read["train"]) == 4
+    assert rest.read["train"] == whole.read["train"][8:]
+    assert torch.equal(rest.scale, whole.scale)
+
+
 class Stream(IterableDataset[int]):
     def __iter__(self) -> Iterator[int]:
         yield from range(8)
