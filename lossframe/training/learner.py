@@ -72,6 +72,11 @@ class Learner(pl.LightningModule):
 
     def forward(self, batch: Frame) -> dict[str, Any]:
         """Return the frame: the entries of the batch and those that the model computes from it."""
+        if not isinstance(batch, Mapping):
+            raise InputError(
+                f"the data gives a batch of the type {type(batch).__name__}: wanted a mapping from name to tensor, as "
+                "a data set whose samples are {'image': ..., 'labels': ..., 'index': ...} gives it"
+            )
         return {**batch, **self.model(batch)}
 
     def training_step(self, batch: Frame, batch_idx: int) -> dict[str, Any]:

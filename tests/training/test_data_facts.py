@@ -113,10 +113,18 @@ def test_data_module_of_a_user_fills_in_its_facts(configure: Configure, tmp_path
         run(config)
 
 
+def test_batch_without_names_is_refused(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Own, "train_dataloader", lambda self: DataLoader(torch.utils.data.TensorDataset(torch.ones(9))))
+    config = configure("~data", f"+data._target_={__name__}.Own", "+data.num_classes=10", "+data.image_shape=[1,8,8]")
+    config.trainer.limit_val_batches = 0
+    with pytest.raises(InputError, match="the data gives a batch of the type list: wanted a mapping from name to"):
+        run(config)
+
+
 def test_batches_of_one_class_are_named_in_a_warning(configure: Configure, tmp_path: Path) -> None:
     config = configure(
         "~data", f"+data._target_={__name__}.Own", "+data.num_classes=10", "+data.image_shape=[1,8,8]",
-        "+data.batch_size=1", "trainer.limit_train_batches=2", *BRIEF,
+        "+data.batch_size=1", *(f"trainer.limit_{stage}_batches=3" for stage in ("train", "val", "test")), *BRIEF,
     )  # fmt: skip
     with pytest.warns(UserWarning, match=r"\(BatchAllTripletLoss\) found no pair or triplet in any batch") as found:
         run(config)
