@@ -52,7 +52,7 @@ def received(loss: "Loss", args: tuple[Any, ...], kwargs: dict[str, Any], weight
     A keyword `count` is the number of values that each value stands for, unless the loss reads an entry of this name.
     """
     count = kwargs.pop("count", None) if "count" not in loss.reads else None
-    inputs = bind(loss.reads, loss.optional, args, kwargs)
+    inputs = bind(loss.reads, loss.optional, args, _renamed(kwargs, loss.synonyms) if loss.synonyms else kwargs)
     annotations.check(loss, inputs)
     tensors = leaves(inputs.values())
     refuse_vmap([*tensors, weight] if isinstance(weight, Tensor) else tensors)
@@ -97,6 +97,14 @@ def bind(
     if missing or unknown or len(inputs) < len(args) + len(kwargs):
         raise InputError(f"reads {names(reads)}; it was given {names([*reads[: len(args)], *kwargs])}")
     return inputs
+
+
+def _renamed(kwargs: dict[str, Any], synonyms: Mapping[str, str]) -> dict[str, Any]:
+    """Return inputs by the names that a loss reads, where they were given by synonyms."""
+    renamed = {synonyms.get(name, name): value for name, value in kwargs.items()}
+    if len(renamed) < len(kwargs):
+        raise InputError(f"was given one input under two names: {names(kwargs)}; {dict(synonyms)} are synonyms")
+    return renamed
 
 
 def leaves(inputs: Collection[Any]) -> list[Tensor]:

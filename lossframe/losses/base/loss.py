@@ -2,6 +2,8 @@
 
 import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, Unpack
 
 import torch
@@ -36,6 +38,8 @@ class Loss(WideState, Recorder, ABC):
 
     reads: ClassVar[tuple[str, ...]] = ()
     optional: ClassVar[frozenset[str]] = frozenset()
+    synonyms: Mapping[str, str] = MappingProxyType({})
+    """Further names of inputs -> their names in `reads`."""
     relational: bool = False
     """Whether a value depends on other samples of the batch, so that ranks gather their inputs first."""
     core_dims: tuple[int, ...] | None = None
