@@ -153,6 +153,15 @@ def at_least_float32(tensor: Tensor) -> Tensor:
     return tensor.float() if is_narrow(tensor) else tensor
 
 
+def real_values(values: object) -> Tensor:
+    """Return the result of a formula in float32 or better; raise an `InputError` unless it is a real tensor."""
+    if not isinstance(values, Tensor):
+        raise InputError(f"wanted a tensor of values from loss(...), found {type(values).__name__}")
+    if values.is_complex():
+        raise InputError(f"wanted real values from loss(...), found {values.dtype}; take .abs() or .real of them")
+    return at_least_float32(values)
+
+
 def weight_as_tensor(weight: Any, leaves: list[Tensor]) -> Tensor | float | None:
     """Return a weight as None, a number or a floating tensor on the inputs' device, or raise an `InputError`."""
     if weight is None or isinstance(weight, int | float):

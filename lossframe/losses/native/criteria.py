@@ -115,7 +115,7 @@ def unreduced(loss: Any) -> Any:
 def values(native: nn.Module, result: Any, inputs: Mapping[str, Any], reduction: str) -> Tensor:
     """Return the values whose mean or sum is that of a criterion, from its unreduced result."""
     if type(native) is nn.AdaptiveLogSoftmaxWithLoss:
-        return -result.output
+        result = -result.output
     found: Tensor = result
     if reduction == "batchmean":
         return found.flatten(1).sum(1) if found.ndim > 1 else found

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Unpack
 
+import numpy as np
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -54,6 +55,10 @@ class NativeLoss(Loss):
     {'error': 5.0, 'kl': 0.5, 'loss': 5.5}
     """
 
+    _exactly: bool
+    _result: Tensor | None
+    _count: Tensor | float | None
+
     def __init__(
         self,
         loss: Callable[..., Any],
@@ -66,24 +71,25 @@ class NativeLoss(Loss):
         super().__init__(**options)
         if remedy := criterion_remedy(loss):
             raise InputError(f"NativeLoss {remedy}")
-        self.arguments = arguments(loss, reads)
-        self.reads, self.optional = self.arguments.reads, self.arguments.optional
-        self.synonyms = self.arguments.synonyms
+        self.arguments = read = arguments(loss, reads)
+        self.reads, self.optional, self.synonyms = read.reads, read.optional, read.synonyms
         self.returns = returns
-        self.native = loss = criteria.of_function(loss)
-        self.recognised = criteria.recognised(loss)
+        self.native = criteria.of_function(loss)
+        self.recognised = criteria.recognised(self.native)
         self.relational = relational and self.recognised is None and not unreduced
         self._verification: verification.Verification | None = None
         self._reduces: Any = None
-        self._result: Tensor | None = None
-        self._count: Tensor | float | None = None
-        self._exactly = False
+        self._reset()
         if self.recognised is not None:
-            self._evaluate_unreduced(loss, self.recognised)
+            self._evaluate_unreduced(self.native, self.recognised)
         elif unreduced:
-            self.native = verification.unreduced(loss)
-            self._verification = verification.Verification(loss)
-            self._reduce_like(verification.reduction_of(loss))
+            self._verify_unreduced(loss)
+
+    def _verify_unreduced(self, loss: Any) -> None:
+        """Let a criterion of another library return values, and verify them in the first calls."""
+        self.native = verification.unreduced(loss)
+        self._verification = verification.Verification(loss)
+        self._reduce_like(verification.reduction_of(loss))
 
     def _evaluate_unreduced(self, loss: Any, criterion: criteria.Criterion) -> None:
         """Let torch's criterion return values, and reduce them here as torch would."""
@@ -92,6 +98,8 @@ class NativeLoss(Loss):
         if self.native_reduction == "batchmean":
             self.core_dims = None
         self.weighs_classes = type(loss) in criteria.OF_CLASS_INDICES and self.native_reduction != "none"
+        if type(loss) in criteria.OF_CLASS_INDICES:
+            self.class_inputs = frozenset(["target"])
         self._reduce_like(self.native_reduction)
         in_torch = "sum" if self.native_reduction == "sum" else "mean"
         by_torch = self.native_reduction == "batchmean" or criterion.by_rows
@@ -108,6 +116,13 @@ class NativeLoss(Loss):
             checks.same_shape(**{name: inputs[name] for name in self.reads[:2]})
         if self.recognised is None or not self.recognised.checks_shapes:
             super().check(**inputs)
+        if self.relational and distributed.world_size() > 1:
+            _check_gathered(inputs)
+
+    def check_values(self, *args: Any, **inputs: Any) -> None:
+        """Verify in the first calls what `unreduced=True` states."""
+        if self._verification is not None and self._verification.left and not is_transformed():
+            self._verification(self._alone(self.native, inputs), inputs, self._alone)
 
     def loss(self, *args: Any, **inputs: Any) -> Tensor:
         """Return the callable's loss, a scalar or values, and log further values that the callable returns."""
@@ -115,7 +130,7 @@ class NativeLoss(Loss):
         if self._exactly and self._reduces is not None:
             native, self._result = criteria.evaluated(self.native, self._reduces, inputs)
         elif type(self.native) is nn.CTCLoss and self.recognised and not inputs[self.reads[0]].shape[1:2].numel():
-            return inputs[self.reads[0]].sum((0, 2))  # torch refuses an empty batch
+            native = inputs[self.reads[0]].sum((0, 2))  # torch refuses an empty batch
         else:
             native = self.arguments.call(self.native, inputs, self.log)
         if self.recognised is not None:
@@ -140,14 +155,14 @@ class NativeLoss(Loss):
         alone = batch.weight is None and batch.count is None and distributed.world_size() == 1
         self._exactly = alone and batch.on_cpu and self._reduces is not None and self._compiled is None
         self._count = batch.count
-        if self.relational and distributed.world_size() > 1:
-            _check_gathered(batch.inputs)
-        if self._verification is not None and self._verification.left and not is_transformed():
-            self._verification(self.loss(**batch.inputs), batch.inputs, self._alone)
         try:
             return super()._evaluate(batch)
         finally:
-            self._exactly, self._result, self._count = False, None, None
+            self._reset()
+
+    def _reset(self) -> None:
+        """Forget what belongs to one call."""
+        self._exactly, self._result, self._count = False, None, None
 
     def _alone(self, native: Any, inputs: Mapping[str, Any]) -> Any:
         """Return the loss of another callable with the same parameters, without logging."""
@@ -185,5 +200,5 @@ def _check_gathered(inputs: Mapping[str, Any]) -> None:
         )
     for name, value in inputs.items():
         for leaf in pytree.tree_leaves(value):
-            if hasattr(leaf, "__array__") and not isinstance(leaf, Tensor) and getattr(leaf, "ndim", 0):
+            if hasattr(leaf, "__array__") and not isinstance(leaf, Tensor) and np.ndim(leaf):
                 raise InputError(f"wanted tensors in {name}, found an array, which ranks do not gather; convert it")

@@ -49,6 +49,8 @@ def _sum(values: Mapping[str, Any]) -> Any:
     """Add all values: scalars, and tensors of one shape."""
     shapes = {tuple(value.shape) for value in values.values() if isinstance(value, Tensor) and value.ndim}
     if not values or len(shapes) > 1:
-        found = "nothing" if not values else " and ".join(f"{n} {list(getattr(v, 'shape', []))}" for n, v in values.items())
+        found = (
+            "nothing" if not values else " and ".join(f"{n} {list(getattr(v, 'shape', []))}" for n, v in values.items())
+        )
         raise InputError(f"wanted values to add up, of one shape, or one called 'loss', found {found}")
     return sum(values.values())

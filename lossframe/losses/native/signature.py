@@ -73,7 +73,7 @@ def arguments(function: Callable[..., Any], reads: Sequence[str] | None) -> Argu
     if isinstance(reads, str):
         raise InputError(f"wanted reads as a list of names, found the text {reads!r}; write reads=[{reads}]")
     parameters = _parameters(function)
-    if reads is None and (parameters is None or all(p.kind in _VARIADIC for p in parameters)):
+    if reads is None and (parameters is None or (parameters and all(p.kind in _VARIADIC for p in parameters))):
         reads = ("prediction", "target")
     if reads is not None:
         return Arguments(tuple(_named(tuple(reads), parameters)))
@@ -126,9 +126,7 @@ def _in_our_words(slots: Sequence[Slot]) -> Arguments:
     if len(reads) > 1 and reads[0] in _PREDICTIONS and reads[1] in _TARGETS and not {*ours} & {*reads[2:]}:
         renamed = dict(zip(reads, ours, strict=False))
         synonyms = {own: our for own, our in renamed.items() if own != our}
-        return Arguments(
-            tuple(replace(slot, reads=renamed.get(slot.reads, slot.reads)) for slot in slots), synonyms
-        )
+        return Arguments(tuple(replace(slot, reads=renamed.get(slot.reads, slot.reads)) for slot in slots), synonyms)
     required = [slot.reads for slot in slots if slot.required and not slot.takes_log]
     if required == reads[:2] and len(required) == 2 and not {*ours} & {*reads}:
         return Arguments(tuple(slots), dict(zip(ours, required, strict=True)))

@@ -23,7 +23,7 @@ def unreduced(loss: Any) -> Any:
     """Return a copy of a criterion that returns values, or raise an `InputError` unless it has a `reduction`."""
     if isinstance(loss, nn.Module):
         if isinstance(getattr(loss, "reduction", None), str):
-            native = copy.copy(loss)
+            native: Any = copy.copy(loss)
             native.reduction = "none"
             return native
     elif "reduction" in _parameters(loss):
@@ -60,7 +60,9 @@ class Verification:
         self.left -= 1
         half = n // 2
         with torch.no_grad():
-            alone = [evaluate(_without_reduction(self.loss), _part(inputs, n, k)) for k in (slice(half), slice(half, n))]
+            alone = [
+                evaluate(_without_reduction(self.loss), _part(inputs, n, k)) for k in (slice(half), slice(half, n))
+            ]
             _same("the values of two halves of the batch", torch.cat(alone), values)
             if (reduction := reduction_of(self.loss)) in ("mean", "sum"):
                 own = evaluate(copy.deepcopy(self.loss), inputs)
