@@ -14,17 +14,22 @@ import torch.distributed as dist
 
 sys.path.insert(0, str(Path(__file__).parent))
 from conformance import dense, measure, metric_learning, torch_nn
-from conformance.case import N, Case
+from conformance.case import Case, N
 
 PAGE = Path(__file__).parents[1] / "docs" / "conformance.md"
 TIMEOUT = datetime.timedelta(seconds=20)
 LIBRARIES = {
     "torch.nn": ("torch", lambda: torch_nn.CASES),
     "pytorch-metric-learning": ("pytorch-metric-learning", lambda: metric_learning.CASES),
-    "MONAI": ("monai", dense.monai),
-    "kornia": ("kornia", dense.kornia),
-    "segmentation-models-pytorch": ("segmentation-models-pytorch", dense.segmentation_models),
-    "timm": ("timm", dense.timm),
+    "MONAI": ("monai", lambda: dense.cases("monai", "monai.losses", dense.MONAI)),
+    "kornia": ("kornia", lambda: dense.cases("kornia", "kornia.losses", dense.KORNIA)),
+    "segmentation-models-pytorch": (
+        "segmentation-models-pytorch",
+        lambda: dense.cases(
+            "segmentation_models_pytorch", "segmentation_models_pytorch.losses", dense.SEGMENTATION_MODELS
+        ),
+    ),
+    "timm": ("timm", lambda: dense.cases("timm", "timm.loss", dense.TIMM)),
 }
 HEAD = """# Losses of other libraries
 
@@ -33,7 +38,8 @@ What `NativeLoss` makes of the losses of other libraries, measured by `python sc
 - **equal**: value and gradients, by the inputs and by the loss's own parameters, are those of the library, called
   directly on one process.
 - **statistics**: whether std, minimum and maximum are those of samples or elements, or of batch means.
-- **2 ranks**: value, and gradients as data parallelism averages them, of shards of 9 and 3 samples are those of one process.
+- **2 ranks**: value, and gradients as data parallelism averages them, of shards of 9 and 3 samples are those of one
+  process.
 """
 ROW = "| loss | options | equal | statistics | 2 ranks |\n|---|---|---|---|---|"
 

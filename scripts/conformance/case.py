@@ -16,7 +16,8 @@ Inputs = tuple[Any, ...]
 class Case:
     """`make()` gives the library's loss, `inputs()` its inputs; `options` are those of `NativeLoss`.
 
-    `batch_dims` are the dimensions of the samples, of each input; the inputs at `differentiable` get gradients. `note` says why what the table shows cannot be better.
+    `batch_dims` are the dimensions of the samples, of each input; the inputs at `differentiable` get gradients. `note`
+    says why what the table shows cannot be better.
     """
 
     name: str

@@ -7,18 +7,20 @@ import importlib
 import importlib.util
 import sys
 import types
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from conformance.case import C, N, Case, Inputs, classes, scores, shares
+from conformance.case import C, Case, Inputs, N, classes, scores, shares
 
 SIZE = 8
 """Height and width of images."""
-VALUES: dict[str, Any] = {"unreduced": True}
-"""Options of a loss whose `reduction` may be "none"."""
+VALUES: dict[str, Any] = {"options": {"unreduced": True}}
+"""Of a loss whose `reduction` may be "none"."""
 
 
 def part(package: str, name: str) -> Any:
@@ -53,6 +55,15 @@ def _images() -> Inputs:
     return shares(1, 16, 16), shares(1, 16, 16)
 
 
+def _one_map() -> Inputs:
+    scores_, of_classes = _maps()
+    return scores_, of_classes[:, :1].long()
+
+
+def _depths() -> Inputs:
+    return shares(1, 16, 16), shares(3, 16, 16)
+
+
 def _labelled() -> Inputs:
     return scores(C), classes()
 
@@ -71,85 +82,74 @@ def _moved() -> Tensor:
     return scores(2, SIZE, SIZE)
 
 
-def monai() -> list[Case]:
-    """Return the cases of MONAI."""
-    m = part("monai", "monai.losses")
-    if m is None:
-        return []
-    softmax = {"softmax": True}
-    of_maps = {
-        "DiceLoss": softmax, "GeneralizedDiceLoss": softmax, "TverskyLoss": softmax, "FocalLoss": {"use_softmax": True},
-    }  # fmt: skip
-    cases = [Case(name, lambda n=name, o=o: getattr(m, n)(**o), _maps, VALUES) for name, o in of_maps.items()]
-    for name in ("DiceCELoss", "DiceFocalLoss", "GeneralizedDiceFocalLoss", "MCCLoss"):
-        note = "the reduction of its parts is not its own" if name != "MCCLoss" else "a ratio of sums over the batch"
-        cases.append(Case(name, lambda n=name: getattr(m, n)(softmax=True), _maps, note=note))
-    return [
-        *cases,
-        Case("DiceLoss(batch=True)", lambda: m.DiceLoss(softmax=True, batch=True), _maps, note="a ratio over the batch"),
-        Case("SSIMLoss", lambda: m.SSIMLoss(2, win_size=5), _images, VALUES),
-        Case("LocalNormalizedCrossCorrelationLoss", lambda: m.LocalNormalizedCrossCorrelationLoss(2), _images, VALUES),
-        Case("GlobalMutualInformationLoss", m.GlobalMutualInformationLoss, _images, VALUES),
-        Case("BendingEnergyLoss", m.BendingEnergyLoss, lambda: (_moved(),), VALUES),
-        Case("DiffusionLoss", m.DiffusionLoss, lambda: (_moved(),), VALUES),
-        Case("JukeboxLoss", lambda: m.JukeboxLoss(2), _images, note="it does not look at samples"),
-        Case("BarlowTwinsLoss", m.BarlowTwinsLoss, lambda: (scores(6), scores(6)), differentiable=(0, 1), note="a correlation over the batch"),
-        Case("ContrastiveLoss", m.ContrastiveLoss, lambda: (scores(6), scores(6)), differentiable=(0, 1), note="pairs of the batch"),
-        Case("AUCMLoss", m.AUCMLoss, lambda: (scores(1), (torch.arange(N)[:, None] % 2).float()), note="over the batch"),
-        Case("BoxGIoULoss", m.BoxGIoULoss, _boxes, VALUES),
-        Case("MaskedDiceLoss", lambda: m.MaskedDiceLoss(sigmoid=True), lambda: (*_binary(), shares(1, SIZE, SIZE).round())),
-    ]  # fmt: skip
+def _moved_views() -> Inputs:
+    return scores(6), scores(6)
 
 
-def kornia() -> list[Case]:
-    """Return the cases of kornia."""
-    k = part("kornia", "kornia.losses")
-    if k is None:
-        return []
-    robust = ("CauchyLoss", "CharbonnierLoss", "GemanMcclureLoss", "WelschLoss")
-    return [
-        *(Case(name, lambda n=name: getattr(k, n)(), _images, VALUES) for name in robust),
-        Case("FocalLoss", lambda: k.FocalLoss(0.5), _classes, VALUES),
-        Case("BinaryFocalLossWithLogits", lambda: k.BinaryFocalLossWithLogits(0.5), _binary, VALUES),
-        Case("SSIMLoss", lambda: k.SSIMLoss(5), _images, VALUES),
-        Case("HausdorffERLoss", lambda: k.HausdorffERLoss(k=3), lambda: (_maps()[0], _maps()[1][:, :1].long()), note="the largest over the batch"),
-        Case("TotalVariation", k.TotalVariation, lambda: (_images()[0],), {"relational": False}),
-        Case("DiceLoss", k.DiceLoss, _classes, note="a ratio over the batch"),
-        Case("TverskyLoss", lambda: k.TverskyLoss(0.5, 0.5), _classes, note="it has no `reduction`"),
-        Case("LovaszHingeLoss", k.LovaszHingeLoss, lambda: (_binary()[0][:, 0], _binary()[1][:, 0]), note="it has no `reduction`"),
-        Case("LovaszSoftmaxLoss", k.LovaszSoftmaxLoss, _classes, note="a ranking over the batch"),
-        Case("PSNRLoss", lambda: k.PSNRLoss(1.0), _images, note="a logarithm of the mean over the batch"),
-        Case("InverseDepthSmoothnessLoss", k.InverseDepthSmoothnessLoss, lambda: (_images()[0], shares(3, 16, 16)), note="it has no `reduction`"),
-    ]  # fmt: skip
+Row = tuple[str, Callable[[Any], Any], Callable[[], Inputs], dict[str, Any]]
+_A_RATIO, _A_RANKING = {"note": "a ratio over the batch"}, {"note": "a ranking over the batch"}
+_OF_PARTS, _WITHOUT = {"note": "the reduction of its parts is not its own"}, {"note": "it has no `reduction`"}
+_PAIRS = {"differentiable": (0, 1)}
+MONAI: list[Row] = [
+    ("DiceLoss", lambda m: m.DiceLoss(softmax=True), _maps, VALUES),
+    ("GeneralizedDiceLoss", lambda m: m.GeneralizedDiceLoss(softmax=True), _maps, VALUES),
+    ("TverskyLoss", lambda m: m.TverskyLoss(softmax=True), _maps, VALUES),
+    ("FocalLoss", lambda m: m.FocalLoss(use_softmax=True), _maps, VALUES),
+    ("DiceCELoss", lambda m: m.DiceCELoss(softmax=True), _maps, _OF_PARTS),
+    ("DiceFocalLoss", lambda m: m.DiceFocalLoss(softmax=True), _maps, _OF_PARTS),
+    ("GeneralizedDiceFocalLoss", lambda m: m.GeneralizedDiceFocalLoss(softmax=True), _maps, _OF_PARTS),
+    ("MCCLoss", lambda m: m.MCCLoss(softmax=True), _maps, _A_RATIO),
+    ("DiceLoss(batch=True)", lambda m: m.DiceLoss(softmax=True, batch=True), _maps, _A_RATIO),
+    ("SSIMLoss", lambda m: m.SSIMLoss(2, win_size=5), _images, VALUES),
+    ("LocalNormalizedCrossCorrelationLoss", lambda m: m.LocalNormalizedCrossCorrelationLoss(2), _images, VALUES),
+    ("GlobalMutualInformationLoss", lambda m: m.GlobalMutualInformationLoss(), _images, VALUES),
+    ("BendingEnergyLoss", lambda m: m.BendingEnergyLoss(), lambda: (_moved(),), VALUES),
+    ("DiffusionLoss", lambda m: m.DiffusionLoss(), lambda: (_moved(),), VALUES),
+    ("JukeboxLoss", lambda m: m.JukeboxLoss(2), _images, {"note": "spectra of the batch"}),
+    ("BarlowTwinsLoss", lambda m: m.BarlowTwinsLoss(), _moved_views, {**_PAIRS, "note": "correlations over the batch"}),
+    ("ContrastiveLoss", lambda m: m.ContrastiveLoss(), _moved_views, {**_PAIRS, "note": "pairs of the batch"}),
+    ("AUCMLoss", lambda m: m.AUCMLoss(), lambda: (scores(1), (torch.arange(N)[:, None] % 2).float()), _A_RATIO),
+    ("BoxGIoULoss", lambda m: m.BoxGIoULoss(), _boxes, VALUES),
+    ("MaskedDiceLoss", lambda m: m.MaskedDiceLoss(sigmoid=True), lambda: (*_binary(), _binary()[1]), {}),
+]
+KORNIA: list[Row] = [
+    ("CauchyLoss", lambda k: k.CauchyLoss(), _images, VALUES),
+    ("CharbonnierLoss", lambda k: k.CharbonnierLoss(), _images, VALUES),
+    ("GemanMcclureLoss", lambda k: k.GemanMcclureLoss(), _images, VALUES),
+    ("WelschLoss", lambda k: k.WelschLoss(), _images, VALUES),
+    ("FocalLoss", lambda k: k.FocalLoss(0.5), _classes, VALUES),
+    ("BinaryFocalLossWithLogits", lambda k: k.BinaryFocalLossWithLogits(0.5), _binary, VALUES),
+    ("SSIMLoss", lambda k: k.SSIMLoss(5), _images, VALUES),
+    ("HausdorffERLoss", lambda k: k.HausdorffERLoss(k=3), _one_map, {"note": "sums over the batch"}),
+    ("TotalVariation", lambda k: k.TotalVariation(), lambda: (_images()[0],), {"options": {"relational": False}}),
+    ("DiceLoss", lambda k: k.DiceLoss(), _classes, _A_RATIO),
+    ("TverskyLoss", lambda k: k.TverskyLoss(0.5, 0.5), _classes, _WITHOUT),
+    ("LovaszHingeLoss", lambda k: lambda pred, target: k.LovaszHingeLoss()(pred, target[:, 0]), _binary, _WITHOUT),
+    ("LovaszSoftmaxLoss", lambda k: k.LovaszSoftmaxLoss(), _classes, _A_RANKING),
+    ("PSNRLoss", lambda k: k.PSNRLoss(1.0), _images, {"note": "a logarithm of the mean over the batch"}),
+    ("InverseDepthSmoothnessLoss", lambda k: k.InverseDepthSmoothnessLoss(), _depths, _WITHOUT),
+]
+SEGMENTATION_MODELS: list[Row] = [
+    ("SoftBCEWithLogitsLoss", lambda s: s.SoftBCEWithLogitsLoss(), _binary, VALUES),
+    ("FocalLoss", lambda s: s.FocalLoss("binary"), _binary, {"note": "its reduction is no attribute"}),
+    ("SoftCrossEntropyLoss", lambda s: s.SoftCrossEntropyLoss(smooth_factor=0.1), _classes, VALUES),
+    ("DiceLoss", lambda s: s.DiceLoss("multiclass"), _classes, _A_RATIO),
+    ("JaccardLoss", lambda s: s.JaccardLoss("multiclass"), _classes, _A_RATIO),
+    ("TverskyLoss", lambda s: s.TverskyLoss("multiclass"), _classes, _A_RATIO),
+    ("LovaszLoss", lambda s: s.LovaszLoss("multiclass"), _classes, {**_A_RANKING, "dtype": torch.float32}),
+    ("MCCLoss", lambda s: s.MCCLoss(), lambda: (shares(1, SIZE, SIZE), _binary()[1]), _A_RATIO),
+]
+TIMM: list[Row] = [
+    ("BinaryCrossEntropy", lambda t: t.BinaryCrossEntropy(), _one_hot, VALUES),
+    ("LabelSmoothingCrossEntropy", lambda t: t.LabelSmoothingCrossEntropy(), _labelled, _WITHOUT),
+    ("SoftTargetCrossEntropy", lambda t: t.SoftTargetCrossEntropy(), _one_hot, _WITHOUT),
+    ("AsymmetricLossMultiLabel", lambda t: t.AsymmetricLossMultiLabel(), _one_hot, {"note": "a sum over the batch"}),
+    ("AsymmetricLossSingleLabel", lambda t: t.AsymmetricLossSingleLabel(), _labelled, _WITHOUT),
+    ("JsdCrossEntropy", lambda t: t.JsdCrossEntropy(num_splits=2), _labelled, {"note": "splits of the batch"}),
+]
 
 
-def segmentation_models() -> list[Case]:
-    """Return the cases of segmentation-models-pytorch."""
-    s = part("segmentation_models_pytorch", "segmentation_models_pytorch.losses")
-    if s is None:
-        return []
-    return [
-        Case("SoftBCEWithLogitsLoss", s.SoftBCEWithLogitsLoss, _binary, VALUES),
-        Case("FocalLoss", lambda: s.FocalLoss("binary"), _binary, note="its reduction is no attribute"),
-        Case("SoftCrossEntropyLoss", lambda: s.SoftCrossEntropyLoss(smooth_factor=0.1), _classes, VALUES),
-        Case("DiceLoss", lambda: s.DiceLoss("multiclass"), _classes, note="a ratio over the batch"),
-        Case("JaccardLoss", lambda: s.JaccardLoss("multiclass"), _classes, note="a ratio over the batch"),
-        Case("TverskyLoss", lambda: s.TverskyLoss("multiclass"), _classes, note="a ratio over the batch"),
-        Case("LovaszLoss", lambda: s.LovaszLoss("multiclass"), _classes, dtype=torch.float32, note="a ranking over the batch"),
-        Case("MCCLoss", s.MCCLoss, lambda: (shares(1, SIZE, SIZE), _binary()[1]), note="a ratio over the batch"),
-    ]
-
-
-def timm() -> list[Case]:
-    """Return the cases of timm."""
-    t = part("timm", "timm.loss")
-    if t is None:
-        return []
-    return [
-        Case("BinaryCrossEntropy", t.BinaryCrossEntropy, lambda: (scores(C), _one_hot()[1]), VALUES),
-        Case("LabelSmoothingCrossEntropy", t.LabelSmoothingCrossEntropy, _labelled, note="it has no `reduction`"),
-        Case("SoftTargetCrossEntropy", t.SoftTargetCrossEntropy, _one_hot, note="it has no `reduction`"),
-        Case("AsymmetricLossMultiLabel", t.AsymmetricLossMultiLabel, _one_hot, note="a sum over the batch"),
-        Case("AsymmetricLossSingleLabel", t.AsymmetricLossSingleLabel, _labelled, note="its `reduction` is no string"),
-        Case("JsdCrossEntropy", lambda: t.JsdCrossEntropy(num_splits=1 + 1), _labelled, note="splits of the batch"),
-    ]
+def cases(package: str, name: str, rows: list[Row]) -> list[Case]:
+    """Return the cases of a package; none if it is not installed."""
+    module = part(package, name)
+    return [] if module is None else [Case(row[0], partial(row[1], module), row[2], **row[3]) for row in rows]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from conformance.case import N, Case
+from conformance.case import Case, N
 from lossframe import NativeLoss, drain
 
 SHARDS = (9, 3)
@@ -50,9 +50,7 @@ def _found(value: Tensor, loss: Any, inputs: Sequence[Any]) -> Found:
     leaves = [leaf for leaf in inputs if isinstance(leaf, Tensor) and leaf.requires_grad]
     of_loss = [p for p in loss.parameters() if p.requires_grad] if isinstance(loss, nn.Module) else []
     gradients = torch.autograd.grad(value, [*leaves, *of_loss], allow_unused=True)
-    filled = [
-        torch.zeros_like(x) if g is None else g for x, g in zip([*leaves, *of_loss], gradients, strict=True)
-    ]
+    filled = [torch.zeros_like(x) if g is None else g for x, g in zip([*leaves, *of_loss], gradients, strict=True)]
     return Found(value.detach(), filled[: len(leaves)], filled[len(leaves) :])
 
 
@@ -74,7 +72,8 @@ def together(case: Case, ranks: Sequence[Found]) -> Found:
     """Return what data parallelism makes of the gradients of all ranks: their average; of inputs, the rows of each."""
     dims = [case.batch_dims[min(k, len(case.batch_dims) - 1)] for k in _floating(case)]
     number = len(ranks)
-    inputs = [torch.cat(rows, dim) / number for rows, dim in zip(zip(*(r.inputs for r in ranks)), dims, strict=True)]
+    shards = zip(*(each.inputs for each in ranks), strict=True)
+    inputs = [torch.cat(rows, dim) / number for rows, dim in zip(shards, dims, strict=True)]
     parameters = [torch.stack(each).mean(0) for each in zip(*(r.parameters for r in ranks), strict=True)]
     return ranks[0]._replace(inputs=inputs, parameters=parameters)
 

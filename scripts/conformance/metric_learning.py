@@ -6,7 +6,7 @@ import torch
 from pytorch_metric_learning import losses, miners
 from torch import Tensor, nn
 
-from conformance.case import D, N, Case, Inputs, scores
+from conformance.case import Case, D, Inputs, N, scores
 
 CLASSES = 3
 """Number of classes; the batch holds as many samples of each, in order, as SmoothAPLoss wants."""
@@ -31,21 +31,23 @@ def _batch() -> Inputs:
     return scores(D), torch.arange(N) // (N // CLASSES)
 
 
+_WITH_PROXIES = (
+    "ArcFaceLoss", "CosFaceLoss", "LargeMarginSoftmaxLoss", "NormalizedSoftmaxLoss", "ProxyAnchorLoss", "ProxyNCALoss",
+    "SoftTripleLoss", "SphereFaceLoss",
+)  # fmt: skip
 _WITH_ARGUMENTS: dict[str, Any] = {
-    **{
-        name: (CLASSES, D)
-        for name in (
-            "ArcFaceLoss", "CosFaceLoss", "LargeMarginSoftmaxLoss", "NormalizedSoftmaxLoss", "ProxyAnchorLoss",
-            "ProxyNCALoss", "SoftTripleLoss", "SphereFaceLoss",
-        )
-    },
+    **dict.fromkeys(_WITH_PROXIES, (CLASSES, D)),
     "HistogramLoss": (20,),
     "P2SGradLoss": (D, CLASSES),
     "RankedListLoss": (0.4, 10),
-}  # fmt: skip
+}
 _ON_OTHERS: dict[str, tuple[Any, Any, tuple[int, ...]]] = {
     "ManifoldLoss": (lambda: losses.ManifoldLoss(D, K=6), lambda: (scores(D),), (0,)),
-    "SelfSupervisedLoss": (lambda: losses.SelfSupervisedLoss(losses.NTXentLoss()), lambda: (scores(D), scores(D)), (0, 1)),
+    "SelfSupervisedLoss": (
+        lambda: losses.SelfSupervisedLoss(losses.NTXentLoss()),
+        lambda: (scores(D), scores(D)),
+        (0, 1),
+    ),
     "VICRegLoss": (losses.VICRegLoss, lambda: (scores(D), None, None, scores(D)), (0, 3)),
 }
 _OTHERS: dict[str, Any] = {

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from conformance.case import C, D, N, Case, Inputs, classes, scores, shares
+from conformance.case import C, Case, D, Inputs, N, classes, scores, shares
 
 
 def _signs(*shape: int) -> Tensor:
@@ -37,7 +37,9 @@ CASES = [
     Case("PoissonNLLLoss", nn.PoissonNLLLoss, lambda: (scores(D), shares(D))),
     Case("GaussianNLLLoss", nn.GaussianNLLLoss, lambda: (scores(D), scores(D), shares(D) + 0.1), differentiable=(0, 2)),
     Case(
-        "KLDivLoss", lambda: nn.KLDivLoss(reduction="batchmean"), lambda: (scores(C).log_softmax(1), scores(C).softmax(1))
+        "KLDivLoss",
+        lambda: nn.KLDivLoss(reduction="batchmean"),
+        lambda: (scores(C).log_softmax(1), scores(C).softmax(1)),
     ),
     Case("BCELoss", nn.BCELoss, lambda: (shares(D), shares(D))),
     Case("BCEWithLogitsLoss", nn.BCEWithLogitsLoss, lambda: (scores(D), shares(D))),
@@ -47,8 +49,12 @@ CASES = [
     Case("MultiLabelSoftMarginLoss", nn.MultiLabelSoftMarginLoss, lambda: (scores(C), shares(C).round())),
     Case("MultiMarginLoss", nn.MultiMarginLoss, lambda: (scores(C), classes())),
     Case("SoftMarginLoss", nn.SoftMarginLoss, lambda: (scores(D), _signs(D))),
-    Case("CosineEmbeddingLoss", nn.CosineEmbeddingLoss, lambda: (scores(D), scores(D), _signs()), differentiable=(0, 1)),
-    Case("TripletMarginLoss", nn.TripletMarginLoss, lambda: (scores(D), scores(D), scores(D)), differentiable=(0, 1, 2)),
+    Case(
+        "CosineEmbeddingLoss", nn.CosineEmbeddingLoss, lambda: (scores(D), scores(D), _signs()), differentiable=(0, 1)
+    ),
+    Case(
+        "TripletMarginLoss", nn.TripletMarginLoss, lambda: (scores(D), scores(D), scores(D)), differentiable=(0, 1, 2)
+    ),
     Case(
         "TripletMarginWithDistanceLoss",
         lambda: nn.TripletMarginWithDistanceLoss(distance_function=lambda a, b: 1 - F.cosine_similarity(a, b)),
@@ -56,7 +62,9 @@ CASES = [
         differentiable=(0, 1, 2),
     ),
     Case(
-        "AdaptiveLogSoftmaxWithLoss", lambda: nn.AdaptiveLogSoftmaxWithLoss(D, C, [2, 3], div_value=2), lambda: (scores(D), classes())
+        "AdaptiveLogSoftmaxWithLoss",
+        lambda: nn.AdaptiveLogSoftmaxWithLoss(D, C, [2, 3], div_value=2),
+        lambda: (scores(D), classes()),
     ),
 ]
 if hasattr(nn, "LinearCrossEntropyLoss"):  # since torch 2.13

@@ -26,7 +26,9 @@ def focal(logits: Tensor, labels: Tensor, gamma: float = 2.0, reduction: str = "
     return values if reduction == "none" else values.mean()
 
 
-def elbo(reconstruction: Tensor, image: Tensor, mu: Tensor, logvar: Tensor, kl_weight: float = 0.1) -> dict[str, Tensor]:
+def elbo(
+    reconstruction: Tensor, image: Tensor, mu: Tensor, logvar: Tensor, kl_weight: float = 0.1
+) -> dict[str, Tensor]:
     """Return the losses of a variational autoencoder."""
     error, kl = F.mse_loss(reconstruction, image), (mu**2 + logvar.exp() - 1 - logvar).sum(1).mean() / 2
     return {"loss": error + kl_weight * kl, "reconstruction": error, "kl": kl}
@@ -92,7 +94,11 @@ def test_frame_is_read_by_the_names_of_the_callable_or_by_prediction_and_target(
     logits, labels, mu = torch.randn(N, 4), torch.randint(0, 4, (N,)), torch.randn(N, 2)
     frame = {"logits": logits, "labels": labels, "y": labels, "image": torch.rand(N, 3), "mu": mu, "logvar": mu / 2}
     terms = {"own": NativeLoss(focal), "ours": NativeLoss(focal), "elbo": NativeLoss(elbo)}
-    inputs = {"own": {"labels": "y"}, "ours": {"prediction": "logits", "target": "y"}, "elbo": {"reconstruction": "image"}}
+    inputs = {
+        "own": {"labels": "y"},
+        "ours": {"prediction": "logits", "target": "y"},
+        "elbo": {"reconstruction": "image"},
+    }
     objective = Objective(terms, inputs=inputs)
     assert objective.reads == {"logits", "y", "image", "mu", "logvar"}
     weighted = objective.terms(frame)

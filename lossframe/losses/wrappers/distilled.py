@@ -12,6 +12,8 @@ from lossframe.losses.base import checks
 from lossframe.losses.base.inputs import Batch
 from lossframe.losses.base.loss import Loss
 from lossframe.losses.base.options import LossOptions
+from lossframe.losses.base.recording import recording
+from lossframe.losses.base.reduction import align
 from lossframe.losses.wrappers.wrapper import Wrapper
 
 
@@ -100,10 +102,18 @@ class Distilled(Wrapper):
         if hard.shape != soft.shape:
             wanted = f"wanted values {list(soft.shape)} of the wrapped {type(self.wrapped).__name__}"
             raise InputError(f"{wanted}, found {list(hard.shape)}; it has to give one value per sample or position")
-        number = self.wrapped.counts(**inputs)
+        counted = self._counted(hard, self.wrapped.counts(**inputs))
         for name, values in (("hard", hard), ("soft", soft)):
-            self.log(name, values, 1 if number is None else number)
+            self.log(name, values, counted)
         return (1 - self.alpha) * hard + self.alpha * soft
+
+    def _counted(self, values: Tensor, counts: Tensor | None) -> Tensor | float:
+        """Return 0 for values without a count or a weight, which may be NaN, and 1 for others."""
+        outermost = recording(self)
+        weight = outermost.weight if isinstance(outermost, Wrapper) else None
+        given = [counts, None if weight is None else align(weight, values)]
+        found = [(each != 0).expand_as(values) for each in given if each is not None]
+        return torch.stack(found).all(0) if found else 1
 
     def prepared(self, batch: Batch) -> Batch:
         """Return a batch with the scores of the teacher."""

@@ -27,6 +27,9 @@ class Wrapper(Loss):
     records what the wrapped formula logs. A subclass changes the inputs, the weight or the values.
     """
 
+    weight: Tensor | float | None = None
+    """Weight of the current call, before ranks gather it; 0 where a value does not count."""
+
     def __init__(self, loss: Loss, **options: Unpack[LossOptions]) -> None:
         if not isinstance(loss, Loss):
             raise InputError(f"{type(self).__name__}: loss {loss_remedy(loss)}")
@@ -70,7 +73,12 @@ class Wrapper(Loss):
         self.wrapped.update(**inputs)
 
     def _evaluate(self, batch: Batch) -> Tensor:
-        return super()._evaluate(self.prepared(batch))
+        batch = self.prepared(batch)
+        self.__dict__["weight"] = batch.weight
+        try:
+            return super()._evaluate(batch)
+        finally:
+            self.__dict__["weight"] = None
 
     def _samples(self, values: Tensor, batch: Batch) -> Tensor | float:
         return self.wrapped._samples(values, batch)
