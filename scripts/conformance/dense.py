@@ -25,6 +25,8 @@ VALUES: dict[str, Any] = {"options": {"unreduced": True}}
 
 def part(package: str, name: str) -> Any:
     """Import a part of an installed package, without the package's own `__init__` if that fails; None if absent."""
+    if name in sys.modules:
+        return sys.modules[name]
     spec = importlib.util.find_spec(package)
     if spec is None or spec.submodule_search_locations is None:
         return None
