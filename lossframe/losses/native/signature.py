@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from lossframe.errors import InputError, names
+from lossframe.losses.base.loss import Loss
 
 _PREDICTIONS = frozenset(["input", "input_", "log_input", "x", "pred", "y_pred", "p"])
 _TARGETS = frozenset(["target", "target_", "y_true", "y", "t"])
@@ -73,7 +74,10 @@ def arguments(function: Callable[..., Any], reads: Sequence[str] | None) -> Argu
     if isinstance(reads, str):
         raise InputError(f"wanted reads as a list of names, found the text {reads!r}; write reads=[{reads}]")
     parameters = _parameters(function)
-    if reads is None and (parameters is None or (parameters and all(p.kind in _VARIADIC for p in parameters))):
+    kinds = None if parameters is None else [p.kind for p in parameters if p.name not in _SETTINGS]
+    if reads is None and isinstance(function, Loss):
+        reads = [name for name in function.reads if name not in function.optional]
+    elif reads is None and (kinds is None or (kinds and all(kind in _VARIADIC for kind in kinds))):
         reads = ("prediction", "target")
     if reads is not None:
         return Arguments(tuple(_named(tuple(reads), parameters)))
