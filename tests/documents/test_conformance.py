@@ -11,7 +11,7 @@ from torch import nn
 sys.path.insert(0, str(ROOT / "scripts"))
 import conformance_table
 from conformance import measure, torch_nn
-from conformance.case import Case
+from conformance.case import Case, scores
 
 PAGE = conformance_table.PAGE.read_text()
 SOME = [
@@ -39,16 +39,22 @@ def test_page_lists_every_loss_of_torch_and_of_pytorch_metric_learning() -> None
     assert [name for name in sorted(names) if f"| `{name}` |" not in PAGE] == []
 
 
+WRONG = Case("a deviation", lambda: lambda x: (x - x.mean()).abs().mean(), lambda: (scores(2),), {"relational": False})
+"""A loss of the whole batch, which the options wrongly call one of each rank's own samples."""
+
+
 def on_rank(rank: int) -> list[measure.Found | str]:
     """Return what each case gives on this rank's shard."""
     warnings.simplefilter("ignore")
-    return [measure.on_rank(rank, case) for case in cases()]
+    return [measure.on_rank(rank, case) for case in [*cases(), WRONG]]
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_losses_give_on_one_and_on_two_ranks_what_their_library_gives(pool: Pool) -> None:
     ranks = pool.run(len(measure.SHARDS), on_rank)
-    for case, *each in zip(cases(), *ranks, strict=True):
+    *found, wrong = zip([*cases(), WRONG], *ranks, strict=True)
+    assert not conformance_table.row(wrong[0], list(wrong[1:]))[1]
+    for case, *each in found:
         text, conforms = conformance_table.row(case, each)
         assert conforms, text
         assert text in PAGE
