@@ -1,4 +1,4 @@
-"""The catalogue: one module per family."""
+"""The catalogue, one module per family, and what makes a loss of another: `NativeLoss` and the wrappers."""
 
 from lossframe.losses.binary import BinaryCrossEntropyLoss, BinaryFocalLoss, HingeLoss
 from lossframe.losses.center import CenterLoss
@@ -10,6 +10,7 @@ from lossframe.losses.classification import (
 from lossframe.losses.contrastive import ContrastiveLoss, NTXentLoss, PairContrastiveLoss, SupConLoss
 from lossframe.losses.decorrelation import DeCovLoss, PullAwayLoss
 from lossframe.losses.density import DiscretizedLogisticMixtureLoss
+from lossframe.losses.native import NativeLoss
 from lossframe.losses.ordinal import ClippedKappaLogLoss, KappaLogLoss, QuadraticWeightedKappaLoss
 from lossframe.losses.probabilities import CategoricalCrossEntropyLoss, LogLoss
 from lossframe.losses.ranking import ROCAUCLoss
@@ -30,6 +31,10 @@ from lossframe.losses.triplet import (
     BatchSemiHardTripletLoss,
     TripletMarginLoss,
 )
+from lossframe.losses.wrappers import CrossBatchMemory, Distilled, Masked
+
+WRAPPERS = (CrossBatchMemory, Distilled, Masked, NativeLoss)
+"""Losses that wrap one that the caller passes, and thus have no file in `conf/loss`."""
 
 __all__ = [
     "AuxiliaryLoss",
@@ -44,10 +49,12 @@ __all__ = [
     "ClippedKappaLogLoss",
     "ContrastiveLoss",
     "CosineDistanceLoss",
+    "CrossBatchMemory",
     "CrossEntropyLoss",
     "DeCovLoss",
     "DiceLoss",
     "DiscretizedLogisticMixtureLoss",
+    "Distilled",
     "FocalLoss",
     "GaussianNLLLoss",
     "HingeLoss",
@@ -57,8 +64,10 @@ __all__ = [
     "L1Loss",
     "LogLoss",
     "MSELoss",
+    "Masked",
     "MeanPairwiseSquaredErrorLoss",
     "NTXentLoss",
+    "NativeLoss",
     "PairContrastiveLoss",
     "PullAwayLoss",
     "QuadraticWeightedKappaLoss",

@@ -43,7 +43,7 @@ class ContrastiveLoss(MetricLearning):
             sums = torch.linalg.vecdot(gap, gap) / 2
             return sums, torch.full_like(sums.detach(), len(labels) - 1)
 
-        values, numbers = anchorwise(of_anchors, samples)
+        values, numbers = anchorwise(of_anchors, samples, self.anchors)
         self.averaged_over(numbers)
         return values.to(embeddings.dtype)
 
@@ -123,7 +123,7 @@ class SoftmaxContrast(MetricLearning):
             sums, number = _softmax_sums((anchors / self.temperature) @ everyone.T, partners, rows)
             return (sums, number) if over_pairs else (sums / number.clamp_min(1), number > 0)
 
-        values, numbers = anchorwise(of_anchors, directions(samples))
+        values, numbers = anchorwise(of_anchors, directions(samples), self.anchors)
         if views is not None:
             values, numbers = values.reshape(2, -1).mean(0), numbers.reshape(2, -1).sum(0)
         self.averaged_over(numbers)

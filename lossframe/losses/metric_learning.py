@@ -21,6 +21,8 @@ class MetricLearning(Loss):
     class_inputs = frozenset(["labels"])
     second: ClassVar[str] = ""
     """What to do about a second tensor of embeddings in place of labels, apart from stacking both."""
+    anchors: int | None = None
+    """Number of first rows that are anchors, with one value each; the others are only compared with. None: all."""
 
     def check(self, embeddings: Tensor, labels: Tensor) -> None:
         """Require `[N, D]` floating embeddings and `[N]` or `[N, 1]` integer labels."""

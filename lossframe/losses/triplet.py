@@ -93,8 +93,8 @@ class BatchAllTripletLoss(MetricLearning):
             averaged = active if self.average == "nonzero" else partners.triplets[rows]
             return sums, torch.stack([averaged, active], 1)
 
-        values, numbers = anchorwise(of_anchors, samples)
-        possible = partners.triplets
+        values, numbers = anchorwise(of_anchors, samples, self.anchors)
+        possible = partners.triplets[: self.anchors]
         number = possible.sum()
         self.log("active_triplets", divide(numbers[:, 1].sum(), number), count=number)
         self.averaged_over(numbers[:, 0], possible > 0)
@@ -128,13 +128,15 @@ class BatchHardTripletLoss(MetricLearning):
         """Return one value per anchor."""
         if not len(embeddings):
             return embeddings.sum(1)
-        positive, negative = triplets.hardest(*prepared(embeddings.detach(), self.distance), Partners(labels))
-        gap = gaps(embeddings, embeddings[positive], embeddings[negative], self.distance)
+        positive, negative = triplets.hardest(
+            *prepared(embeddings.detach(), self.distance), Partners(labels), self.anchors
+        )
+        gap = gaps(embeddings[: self.anchors], embeddings[positive], embeddings[negative], self.distance)
         return (F.softplus(gap) if self.soft_margin else (gap + self.margin).relu()).to(embeddings.dtype)
 
     def counts(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Count the anchors that have both a positive and a negative."""
-        return Partners(labels).triplets > 0
+        return Partners(labels).triplets[: self.anchors] > 0
 
 
 class BatchSemiHardTripletLoss(MetricLearning):
@@ -173,6 +175,6 @@ class BatchSemiHardTripletLoss(MetricLearning):
             values = F.softplus(gap) if self.soft_margin else (gap + self.margin).relu()
             return torch.where(valid, values, 0).sum(1), valid.sum(1)
 
-        values, numbers = anchorwise(of_anchors, samples)
+        values, numbers = anchorwise(of_anchors, samples, self.anchors)
         self.averaged_over(numbers)
         return values.to(embeddings.dtype)

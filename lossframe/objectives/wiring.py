@@ -19,6 +19,7 @@ def wiring(term: str, loss: Loss, renamed: Mapping[str, str | None] | None) -> d
     if not isinstance(renamed, Mapping):
         example = f"inputs.{term}.{next(iter(loss.reads), 'weight')}=ENTRY"
         raise InputError(f"inputs.{term}={renamed}: wanted a mapping from parameters to entries, as {example}")
+    renamed = {loss.synonyms.get(str(parameter), parameter): entry for parameter, entry in renamed.items()}
     known = list(dict.fromkeys([*loss.reads, "weight", "count"]))
     for parameter, entry in renamed.items():
         key = f"inputs.{term}.{parameter}"

@@ -80,7 +80,8 @@ def recorders(module: nn.Module) -> list[Place]:
             if name not in _INTERNAL:
                 for path, link in _plain(vars(place.module), name, value, name, _CONTAINERS):
                     _add(places, seen, _joined(place.path, path), link.module, (*place.links, link), plain=True)
-    return [place for place in places if isinstance(place.module, Recorder)]
+    found = [place for place in places if isinstance(place.module, Recorder)]
+    return [place for place in found if getattr(place.module, "owner", None) is None]  # a wrapper records for its loss
 
 
 def _add(

@@ -39,46 +39,49 @@ def blocks(embeddings: Tensor, anchors: slice) -> list[slice]:
     return [slice(k, min(k + size, anchors.stop)) for k in range(anchors.start, anchors.start + number, size)]
 
 
-def anchorwise(of_anchors: OfAnchors, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+def anchorwise(of_anchors: OfAnchors, embeddings: Tensor, number: int | None = None) -> tuple[Tensor, Tensor]:
     """Return one value per anchor, scaled so that their mean is the sum of all sums over that of all numbers.
+
+    The first `number` samples are anchors, by default all.
 
     `of_anchors` returns the sums `[B]` of some anchors, and without gradient the numbers `[B]` of their summands, or
     `[B, k]`, whose first column holds these numbers. The second result is the numbers of all anchors.
     """
-    if is_traced(embeddings) or not len(embeddings) or _is_one_block(embeddings):
-        sums, numbers = of_anchors(embeddings, embeddings, slice(0, len(embeddings)))
+    rows = slice(0, len(embeddings) if number is None else number)
+    if is_traced(embeddings) or not rows.stop or _is_one_block(embeddings, rows):
+        sums, numbers = of_anchors(embeddings if number is None else embeddings[rows], embeddings, rows)
         return (sums * _scale(numbers)).to(sums.dtype), numbers
-    values, numbers = _Anchorwise.apply(embeddings, of_anchors)
+    values, numbers = _Anchorwise.apply(embeddings, of_anchors, rows.stop)
     return values, numbers
 
 
-def _is_one_block(embeddings: Tensor) -> bool:
-    return len(blocks(embeddings, slice(0, len(embeddings)))) == 1 and not distributed.sharing()
+def _is_one_block(embeddings: Tensor, anchors: slice) -> bool:
+    return len(blocks(embeddings, anchors)) == 1 and not distributed.sharing()
 
 
 class _Anchorwise(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, embeddings: Tensor, of_anchors: OfAnchors) -> tuple[Tensor, Tensor]:
-        sums, numbers, gradient = _evaluate(of_anchors, embeddings, ctx.needs_input_grad[0])
+    def forward(ctx: Any, embeddings: Tensor, of_anchors: OfAnchors, number: int) -> tuple[Tensor, Tensor]:
+        sums, numbers, gradient = _evaluate(of_anchors, embeddings, number, ctx.needs_input_grad[0])
         ctx.of_anchors, scale = of_anchors, _scale(numbers)
         ctx.save_for_backward(embeddings, gradient, scale)
         ctx.mark_non_differentiable(numbers)
         return (sums * scale).to(sums.dtype), numbers
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
         embeddings, gradient, scale = ctx.saved_tensors
         if torch.is_grad_enabled() or is_batch(grad):
-            return _plain_gradient(ctx.of_anchors, embeddings, grad * scale), None
+            return _plain_gradient(ctx.of_anchors, embeddings, grad * scale), None, None
         if grad.stride() == (0,):  # one number for all anchors: the gradient of a sum
-            return gradient * (grad[0] * scale).to(gradient.dtype), None
-        return _evaluate(ctx.of_anchors, embeddings, True, grad * scale)[2], None
+            return gradient * (grad[0] * scale).to(gradient.dtype), None, None
+        return _evaluate(ctx.of_anchors, embeddings, len(grad), True, grad * scale)[2], None, None
 
 
 def _plain_gradient(of_anchors: OfAnchors, embeddings: Tensor, weight: Tensor) -> Tensor:
     """Return the gradient of the weighted sums, which can be differentiated again, or a batch of them for a batch."""
     gradient, again = torch.zeros_like(embeddings), torch.is_grad_enabled()
-    for rows in blocks(embeddings, slice(0, len(embeddings))):
+    for rows in blocks(embeddings, slice(0, len(weight))):
         with torch.enable_grad():
             sums, _ = of_anchors(embeddings[rows], embeddings, rows)
         upstream = weight[rows].to(sums.dtype)
@@ -87,9 +90,9 @@ def _plain_gradient(of_anchors: OfAnchors, embeddings: Tensor, weight: Tensor) -
 
 
 def _evaluate(
-    of_anchors: OfAnchors, embeddings: Tensor, with_gradient: bool, weight: Tensor | None = None
+    of_anchors: OfAnchors, embeddings: Tensor, n: int, with_gradient: bool, weight: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    n, mine = len(embeddings), distributed.own_part(len(embeddings))
+    mine = distributed.own_part(n)
 
     def share(anchors: slice) -> tuple[list[Tensor], Tensor]:
         gradient = torch.zeros_like(embeddings)

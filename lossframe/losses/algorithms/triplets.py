@@ -63,9 +63,13 @@ def _put(rows: Tensor, columns: Tensor, values: Tensor | float) -> Tensor:
     return rows.scatter(1, columns, values) if is_traced(rows) else rows.scatter_(1, columns, values)
 
 
-def hardest(embeddings: Tensor, pairwise: Pairwise, partners: Partners) -> list[Tensor]:
-    """Return the indices `[N]` of each anchor's farthest positive and nearest negative; any where none is."""
-    own = distributed.own_part(len(embeddings))
+def hardest(embeddings: Tensor, pairwise: Pairwise, partners: Partners, number: int | None = None) -> list[Tensor]:
+    """Return the indices of each anchor's farthest positive and nearest negative; any where none is.
+
+    The first `number` rows are anchors, by default all.
+    """
+    number = len(embeddings) if number is None else number
+    own = distributed.own_part(number)
     chosen = []
     for rows in blocks(embeddings, own):
         columns, positive = partners.of(rows)
@@ -73,4 +77,4 @@ def hardest(embeddings: Tensor, pairwise: Pairwise, partners: Partners) -> list[
         farthest = torch.where(positive, distances.gather(1, columns), -torch.inf).argmax(1, keepdim=True)
         nearest = _put(distances, columns, torch.inf).argmin(1)
         chosen.append(torch.stack([columns.gather(1, farthest).squeeze(1), nearest]))
-    return [distributed.assembled(part, own, len(embeddings)) for part in torch.cat(chosen, 1)]
+    return [distributed.assembled(part, own, number) for part in torch.cat(chosen, 1)]

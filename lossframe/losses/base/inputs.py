@@ -52,7 +52,7 @@ def received(loss: "Loss", args: tuple[Any, ...], kwargs: dict[str, Any], weight
     A keyword `count` is the number of values that each value stands for, unless the loss reads an entry of this name.
     """
     count = kwargs.pop("count", None) if "count" not in loss.reads else None
-    inputs = bind(loss.reads, loss.optional, args, kwargs)
+    inputs = bind(loss.reads, loss.optional, args, _renamed(kwargs, loss.synonyms) if loss.synonyms else kwargs)
     annotations.check(loss, inputs)
     tensors = leaves(inputs.values())
     refuse_vmap([*tensors, weight] if isinstance(weight, Tensor) else tensors)
@@ -99,6 +99,14 @@ def bind(
     return inputs
 
 
+def _renamed(kwargs: dict[str, Any], synonyms: Mapping[str, str]) -> dict[str, Any]:
+    """Return inputs by the names that a loss reads, where they were given by synonyms."""
+    renamed = {synonyms.get(name, name): value for name, value in kwargs.items()}
+    if len(renamed) < len(kwargs):
+        raise InputError(f"was given one input under two names: {names(kwargs)}; {dict(synonyms)} are synonyms")
+    return renamed
+
+
 def leaves(inputs: Collection[Any]) -> list[Tensor]:
     """Return the tensors among the inputs, also inside lists and dicts, in order."""
     found: list[Tensor] = []
@@ -143,6 +151,15 @@ def is_narrow(tensor: Tensor) -> bool:
 def at_least_float32(tensor: Tensor) -> Tensor:
     """Convert a floating tensor of less than 32 bits to float32; return other tensors unchanged."""
     return tensor.float() if is_narrow(tensor) else tensor
+
+
+def real_values(values: object) -> Tensor:
+    """Return the result of a formula in float32 or better; raise an `InputError` unless it is a real tensor."""
+    if not isinstance(values, Tensor):
+        raise InputError(f"wanted a tensor of values from loss(...), found {type(values).__name__}")
+    if values.is_complex():
+        raise InputError(f"wanted real values from loss(...), found {values.dtype}; take .abs() or .real of them")
+    return at_least_float32(values)
 
 
 def weight_as_tensor(weight: Any, leaves: list[Tensor]) -> Tensor | float | None:

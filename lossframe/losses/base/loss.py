@@ -2,6 +2,7 @@
 
 import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar, Unpack
 
 import torch
@@ -14,6 +15,7 @@ from lossframe.losses.base.compilation import Compiled, outside
 from lossframe.losses.base.inputs import Batch
 from lossframe.losses.base.options import LossOptions, check_options, is_plain, positional_parameters
 from lossframe.losses.base.per_sample import PerSample
+from lossframe.losses.base.recording import recording
 from lossframe.losses.base.state import WideState
 from lossframe.statistics.accumulator import as_counts, as_recorded, may_be_shared
 from lossframe.statistics.recorder import Recorder
@@ -34,8 +36,8 @@ class Loss(WideState, Recorder, ABC):
     Coming from babilim `Loss`: the same, but each flag, as `log_max`, is its own in every subclass.
     """
 
-    reads: ClassVar[tuple[str, ...]] = ()
-    optional: ClassVar[frozenset[str]] = frozenset()
+    reads: tuple[str, ...] = ()
+    optional: frozenset[str] = frozenset()
     relational: bool = False
     """Whether a value depends on other samples of the batch, so that ranks gather their inputs first."""
     core_dims: tuple[int, ...] | None = None
@@ -46,12 +48,14 @@ class Loss(WideState, Recorder, ABC):
     """
     per_sample: bool = True
     """Whether each row of a relational loss's values belongs to one sample of the batch."""
-    class_inputs: ClassVar[frozenset[str]] = frozenset()
+    class_inputs: frozenset[str] = frozenset()
     """Names of the inputs that hold classes: integers of any dtype, or bool for the classes 0 and 1."""
     default_weight: ClassVar[float] = 1.0
     """Weight of the loss in an objective that configures none."""
     invalid_gives_nonfinite: ClassVar[bool] = False
     """Whether inputs that `check_values` refuses make the result NaN or infinite; other results are not checked."""
+    owner: "Loss | None" = None
+    """The loss that wraps this one, and records what this one logs."""
     debug: bool = False
     """Whether every call checks values, even where the check waits for a GPU."""
 
@@ -74,6 +78,7 @@ class Loss(WideState, Recorder, ABC):
         self.record = options.get("record", True)
         self.samples: PerSample | None = None
         self.denominator: Tensor | float = 0.0
+        self.synonyms: Mapping[str, str] = {}  # further names of inputs -> their names in `reads`
         self._numbers: Tensor | None = None
         self._compiled = Compiled() if options.get("compile", False) else None
         self._calls = 0
@@ -123,22 +128,24 @@ class Loss(WideState, Recorder, ABC):
 
     def log(self, name: str, value: Tensor | float, count: Tensor | float = 1) -> None:
         """Record a value of any shape as a curve in addition to the loss; it stands for `count` values, as a mean."""
-        if not self.record:
+        loss = recording(self)
+        if not loss.record:
             return
         if name == "loss":
             raise InputError("cannot log a value named 'loss': that is the loss's own; choose another name")
         if not torch.compiler.is_dynamo_compiling():
-            replicated = self._in_formula and self._is_replicated()
-            self.accumulate(name, as_recorded(value), as_counts(count), replicated)
-        elif self._compiled is None or not self._compiled.running:
-            outside(self, "log", name, value, count)
+            replicated = loss._in_formula and loss._is_replicated()
+            loss.accumulate(name, as_recorded(value), as_counts(count), replicated)
+        elif loss._compiled is None or not loss._compiled.running:
+            outside(loss, "log", name, value, count)
         else:
-            self._compiled.logged.append((name, value.detach() if isinstance(value, Tensor) else value, count))
+            loss._compiled.logged.append((name, value.detach() if isinstance(value, Tensor) else value, count))
 
     def averaged_over(self, numbers: Tensor, present: Tensor | None = None) -> None:
         """Tell, in a formula, how many pairs each value sums, `[N]`; anchors outside `present` are not recorded."""
-        if self._in_formula:
-            self._numbers = standing.balanced(numbers.detach(), numbers > 0 if present is None else present)
+        loss = recording(self)
+        if loss._in_formula:
+            loss._numbers = standing.balanced(numbers.detach(), numbers > 0 if present is None else present)
 
     def extra_repr(self) -> str:
         """Return the constructor's arguments that are attributes of the same name."""
@@ -197,11 +204,7 @@ class Loss(WideState, Recorder, ABC):
             values = self._formula(inputs_)
         finally:
             self.__dict__["_in_formula"] = False
-        if not isinstance(values, Tensor):
-            raise InputError(f"wanted a tensor of values from loss(...), found {type(values).__name__}")
-        if values.is_complex():
-            raise InputError(f"wanted real values from loss(...), found {values.dtype}; take .abs() or .real of them")
-        values = inputs.at_least_float32(values)
+        values = inputs.real_values(values)
         state = (*self.parameters(), *self.buffers()) if values.is_leaf or values._is_view() else ()
         # the caller, the optimiser and `update` may change shared memory before recorded values are folded
         shared = inputs.shares_memory(values, [*inputs.leaves(inputs_.values()), *state])

@@ -55,7 +55,8 @@ def _warn_of_spread(loss: "Loss") -> None:
         loss.warned = True
         warnings.warn(
             f"{type(loss).__name__}: {', '.join(shown)} are those of batch means, because the loss gives one number "
-            "for each batch. Return unreduced values, as reduction='none' of a criterion does, or select only the mean",
+            "for each batch. Return unreduced values, as NativeLoss(..., unreduced=True) lets a criterion with a "
+            "`reduction` do, or select only the mean; `count` of a call is the number of values that a mean stands for",
             stacklevel=2,
         )
 

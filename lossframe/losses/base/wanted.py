@@ -25,7 +25,7 @@ def loss_remedy(found: Any) -> str:
 def criterion_remedy(found: Any) -> str | None:
     """Say what an object is that `NativeLoss` cannot wrap, and what to do; return None for any other object."""
     what, remedy = _what_and_remedy(found)
-    return remedy and f"{what}; wanted a callable (prediction, target): {remedy}"
+    return remedy and f"{what}; wanted a callable: {remedy}"
 
 
 def _what_and_remedy(found: Any) -> tuple[str, str | None]:

@@ -1,0 +1,1 @@
+"""Compares losses of other libraries, called directly, with the same losses in `NativeLoss`."""
