@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from griffe import Extension, Object
+
 _OPTION = re.compile(r"^(?:`\w+`(?:, )?)+: ", re.MULTILINE)
 
 

@@ -1,7 +1,8 @@
-"""Hooks of mkdocs: adds the pages outside docs/ to the site, maps links between both, and renders formulas as MathML."""
+"""Hooks of mkdocs: add the pages outside docs/, map links between files to pages, and draw formulas as MathML."""
 
 import posixpath
 import re
+from functools import partial
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -57,5 +58,9 @@ def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
     """Replace each formula by MathML, which browsers draw without a script."""
     for display, opening, closing in (("inline", r"\(", r"\)"), ("block", r"\[", r"\]")):
         tags = rf'<(span|div) class="arithmatex">{re.escape(opening)}(.*?){re.escape(closing)}</\1>'
-        html = re.sub(tags, lambda found, display=display: convert(unescape(found[2]), display=display), html, flags=re.DOTALL)
+        html = re.sub(tags, partial(_mathml, display), html, flags=re.DOTALL)
     return html
+
+
+def _mathml(display: str, formula: re.Match[str]) -> str:
+    return convert(unescape(formula[2]), display=display)

@@ -81,7 +81,8 @@ def train(arguments: Sequence[str]) -> None:
     try:
         loader = Hydra.create_main_hydra2("train", places).config_loader
         mode = RunMode.MULTIRUN if flags.multirun else RunMode.RUN
-        config = loader.load_configuration(flags.config_name or "train", flags.overrides, mode)
+        overrides = [*flags.overrides, *(["hydra.mode=MULTIRUN"] if flags.multirun else [])]  # as Hydra's main adds
+        config = loader.load_configuration(flags.config_name or "train", overrides, mode)
         if not flags.help and not flags.cfg:
             check(config)
     finally:
@@ -99,4 +100,3 @@ def check(config: DictConfig) -> None:
         composed.check(job)
     for job in jobs[:: max(1, len(jobs) - 1)]:
         run.check(of_run(job), load=False)
-
