@@ -26,9 +26,9 @@ one, the call here names it. [The reductions side by side](losses.md#reductions)
 
 A criterion that has no row is wrapped: `NativeLoss(torch.nn.PoissonNLLLoss())` records and reduces like any loss.
 
-torchmetrics has no losses but metrics, which stay as they are. Its aggregators `MeanMetric`, `MinMetric` and `MaxMetric`
-of loss values are not needed: a loss records them by itself, and
-[`Statistics`](how_to/other_trainers.md#with-torchmetrics) does so for any other values.
+torchmetrics has metrics, and no losses. They stay as they are. Its aggregators `MeanMetric`, `MinMetric` and `MaxMetric`
+are not needed for losses, which record these numbers by themselves; [`Statistics`](api/statistics.md) is for other
+values.
 """
 TABLE = """
 | there | here | there is | defaults there | defaults here | reduction there | what differs |
