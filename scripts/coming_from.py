@@ -28,8 +28,7 @@ A criterion that has no row is wrapped: `NativeLoss(torch.nn.PoissonNLLLoss())` 
 
 torchmetrics has metrics, which stay as they are, and no losses. Its aggregators `MeanMetric`, `MinMetric` and
 `MaxMetric` are not needed for losses, which record these numbers by themselves;
-[`Statistics`](api/statistics.md) is for other
-values.
+[`Statistics`](api/statistics.md) is for other values.
 """
 TABLE = """
 | there | here | there is | defaults there | defaults here | reduction there | what differs |
