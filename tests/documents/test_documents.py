@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+import lossframe
 from lossframe import losses
 from lossframe.__main__ import main
+from lossframe.callbacks import images
 from lossframe.losses import catalogue
 
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -35,6 +37,14 @@ def test_page_of_losses_lists_every_loss() -> None:
     assert {entry.loss.__name__ for entry in ENTRIES} == {*losses.__all__} - {loss.__name__ for loss in losses.WRAPPERS}
     for entry in ENTRIES:
         assert f"| `{entry.name}`<br>`{entry.loss.__name__}`" in loss_table.PAGE.read_text()
+
+
+def test_reference_has_every_loss_and_every_public_name() -> None:
+    pages = "".join(page.read_text() for page in (ROOT / "docs" / "api").glob("*.md"))
+    shown = set(re.findall(r"^::: (\S+)$", pages, re.MULTILINE))
+    assert {entry.loss.__module__ for entry in ENTRIES} <= shown
+    assert {f"lossframe.{name}" for name in lossframe.__all__} <= shown
+    assert {f"lossframe.callbacks.images.{name}" for name in images.__all__} <= shown
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)

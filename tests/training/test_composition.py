@@ -1,5 +1,6 @@
 """A configuration is brought into one form, and what nothing would read is refused."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,14 @@ from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from test_package import block
 from typed import of_run, refusal, typed
 
 from lossframe import Objective, configs
 from lossframe.losses import BatchAllTripletLoss
 from lossframe.training import composition, preflight
+
+sys.path.insert(0, str(ROOT / "scripts"))
+import snippets
 
 IGNORED = {
     "+foo=1": "foo: nothing reads this key",
@@ -105,16 +108,16 @@ OWN = [*configs.choices("loss"), "[triplet,cross_entropy]", "[mse,l1,center]"]
 
 @pytest.fixture(scope="module")
 def application(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write the configuration of README's application of one's own."""
+    """Write the configuration of the documents' application of one's own."""
     folder = tmp_path_factory.mktemp("application")
-    content = yaml.safe_load(block("hydra"))
+    content = yaml.safe_load(snippets.marked("hydra"))
     content["hydra"] = {"searchpath": [f"file://{ROOT / 'conf'}"]}  # of the checkout
     (folder / "config.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     return folder
 
 
 @pytest.mark.parametrize("chosen", OWN)
-def test_application_of_the_readme_builds_the_objective_of_any_loss(application: Path, chosen: str) -> None:
+def test_documented_application_builds_the_objective_of_any_loss(application: Path, chosen: str) -> None:
     with initialize_config_dir(str(application), version_base="1.3"):
         cfg: DictConfig = compose("config", [f"loss={chosen}"])
     objective = Objective(instantiate(cfg.loss), cfg.weights, cfg.inputs)

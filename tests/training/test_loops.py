@@ -1,4 +1,4 @@
-"""The README's training loop, with plain DistributedDataParallel and with Fabric, against one process."""
+"""The training loop of the documents, with plain DistributedDataParallel and with Fabric, against one process."""
 
 import json
 import subprocess
@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_package import block
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "scripts"))
+import snippets
 
 SCRIPT = """
 import json, os, sys
@@ -45,10 +48,10 @@ os._exit(0)  # now and then threads that Fabric leaves abort a process at its en
 
 
 @pytest.mark.slow
-def test_readme_loop_gives_equal_weights_on_one_and_two_ranks(tmp_path: Path) -> None:
+def test_documented_loop_gives_equal_weights_on_one_and_two_ranks(tmp_path: Path) -> None:
     script = tmp_path / "loop.py"
     backward = "fabric.backward(loss) if kind == 'fabric' else loss.backward()"
-    script.write_text(SCRIPT.replace("LOOP", block("loop").replace("loss.backward()", backward)))
+    script.write_text(SCRIPT.replace("LOOP", snippets.marked("loop").replace("loss.backward()", backward)))
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     results = {}
     for kind, launcher in (("alone", []), ("ddp", torchrun), ("fabric", torchrun)):
