@@ -54,6 +54,11 @@ def check(config: DictConfig) -> None:
             f"trainer.strategy={trainer['strategy']}: wanted ranks that are started by this command, not copied from "
             "its memory; use trainer=ddp_cpu, or trainer=ddp for GPUs"
         )
+    if trainer.get("sync_batchnorm") and trainer["accelerator"] == "cpu":
+        raise InputError(
+            "trainer.sync_batchnorm=true: wanted GPUs, the only devices that torch synchronises batch normalisation on, "
+            "found trainer.accelerator=cpu; leave it out, or choose trainer=ddp"
+        )
     launch.check_devices(trainer["accelerator"], trainer["devices"])
 
 

@@ -17,7 +17,7 @@ from lossframe.callbacks.graceful_stop import GracefulStop
 from lossframe.callbacks.rank_consistency import RankConsistency
 from lossframe.data import InMemoryData
 from lossframe.loggers import tags
-from lossframe.training import composition, preflight, run_dir
+from lossframe.training import composition, model_contract, preflight, run_dir
 from lossframe.training.learner import Learner
 
 _COLUMN = 32  # characters before the numbers of the closing printout, if no name is longer
@@ -78,10 +78,10 @@ def _learner(config: DictConfig) -> tuple[Learner, list[pl.Callback]]:
     metrics = instantiate(config.metrics, _convert_="all")
     callbacks = list(instantiate(config.callbacks, _convert_="all").values())
     objective = preflight.objective_of(config)
-    preflight.check_heads(lambda heads: instantiate(config.model, heads=sorted(heads)), objective, callbacks)
+    preflight.check_heads(config.model, objective, callbacks)
     read = [metric["reads"] for metric in metrics.values()] + [preflight.reads_of(each) for each in callbacks]
     learner = Learner(
-        model=instantiate(config.model, heads=sorted(objective.reads.union(*read))),
+        model=model_contract.build(config.model, objective.reads.union(*read)),
         objective=objective,
         optimizer=instantiate(config.optimizer),
         scheduler=instantiate(config.scheduler),
