@@ -34,6 +34,7 @@ class TimmEmbedder(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         check_counts(self, embedding_size=embedding_size)
+        self.name = name
         self.image_shape = tuple(image_shape)
         self.heads = frozenset(heads)
         self.backbone = _backbone(name, pretrained, {"in_chans": self.image_shape[0], **(options or {})})
@@ -47,7 +48,10 @@ class TimmEmbedder(nn.Module):
     def forward(self, frame: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the entries that the model adds to the frame."""
         image = read(self, frame, "image", self.image_shape)
-        features = self.project(self.backbone((image - self.mean) / self.std))
+        try:
+            features = self.project(self.backbone((image - self.mean) / self.std))
+        except AssertionError as error:  # of a transformer, which wants images of one size
+            raise InputError(f"model.name={self.name}: {error}; set it by +model.options.img_size=32") from error
         entries = {"features": features, "embeddings": F.normalize(features, dim=1, eps=1e-6)}
         if self.heads & {"logits", "probabilities"}:
             entries["logits"] = self.classify(features)

@@ -56,7 +56,7 @@ def check(config: DictConfig) -> None:
         )
     if trainer.get("sync_batchnorm") and trainer["accelerator"] == "cpu":
         raise InputError(
-            "trainer.sync_batchnorm=true: wanted GPUs, the only devices that torch synchronises batch normalisation on, "
+            "trainer.sync_batchnorm=true: wanted GPUs, because torch synchronises batch normalisation on no others, "
             "found trainer.accelerator=cpu; leave it out, or choose trainer=ddp"
         )
     launch.check_devices(trainer["accelerator"], trainer["devices"])

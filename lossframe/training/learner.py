@@ -76,7 +76,7 @@ class Learner(pl.LightningModule):
         own = [name for name, each in self.model.named_modules() if model_contract.normalises_own_samples(each)]
         if self.trainer.world_size > 1 and own:
             rank_zero_warn(
-                f"{names(own[:4])}{_more(own)} of the model normalises over the samples of each rank by itself, so that "
+                f"{names(own[:4])}{_more(own)} of the model normalises over each rank's own samples, so that "
                 "results depend on the number of ranks: add trainer.sync_batchnorm=true on GPUs, or use GroupNorm"
             )
 
@@ -103,8 +103,8 @@ class Learner(pl.LightningModule):
             untrained = [name for name, p in self.model.named_parameters() if p.requires_grad and p.grad is None]
             if untrained:
                 rank_zero_warn(
-                    f"no loss trains {names(untrained[:4])}{_more(untrained)} of the model: add a loss that reads what they give, "
-                    "or leave out the metric or callback that does. On several ranks torch refuses such parameters"
+                    f"no loss trains {names(untrained[:4])}{_more(untrained)} of the model: add a loss that reads what "
+                    "they give, or leave out the metric or callback that does. On several ranks torch refuses such parameters"
                 )
         self._checked_gradients = True
 
