@@ -1,5 +1,8 @@
-"""Provides small real data sets that work offline, with the same global batches on any number of ranks."""
+"""Provides small real data sets, and reads files and folders, with the same global batches on any number of ranks."""
 
+from lossframe.data.augmentation import Augmentation
+from lossframe.data.csv_file import CsvFile
+from lossframe.data.evaluation import GroupedBatchSampler
 from lossframe.data.images import Digits, ImageData, ImageFolder, Mnist5k
 from lossframe.data.in_memory import DataOptions, InMemoryData
 from lossframe.data.loader import BatchLoader
@@ -14,16 +17,20 @@ from lossframe.data.samplers import (
     shuffled,
 )
 from lossframe.data.tabular import BreastCancer, Diabetes, DigitHalves, TabularData
+from lossframe.data.workers import WorkerLoader, shard_loaders, sharded
 
 __all__ = [
+    "Augmentation",
     "BatchLoader",
     "BreastCancer",
     "ClassBalancedBatchSampler",
+    "CsvFile",
     "DataOptions",
     "Diabetes",
     "DigitHalves",
     "Digits",
     "GlobalBatchSampler",
+    "GroupedBatchSampler",
     "ImageData",
     "ImageFolder",
     "InMemoryData",
@@ -33,6 +40,9 @@ __all__ = [
     "ShardedBatchSampler",
     "ShuffledBatchSampler",
     "TabularData",
+    "WorkerLoader",
     "balanced",
+    "shard_loaders",
+    "sharded",
     "shuffled",
 ]

@@ -74,7 +74,9 @@ class Augmentation:
     def __init__(self, changes: Sequence[str], seed: int = 0, background: float = 0.0) -> None:
         for name in changes:
             if name not in CHANGES:
-                raise InputError(f"data.augment: wanted a list of {names(CHANGES)}, found {name!r}.{nearest(name, CHANGES)}")
+                raise InputError(
+                    f"data.augment: wanted a list of {names(CHANGES)}, found {name!r}.{nearest(name, CHANGES)}"
+                )
         self.changes = list(changes)
         self.seed = seed
         self.background = background

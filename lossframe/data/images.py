@@ -84,7 +84,9 @@ class ImageData(InMemoryData, ABC):
 
     def _check_noise(self, classes: int | None) -> None:
         if self.label_noise and classes is not None and classes < 2:
-            raise InputError(f"{type(self).__name__}: label_noise={self.label_noise} wants two classes, found {classes}")
+            raise InputError(
+                f"{type(self).__name__}: label_noise={self.label_noise} wants two classes, found {classes}"
+            )
 
 
 class Digits(ImageData):

@@ -18,7 +18,7 @@ class TabularData(InMemoryData, ABC):
 
     provides = frozenset({"index", "inputs", "target"})
 
-    def __init__(self, num_inputs: int, num_outputs: int, **options: Unpack[DataOptions]) -> None:
+    def __init__(self, num_inputs: int | None, num_outputs: int | None, **options: Unpack[DataOptions]) -> None:
         options.setdefault("sampler", shuffled)
         super().__init__(**options)
         self.num_inputs = num_inputs
@@ -30,7 +30,7 @@ class TabularData(InMemoryData, ABC):
 
     def prepare(self, frame: dict[str, Tensor], train: Tensor) -> dict[str, Tensor]:
         """Scale the columns to mean 0 and standard deviation 1 over the training samples."""
-        return frame | {"inputs": _standardise(frame["inputs"], train)}
+        return frame | {"inputs": standardised(frame["inputs"], train)}
 
 
 class Diabetes(TabularData):
@@ -46,7 +46,7 @@ class Diabetes(TabularData):
 
     def prepare(self, frame: dict[str, Tensor], train: Tensor) -> dict[str, Tensor]:
         """Scale columns and target to mean 0 and standard deviation 1 over the training samples."""
-        return super().prepare(frame, train) | {"target": _standardise(frame["target"], train)}
+        return super().prepare(frame, train) | {"target": standardised(frame["target"], train)}
 
 
 class BreastCancer(TabularData):
@@ -97,9 +97,10 @@ class DigitHalves(TabularData):
         return {"num_inputs": frame["inputs"].shape[1], "num_outputs": frame["target"].shape[1]}
 
 
-def _standardise(values: Tensor, train: Tensor) -> Tensor:
+def standardised(values: Tensor, train: Tensor) -> Tensor:
     """Scale columns to mean 0 and standard deviation 1 over the rows `train`; constant columns are only shifted."""
     exact = values.double()
     mean, std = exact[train].mean(dim=0), exact[train].std(dim=0, correction=0)
-    constant = std <= 1e-6 * exact[train].abs().amax(dim=0)  # of float32 values, whose mean is rounded
+    rounding = 1e-6 if values.dtype == torch.float32 else 1e-12  # of the mean
+    constant = std <= rounding * exact[train].abs().amax(dim=0)
     return ((exact - mean) / torch.where(constant, 1, std)).to(values.dtype)

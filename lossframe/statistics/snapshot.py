@@ -23,7 +23,8 @@ class Snapshot:
     """Empties this rank's recorders with one copy from the device, for `merge_ranks`.
 
     Creating a snapshot waits for no device. Staged values stay in their recorders. `recorders` must have the same keys,
-    and count the values of the same names, on all ranks. The names that losses log may differ.
+    and count the values of the same names, on all ranks. The names that losses log may differ. `called` are the terms
+    that have recorded values "loss", even if none of these values counts.
     """
 
     def __init__(self, recorders: Mapping[str, Recorder]) -> None:
@@ -32,6 +33,9 @@ class Snapshot:
         self.capacity = _BYTES_PER_TERM * (1 + len(recorders)) + _BYTES_PER_HISTOGRAM * histograms
         found = {(term, *key): a for term, recorder in recorders.items() for key, a in recorder.accumulators.items()}
         self._keys = list(found)
+        self.called = {
+            term for (term, name, _), each in found.items() if name == "loss" and (each.pending or each.states)
+        }
         self._copy = HostCopy(list(found.values()))
         for recorder in recorders.values():
             recorder.empty()

@@ -14,12 +14,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from lossframe import configs
 from lossframe.errors import InputError
-from lossframe.training import composition, launch, resume, run_dir
+from lossframe.training import composition, data_facts, launch, resume, run_dir
 from lossframe.training.arguments import UsageError, normalised
 from lossframe.training.user_errors import Refused, explain
 
 RANK_CONFIG = "LOSSFRAME_RANK_CONFIG"
-"""The environment variable by which rank 0 hands its resolved configuration, as YAML, to the ranks that it starts."""
+"""The environment variable by which rank 0 hands its configuration, as YAML, to the ranks that it starts."""
 
 _RANK_COMMAND = launch.this_command()  # before Hydra changes the working directory, if hydra.job.chdir=true
 
@@ -94,7 +94,7 @@ def _place(config: DictConfig, folder: Path, started_in: Path) -> None:
         )
     config.run_dir = str(folder)
     if Path.cwd() != started_in:  # hydra.job.chdir=true
-        for key in ("ckpt", "data.root"):
+        for key in ("ckpt", "data.root", "data.path"):
             if typed := OmegaConf.select(config, key):
                 OmegaConf.update(config, key, str(started_in / typed))
 
@@ -104,7 +104,7 @@ def _train_in(folder: Path, config: DictConfig) -> float | None:
     ranks = launch.number_of_devices(config.trainer.accelerator, config.trainer.devices)
     with (
         run_dir.locked(folder, resume=bool(config.ckpt)),
-        launch.local_ranks(ranks, _RANK_COMMAND, {RANK_CONFIG: records[run_dir.RESOLVED]}),
+        launch.local_ranks(ranks, _RANK_COMMAND, {RANK_CONFIG: data_facts.for_ranks(config)}),
     ):
         return _run(config, records)
 

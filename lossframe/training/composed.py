@@ -36,10 +36,10 @@ def check(config: DictConfig) -> None:
     config = composition.prepared(config)
     if not config.loss:
         raise InputError("loss=[]: wanted at least one loss, found none; choose one, as in loss=triplet")
-    values = {str(key): _resolved(config, str(key)) for key in config if key != "hydra"}
     if missing := [key for key, value in _unresolved(config) if value == "???"]:
         typed = " ".join(f"{key}=VALUE" for key in missing)
         raise InputError(f"{', '.join(missing)}: wanted a value, found none; add {typed}")
+    values = {str(key): _resolved(config, str(key)) for key in config if key != "hydra"}
     for key, default in shipped(config):
         _check_kind(key, default, values)
     for key, least in _LEAST.items():

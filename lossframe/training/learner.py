@@ -104,7 +104,8 @@ class Learner(pl.LightningModule):
             if untrained:
                 rank_zero_warn(
                     f"no loss trains {names(untrained[:4])}{_more(untrained)} of the model: add a loss that reads what "
-                    "they give, or leave out the metric or callback that does. On several ranks torch refuses such parameters"
+                    "they give, or leave out the metric or callback that does. On several ranks torch refuses such "
+                    "parameters"
                 )
         self._checked_gradients = True
 

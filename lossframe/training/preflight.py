@@ -1,6 +1,7 @@
 """Checks a configuration before it is trained: numbers are numbers, and data and model provide what is read."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import lru_cache
 from pkgutil import resolve_name
 from typing import Any, NamedTuple, cast
 
@@ -15,7 +16,7 @@ from lossframe.errors import InputError, names
 from lossframe.objectives.objective import Objective
 from lossframe.objectives.terms import left_over, no_term
 from lossframe.objectives.wiring import is_required
-from lossframe.training import composition, model_contract, variants
+from lossframe.training import composition, data_facts, model_contract, variants
 from lossframe.training.signatures import wrong_numbers
 
 Metrics = Mapping[str, Mapping[str, Any]]
@@ -37,6 +38,22 @@ def check_values(config: Mapping[str, Any]) -> None:
     seed = config["seed"]
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise InputError(f"seed={seed}: wanted a whole number from 0 to {2**32 - 1}")
+
+
+def data_of(config: DictConfig) -> Any:
+    """Make the data of a prepared configuration, and fill in there what the data says of itself.
+
+    Raises an `InputError` if groups or values do not fit, with or without what was filled in.
+    """
+    check_composition(config)
+    values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    check_values({"data": values["data"], "seed": values["seed"]} if data_facts.awaits(config) else values)
+    data = instantiate(config.data)
+    if data_facts.awaits(config):
+        data_facts.fill(config, data)
+        check_composition(config)
+        check_values(cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)))
+    return data
 
 
 def check_entries(
@@ -118,6 +135,8 @@ def instead_of(key: str, config: DictConfig) -> str:
     group = key.partition(".")[0]
     reads = [entry for wired in config.inputs.values() for entry in (wired or {}).values()]
     tried = ["experiment", group, f"{group} with experiment"] if group in configs.groups() else ["experiment"]
+    if hasattr(data := _tried_data(OmegaConf.to_yaml(config.data, resolve=True)), "facts"):
+        data.facts()  # an error of the data itself comes first
     return _proposal(tried, reads) or f"choose another {group}, or set {key}=VALUE"
 
 
@@ -125,12 +144,14 @@ def fits(config: DictConfig) -> bool:
     """Return whether a composed configuration can be trained, as far as the checks of this module know."""
     try:
         config = composition.prepared(config)
+        data = _tried_data(OmegaConf.to_yaml(config.data, resolve=True))
+        data_facts.fill(config, data)
         values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
         check_values(values)
         objective = objective_of(config)
         callbacks = list(instantiate(config.callbacks, _convert_="all").values())
         check_heads(config.model, objective, callbacks)
-        providers = [resolve_name(values[group]["_target_"]) for group in ("data", "model")]
+        providers = [data, resolve_name(values["model"]["_target_"])]
     except (InputError, HydraException, OmegaConfBaseException):
         return False
     return next(unprovided(objective, values["metrics"], providers, callbacks), None) is None
@@ -146,13 +167,13 @@ def _proposal(groups: Iterable[str], reads: Collection[str]) -> str | None:
     """Return the choices of the first group that mend the command, as `add A or B`; each was tried. None if none does.
 
     `GROUP with experiment` tries each experiment together with its own choice of a group. Of experiments, those are
-    named whose own losses read most of the entries in `reads`.
+    named that are for the chosen data, or else for any, and whose own losses read most of the entries in `reads`.
     """
     for group in groups:
         working = [overrides for overrides in _candidates(group) if _works(overrides)]
         if group.endswith("experiment"):
-            shared = {overrides[0]: len(_read_by(overrides[0]) & set(reads)) for overrides in working}
-            working = [overrides for overrides in working if shared[overrides[0]] == max(shared.values())]
+            fit = {overrides[0]: _fit(overrides[0], reads) for overrides in working}
+            working = [overrides for overrides in working if fit[overrides[0]] == max(fit.values())]
         if working:
             listed = " or ".join(" ".join(overrides) for overrides in working)
             return f"{'add' if group.endswith('experiment') else 'choose'} {listed}"
@@ -169,10 +190,20 @@ def _candidates(group: str) -> Iterator[list[str]]:
         yield [f"{together or group}={choice}", *own]
 
 
-def _read_by(override: str) -> set[str]:
-    """Return the entries that the losses read which an override alone chooses."""
-    inputs = variants.composed([override], after_own=False).inputs
-    return {entry for wired in inputs.values() for entry in (wired or {}).values() if entry}
+def _fit(experiment: str, reads: Collection[str]) -> tuple[int, int]:
+    """Return whether an override chooses the command's data (2), or none (1), and how many entries its losses read."""
+    inputs = variants.composed([experiment], after_own=False).inputs
+    shared = {entry for wired in inputs.values() for entry in (wired or {}).values()} & set(reads)
+    chosen = variants.choice_of(experiment.partition("=")[2], "data")
+    if not variants.is_typed("data"):
+        return 0, len(shared)
+    return 2 * (chosen == variants.choice("data")) or int(chosen == variants.default("data")), len(shared)
+
+
+@lru_cache(maxsize=4)
+def _tried_data(text: str) -> Any:
+    """Make the data of a configuration, as YAML, once for all choices that are tried with it."""
+    return instantiate(OmegaConf.create(text))
 
 
 def _without_left_over(keys: list[str], config: DictConfig) -> str:
@@ -200,7 +231,9 @@ def _evaluates(config: DictConfig) -> bool:
     metrics = instantiate(config.metrics, _convert_="all")
     with torch.random.fork_rng(devices=[]):
         try:
-            objective, data = objective_of(config), instantiate(config.data)
+            data = _tried_data(OmegaConf.to_yaml(config.data, resolve=True))
+            data_facts.fill(config, data)
+            objective = objective_of(config)
             reads = objective.reads.union(*(metric["reads"] for metric in metrics.values()))
             made = model_contract.build(config.model, reads)
             objective.bind(made)
@@ -210,6 +243,7 @@ def _evaluates(config: DictConfig) -> bool:
             objective(frame)
             for metric in metrics.values():
                 metric["metric"].update(*[frame[entry] for entry in metric["reads"]])
+                metric["metric"].compute()
         except Exception:  # whatever it is, what fails is not proposed
             return False
     return True

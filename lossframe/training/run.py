@@ -15,7 +15,7 @@ from rich.console import Console
 from lossframe import distributed
 from lossframe.callbacks.graceful_stop import GracefulStop
 from lossframe.callbacks.rank_consistency import RankConsistency
-from lossframe.data import InMemoryData
+from lossframe.data import InMemoryData, shard_loaders
 from lossframe.loggers import tags
 from lossframe.training import composition, model_contract, preflight, run_dir
 from lossframe.training.learner import Learner
@@ -38,6 +38,8 @@ def run(config: DictConfig, records: Mapping[str, str] | None = None) -> float |
     config = composition.prepared(config)
     learner, data, callbacks = _prepare(config)
     values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    if records:
+        records = {**records, run_dir.RESOLVED: OmegaConf.to_yaml(config, resolve=True)}
     callbacks += [RankConsistency(values), _write_at_start(config.run_dir, records or {})]
     trainer = _trainer(config, callbacks)
     trainer.fit(learner, data, ckpt_path=config.ckpt)
@@ -56,12 +58,17 @@ def check(config: DictConfig, load: bool) -> None:
 
 
 def _prepare(config: DictConfig) -> tuple[Learner, Any, list[pl.Callback]]:
-    """Seed, and make what is trained, its data and the callbacks, which must fit together."""
+    """Seed, and make what is trained, its data and the callbacks, which must fit together.
+
+    What the data says of itself, as the number of its classes, is filled into the configuration.
+    """
     preflight.check_composition(config)
-    preflight.check_values(cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)))
+    preflight.check_values({"seed": config.seed})
     pl.seed_everything(config.seed, workers=True, verbose=False)
+    data = preflight.data_of(config)
+    shard_loaders(data, config.seed)
+    pl.seed_everything(config.seed, workers=True, verbose=False)  # weights do not depend on what the data has drawn
     learner, callbacks = _learner(config)
-    data = instantiate(config.data)
     preflight.check_entries(learner.objective, learner.metrics, data, learner.model, callbacks)
     return learner, data, callbacks
 

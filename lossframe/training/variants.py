@@ -37,6 +37,18 @@ def is_typed(group: str) -> bool:
     return any(override.lstrip("+").startswith(f"{group}=") for override in HydraConfig.get().overrides.task)
 
 
+def choice(group: str) -> str | None:
+    """Return the choice that the command makes of a group, itself or by its configuration."""
+    made: str | None = HydraConfig.get().runtime.choices.get(group)
+    return made
+
+
+def default(group: str) -> str | None:
+    """Return the choice of a group that the command's configuration makes without any override."""
+    made: str | None = _loaded([], after_own=False).hydra.runtime.choices.get(group)
+    return made
+
+
 def choice_of(experiment: str, group: str) -> str:
     """Return the choice that an experiment makes of a group."""
     choice: str = _loaded([f"experiment={experiment}"], after_own=False).hydra.runtime.choices[group]

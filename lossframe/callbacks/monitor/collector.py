@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from pytorch_lightning.utilities import rank_zero_warn
+
 from lossframe.callbacks.monitor.nonfinite import Guard, Kept
 from lossframe.callbacks.monitor.window import Progress, Window, named_of, state_of
 from lossframe.errors import NonFiniteError
@@ -52,6 +54,7 @@ class Collector:
         self._suffix = ""  # of the current dataloader, if there are several
         self._pending: _Pending | None = None
         self._clock = 0.0
+        self._warned: set[tuple[str, str]] = set()
 
     def replace(self, recorders: Mapping[str, Recorder]) -> None:
         """Choose the recorders. One that takes the place of another takes over the values that are not read yet."""
@@ -141,11 +144,25 @@ class Collector:
         snapshots = {key: snapshot for key, (snapshot, _) in parts.items()}
         result: dict[str, list[Named]] = {}
         found = merge_ranks(snapshots, lambda key, seen: self.guard.observation(seen, parts[key][1]))
-        for (suffix, _), (seen, observed) in found.items():
+        for (suffix, number), (seen, observed) in found.items():
             self._judge(stage + suffix, seen, observed)
+            called = snapshots[suffix, number].called if (suffix, number) in snapshots else set()
+            self._warn_of_no_pairs(stage + suffix, {term for term in called if "loss" not in seen[term]})
             if any(seen.values()):
                 result.setdefault(suffix, []).append(seen)
         return {suffix: merged(each) for suffix, each in result.items()}
+
+    def _warn_of_no_pairs(self, stage: str, without_values: set[str]) -> None:
+        """Warn once of each loss on pairs that was evaluated, but found no pair or triplet in any batch."""
+        for term in sorted(without_values):
+            recorder: Any = self.recorders.get(term)
+            if getattr(recorder, "relational", False) and (stage, term) not in self._warned:
+                self._warned.add((stage, term))
+                rank_zero_warn(
+                    f"{stage}: {term} ({type(recorder).__name__}) found no pair or triplet in any batch, and has no "
+                    "value. It wants two samples of a class, and for triplets another class, in a batch: give the "
+                    "loader batches of lossframe.data.GroupedBatchSampler, larger batches, or data of several classes"
+                )
 
     def state_dict(self) -> dict[str, Any]:
         """Return the open window, the earlier ones of the epoch and the samples seen."""

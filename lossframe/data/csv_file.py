@@ -1,0 +1,196 @@
+"""Reads a table from a CSV file: what its columns hold, and whether the target is a number or a class."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Unpack
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lossframe.data.columns import Column, Encoder, check_text, is_number, is_truth, typed
+from lossframe.data.csv_reading import read
+from lossframe.data.in_memory import DataOptions
+from lossframe.data.splits import Splits
+from lossframe.data.tabular import TabularData, standardised
+from lossframe.errors import InputError, names, nearest
+
+_TASKS = ("auto", "regression", "classification")
+_MOST_CLASSES = 20  # of whole numbers that are taken for classes
+_LEAST = 3  # samples of a class, one each for training, validation and test
+_log = logging.getLogger(__name__)
+
+
+class CsvOptions(DataOptions, total=False):
+    """Options of a CSV file, in addition to those of every data set.
+
+    `columns`: the columns that are inputs (all but the target).
+    `ignore`: columns to leave out ([]).
+    `task`: "regression" or "classification", or "auto" (default) for what the target's values look like.
+    `split_column`: a column with "train", "val" or "test" in each row, in place of the fractions.
+    `separator`: "comma", "semicolon", "tab", "bar" or any other (default: what the header has most of).
+    `decimal`: the decimal point (".").
+    """
+
+    columns: Sequence[str] | None
+    ignore: Sequence[str]
+    task: str
+    split_column: str | None
+    separator: str | None
+    decimal: str
+
+
+class CsvFile(TabularData):
+    """Loads a CSV file with a header, UTF-8: `target` names the column to predict, all others are the inputs.
+
+    A target of numbers gives `target` float32 [B], standardised over the training samples by `target_mean` and
+    `target_std`. A target of text, of true and false, or of few whole numbers gives `labels` int64 [B], numbered as
+    `class_names`, and for two classes `target` float32 too. `column_names` are
+    those of the inputs; see `Encoder`, and for the options `CsvOptions`.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        target: str,
+        num_inputs: int | None = None,
+        num_outputs: int | None = None,
+        num_classes: int | None = None,
+        **options: Unpack[CsvOptions],
+    ) -> None:
+        self.columns = options.pop("columns", None)
+        self.ignore = list(options.pop("ignore", ()))
+        self.task = options.pop("task", "auto")
+        self.split_column = options.pop("split_column", None)
+        self.separator = options.pop("separator", None)
+        self.decimal = options.pop("decimal", ".")
+        super().__init__(num_inputs, num_outputs, **options)  # type: ignore[misc]
+        if self.task not in _TASKS:
+            raise InputError(f"data.task={self.task}: wanted one of {names(_TASKS)}.{nearest(self.task, _TASKS)}")
+        self.path, self.target, self.num_classes = Path(path), target, num_classes
+        self.class_names: list[str] = []
+        self.column_names: list[str] = []
+        self.target_mean, self.target_std = 0.0, 1.0
+        self._encoder = Encoder(lambda found: typed("data.ignore", [*self.ignore, *found]))
+        self._divided: Splits = {}
+
+    @property
+    def provides(self) -> frozenset[str]:  # type: ignore[override]
+        """The entries of a batch, which depend on the file."""
+        self.setup()
+        return frozenset({*self.frame, "index"})
+
+    def load(self) -> dict[str, Tensor]:
+        """Return inputs and target of all rows; an `InputError` says what is wrong with the file."""
+        table = read(self.path, self.separator, self.decimal)
+        inputs = self._inputs(list(table))
+        frame = self._targets(table[self.target])
+        self._divided = self._divide(table, frame)
+        frame = {
+            "inputs": self._encoder.encode({name: table[name] for name in inputs}, self._divided["train"]),
+            **frame,
+        }
+        self.column_names = self._encoder.names
+        kind = f"{len(self.class_names)} classes" if self.class_names else "a number"
+        _log.info(
+            "%s: %d rows, %s is %s; %d inputs from the columns %s",
+            self.path, len(table), self.target, kind, len(self.column_names), ", ".join(inputs),
+        )  # fmt: skip
+        return frame
+
+    def describe(self, frame: Any) -> dict[str, Any]:
+        """Return the numbers of inputs, outputs and classes; a number to predict has no classes."""
+        classes = len(self.class_names) or None
+        return {"num_inputs": frame["inputs"].shape[1], "num_outputs": classes or 1, "num_classes": classes}
+
+    def divide(self, frame: Any) -> Splits:
+        """Return the splits by the column that says it, or else by the fractions, stratified by class."""
+        return self._divided
+
+    def prepare(self, frame: dict[str, Tensor], train: Tensor) -> dict[str, Tensor]:
+        """Scale numbers, and a target without classes, to mean 0 and standard deviation 1 over the training rows."""
+        inputs = torch.where(torch.tensor(self._encoder.scaled), standardised(frame["inputs"], train), frame["inputs"])
+        frame = frame | {"inputs": inputs.float()}
+        if not self.class_names:
+            known = frame["target"][train]
+            self.target_mean, self.target_std = known.mean().item(), known.std(correction=0).item()
+            frame["target"] = standardised(frame["target"], train).float()
+        return frame
+
+    def _inputs(self, found: list[str]) -> list[str]:
+        """Return the columns that are inputs; an `InputError` names columns that are not there."""
+        keys = {"target": [self.target], "columns": self.columns or [], "ignore": self.ignore}
+        keys["split_column"] = [self.split_column] if self.split_column else []
+        for key, wanted in keys.items():
+            for name in wanted:
+                if name not in found:
+                    raise InputError(
+                        f"data.{key}={name}: wanted a column of {self.path}, one of {names(found)}."
+                        f"{nearest(str(name), found)}"
+                    )
+        left_out = {self.target, self.split_column, *self.ignore}
+        inputs = [name for name in (found if self.columns is None else self.columns) if name not in left_out]
+        if not inputs:
+            raise InputError(f"{self.path}: wanted a column beside the target, found {names(found)}; see data.columns")
+        return inputs
+
+    def _targets(self, column: Column) -> dict[str, Tensor]:
+        """Return the entries that are to be predicted."""
+        bad = column.isna().to_numpy()
+        if is_number(column):
+            bad = bad | ~np.isfinite(column.to_numpy(dtype=np.float64, na_value=np.nan))
+        if bad.any():
+            rows = ", ".join(map(str, np.flatnonzero(bad)[:5] + 1))
+            raise InputError(
+                f"data.target={self.target}: {bad.sum()} of {len(column)} rows of {self.path} have no finite value, "
+                f"the first are rows {rows}; remove them from the file"
+            )
+        if self._is_regression(column):
+            return {"target": torch.from_numpy(column.to_numpy(dtype=np.float64, copy=True))}
+        values, labels, counts = np.unique(column.to_numpy(), return_inverse=True, return_counts=True)
+        self.class_names = [str(value) for value in values]
+        if small := [
+            f"{name} ({count})" for name, count in zip(self.class_names, counts, strict=True) if count < _LEAST
+        ]:
+            raise InputError(
+                f"data.target={self.target}: wanted {_LEAST} rows or more of each of {len(values)} classes, found "
+                f"fewer of {', '.join(small[:5])}{', ...' if len(small) > 5 else ''}; remove these rows, or choose "
+                f"another target{', or set data.task=regression' if is_number(column) else ''}"
+            )
+        frame = {"labels": torch.from_numpy(labels.astype(np.int64))}
+        return frame | ({"target": frame["labels"].double()} if len(values) == 2 else {})
+
+    def _is_regression(self, column: Column) -> bool:
+        number = is_number(column)
+        if not number and not is_truth(column):
+            check_text(self.target, column)
+        if column.nunique() < 2:
+            raise InputError(f"data.target={self.target}: the same in all rows of {self.path}; choose another column")
+        whole = number and bool((column % 1 == 0).all())
+        if self.task == "regression" and not number:
+            raise InputError(
+                f"data.target={self.target}: wanted numbers for data.task=regression, found {column.iloc[0]}"
+            )
+        if self.task == "classification" and number and not whole:
+            raise InputError(
+                f"data.target={self.target}: wanted classes for data.task=classification, found numbers such as "
+                f"{column[column % 1 != 0].iloc[0]}; use data.task=regression"
+            )
+        counts = column.value_counts()
+        few = len(counts) <= _MOST_CLASSES and counts.min() >= _LEAST
+        return self.task == "regression" or (self.task == "auto" and number and not (whole and few))
+
+    def _divide(self, table: Any, frame: dict[str, Tensor]) -> Splits:
+        if self.split_column is None:
+            return super().divide(frame)
+        said = table[self.split_column].fillna("nothing").astype(str).to_numpy(dtype=object)
+        if others := sorted(set(said) - {"train", "val", "test"}):
+            raise InputError(
+                f"data.split_column={self.split_column}: wanted 'train', 'val' or 'test' in each row, found "
+                f"{names(others[:5])}"
+            )
+        splits = {name: torch.from_numpy(np.flatnonzero(said == name)) for name in ("train", "val", "test")}
+        if empty := [name for name, rows in splits.items() if not len(rows)]:
+            raise InputError(f"data.split_column={self.split_column}: no row has {names(empty)}; give each split some")
+        return splits
