@@ -19,11 +19,13 @@ from lossframe.data import InMemoryData, shard_loaders
 from lossframe.loggers import tags
 from lossframe.training import composition, model_contract, preflight, run_dir
 from lossframe.training.learner import Learner
+from lossframe.training.monitored import MonitoredKeys
 
 _COLUMN = 32  # characters before the numbers of the closing printout, if no name is longer
 _NOISE = (
     "does not have many workers", "treespec, LeafSpec", "srun", "sync_dist=True", "logging interval",
     "directory .* exists and is not empty",  # of a resumed run
+    "overrides the configure_model callback",  # of callbacks=ema; the Learner's shards for FSDP alone
     "could not find the monitored key",  # an error once something was validated
 )  # fmt: skip
 
@@ -40,7 +42,7 @@ def run(config: DictConfig, records: Mapping[str, str] | None = None) -> float |
     values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     if records:
         records = {**records, run_dir.RESOLVED: OmegaConf.to_yaml(config, resolve=True)}
-    callbacks += [RankConsistency(values), _write_at_start(config.run_dir, records or {})]
+    callbacks += [RankConsistency(values), MonitoredKeys(), _write_at_start(config.run_dir, records or {})]
     trainer = _trainer(config, callbacks)
     trainer.fit(learner, data, ckpt_path=config.ckpt)
     score = _test_best(trainer, learner, data, Path(config.run_dir))
