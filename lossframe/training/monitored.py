@@ -36,11 +36,11 @@ class MonitoredKeys(pl.Callback):
             return
         self._checked = True
         terms = [*pl_module.objective.losses, tags.TOTAL]
-        found = [name for name in trainer.callback_metrics if name.startswith("val/")]
-        found = list(dict.fromkeys([*found, *(f"val/{tags.of_loss(term)}" for term in terms)]))
+        found = [*trainer.callback_metrics, *(f"val/{tags.of_loss(term)}" for term in terms)]
+        found = [name for name in tags.means(found) if name.startswith("val/")]
         for callback in getattr(trainer, "callbacks"):  # noqa: B009 - Lightning's stubs do not know it
             monitor: Any = getattr(callback, "monitor", None)
-            if not isinstance(monitor, str) or monitor.startswith("train/") or monitor in found:
+            if not isinstance(monitor, str) or monitor.startswith("train/") or monitor in trainer.callback_metrics:
                 continue
             if not _is_of_term(monitor, terms):
                 raise InputError(
