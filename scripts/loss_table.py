@@ -6,11 +6,15 @@
 import inspect
 import re
 from collections.abc import Iterable
+from functools import cache
 from itertools import groupby
 from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any, NamedTuple
 
 import coming_from
 
+from lossframe import configs
 from lossframe.losses import catalogue
 from lossframe.losses.base.reduction import reduce
 from lossframe.losses.catalogue import Entry
@@ -28,6 +32,9 @@ not in that batch.
 the frame that has its name, or the one behind the equals sign: `target=labels` is the default of `conf/loss`, and
 `inputs.cross_entropy.target=coarse` reads another entry. *Parameters in italics are optional.*
 
+"trains by" is what to type after `python train.py` or `lossframe train`: the loss, and an experiment with data and a
+model that have what it reads, where the default ones have not.
+
 What stands for the losses of Keras, torch, MONAI and nine others: [Coming from other libraries](coming_from.md).
 
 ## Reductions
@@ -36,6 +43,36 @@ With the values `v` of a formula and the weights `w`:
 
 {reductions}
 """
+
+
+class Setting(NamedTuple):
+    """The entries that the data and model of an experiment provide, and those that its losses read."""
+
+    provided: frozenset[str]
+    read: frozenset[str]
+
+
+@cache
+def settings() -> dict[str, Setting]:
+    """Return the settings of the default choices, named "", and of each experiment that chooses its data."""
+    chosen = {name: defaults(f"experiment/{name}") for name in configs.choices("experiment")}
+    with_data = {name: each for name, each in chosen.items() if "data" in each}
+    return {name: setting(defaults("train") | each) for name, each in {"": {}, **with_data}.items()}
+
+
+def defaults(path: str) -> dict[str, Any]:
+    """Return the choices that a configuration makes, by group."""
+    made = [each for each in configs.read(path)["defaults"] if isinstance(each, dict)]
+    return {group.removeprefix("override /"): choice for each in made for group, choice in each.items()}
+
+
+def setting(chosen: dict[str, Any]) -> Setting:
+    """Return what the chosen data and model provide, and what the chosen losses read."""
+    targets = [configs.read(f"{group}/{chosen[group]}")["_target_"] for group in ("data", "model")]
+    provided = [resolve_name(target).provides for target in targets]
+    losses = [chosen["loss"]] if isinstance(chosen["loss"], str) else chosen["loss"]
+    wired = [configs.read(f"loss/{name}")["inputs"][name] for name in losses]
+    return Setting(frozenset().union(*provided), frozenset(entry for each in wired for entry in each.values()))
 
 
 def page() -> str:
@@ -50,8 +87,11 @@ def page() -> str:
 def family(intro: str, members: Iterable[Entry]) -> str:
     """Return the section of one module, headed by its docstring."""
     title, _, rest = intro.partition(":")
-    lines = [f"\n## {title}\n\n{math(capitalised(rest.strip()))}\n", "| loss | what it is | formula | reads | source |"]
-    return "\n".join([*lines, "|---|---|---|---|---|", *map(row, members)]) + "\n"
+    lines = [
+        f"\n## {title}\n\n{math(capitalised(rest.strip()))}\n",
+        "| loss | what it is | formula | reads | trains by | source |",
+    ]
+    return "\n".join([*lines, "|---|---|---|---|---|---|", *map(row, members)]) + "\n"
 
 
 def row(entry: Entry) -> str:
@@ -61,7 +101,22 @@ def row(entry: Entry) -> str:
     reads = [f"*{text}*" if name in entry.loss.optional else f"`{text}`" for name, text in read.items()]
     sources = [f"[{title}]({link})" for title, link in entry.source]
     cells = [f"`{entry.name}`<br>`{entry.loss.__name__}`{kind}", entry.sentence, math(entry.formula)]
-    return "| " + " | ".join([*cells, ", ".join(reads) or "the parameters", "; ".join(sources)]) + " |"
+    trains = f"`{' '.join(command(entry))}`"
+    return "| " + " | ".join([*cells, ", ".join(reads) or "the parameters", trains, "; ".join(sources)]) + " |"
+
+
+def command(entry: Entry) -> list[str]:
+    """Return the arguments of a command that trains a loss.
+
+    Of the experiments whose data and model list all entries that the loss reads, it names the first of those whose own
+    losses read the most of them.
+    """
+    if entry.name == "categorical_accuracy" or not entry.wiring:  # without a gradient, or a penalty alone
+        return [f"'loss=[cross_entropy,{entry.name}]'"]
+    reads = {source for name, source in entry.wiring.items() if name not in entry.loss.optional}
+    fitting = {name: each for name, each in settings().items() if reads <= each.provided}
+    best = min(fitting, key=lambda name: (name != "", -len(reads & fitting[name].read), name))
+    return [f"loss={entry.name}", *([f"experiment={best}"] if best else [])]
 
 
 def capitalised(text: str) -> str:

@@ -6,6 +6,8 @@ from lossframe.data.evaluation import GroupedBatchSampler
 from lossframe.data.images import Digits, ImageData, ImageFolder, Mnist5k
 from lossframe.data.in_memory import DataOptions, InMemoryData
 from lossframe.data.loader import BatchLoader
+from lossframe.data.pairs import ImagePairs, ImageRows, ImageTriplets
+from lossframe.data.pairs_file import ImageRowsFile
 from lossframe.data.samplers import (
     ClassBalancedBatchSampler,
     GlobalBatchSampler,
@@ -33,6 +35,10 @@ __all__ = [
     "GroupedBatchSampler",
     "ImageData",
     "ImageFolder",
+    "ImagePairs",
+    "ImageRows",
+    "ImageRowsFile",
+    "ImageTriplets",
     "InMemoryData",
     "Mnist5k",
     "OrderedBatchSampler",

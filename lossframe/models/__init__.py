@@ -1,6 +1,9 @@
-"""Small models, each a module whose `forward` maps a frame to the entries that the model adds."""
+"""Models, each a module whose `forward` maps a frame to the entries that the model adds."""
 
 from lossframe.models.embedder import ConvEmbedder
+from lossframe.models.frame_module import FrameModule
 from lossframe.models.mlp import Mlp
+from lossframe.models.siamese import Siamese
+from lossframe.models.timm_embedder import TimmEmbedder
 
-__all__ = ["ConvEmbedder", "Mlp"]
+__all__ = ["ConvEmbedder", "FrameModule", "Mlp", "Siamese", "TimmEmbedder"]

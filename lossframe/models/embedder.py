@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lossframe.counts import check_counts
-from lossframe.models.entries import read
+from lossframe.models.entries import classes_of_logits, read
 
 _SMALL = 16  # pixels a side
 
@@ -29,12 +29,11 @@ class ConvEmbedder(nn.Module):
     )
 
     def __init__(
-        self, image_shape: Sequence[int], num_classes: int, embedding_size: int = 64, width: int = 32,
+        self, image_shape: Sequence[int], num_classes: int | None = None, embedding_size: int = 64, width: int = 32,
         num_mixtures: int = 5, heads: Collection[str] = (),
     ) -> None:  # fmt: skip
         super().__init__()
-        check_counts(self, num_classes=num_classes, embedding_size=embedding_size, width=width)
-        check_counts(self, num_mixtures=num_mixtures)
+        check_counts(self, embedding_size=embedding_size, width=width, num_mixtures=num_mixtures)
         self.image_shape = tuple(image_shape)
         self.heads = frozenset(heads)
         self.trunk = nn.Sequential(
@@ -44,7 +43,7 @@ class ConvEmbedder(nn.Module):
         )
         self.project = nn.Linear(2 * width, embedding_size)
         if self.heads & {"logits", "probabilities"}:
-            self.classify = nn.Linear(embedding_size, num_classes)
+            self.classify = nn.Linear(embedding_size, classes_of_logits(self, num_classes))
         if "reconstruction" in self.heads:
             self.decode = nn.Linear(embedding_size, prod(self.image_shape))
         if "parameters" in self.heads:

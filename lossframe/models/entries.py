@@ -1,9 +1,10 @@
-"""Reads the entries of a frame for a model, and checks their shapes."""
+"""Checks what models are given: the entries of a frame that they read, and the number of classes."""
 
 from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from lossframe.counts import check_counts
 from lossframe.errors import InputError, names
 
 
@@ -16,3 +17,13 @@ def read(model: nn.Module, frame: Mapping[str, Tensor], name: str, shape: tuple[
         wanted = ["N", *map(str, shape)]
         raise InputError(f"{reader} reads {name!r} [{', '.join(wanted)}], but was given {list(frame[name].shape)}")
     return frame[name]
+
+
+def classes_of_logits(model: nn.Module, num_classes: int | None) -> int:
+    """Return the number of classes of a model that has logits; an `InputError` if there is none."""
+    if num_classes is None:
+        raise InputError(
+            f"{type(model).__name__}: wanted a number of classes for its logits, found null; set num_classes=10"
+        )
+    check_counts(model, num_classes=num_classes)
+    return num_classes

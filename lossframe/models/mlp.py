@@ -15,24 +15,30 @@ class Mlp(nn.Module):
 
     The model reads `inputs` [N, F], and returns the outputs that `heads` names: `prediction` [N], or [N, num_outputs]
     for several outputs, its `variance`, `logits` [N, num_outputs], their softmax `probabilities`, `scores` [N], one
-    number to rank samples by, and their sigmoid `chance`. A batch may be empty.
+    number to rank samples by, their sigmoid `chance`, `features` [N, embedding_size], and `embeddings`, the features
+    scaled to length 1. With either of these, the features are a linear layer that the other heads read. A batch may be
+    empty.
     """
 
     provides: ClassVar[frozenset[str]] = frozenset(
-        {"chance", "logits", "prediction", "probabilities", "scores", "variance"}
+        {"chance", "embeddings", "features", "logits", "prediction", "probabilities", "scores", "variance"}
     )
 
     def __init__(
-        self, num_inputs: int, num_outputs: int, hidden: int = 64, depth: int = 2, heads: Collection[str] = ()
-    ) -> None:
+        self, num_inputs: int, num_outputs: int, hidden: int = 64, depth: int = 2, embedding_size: int = 64,
+        heads: Collection[str] = (),
+    ) -> None:  # fmt: skip
         super().__init__()
-        check_counts(self, num_inputs=num_inputs, num_outputs=num_outputs, hidden=hidden)
+        check_counts(self, num_inputs=num_inputs, num_outputs=num_outputs, hidden=hidden, embedding_size=embedding_size)
         check_counts(self, least=0, depth=depth)
         self.num_inputs = num_inputs
         self.heads = frozenset(heads)
         widths = [num_inputs, *[hidden] * depth]
         layers = [nn.Linear(width, hidden) for width in widths[:-1]]
         self.trunk = nn.Sequential(*[step for layer in layers for step in (layer, nn.ReLU())])
+        if self.heads & {"embeddings", "features"}:
+            self.project = nn.Linear(widths[-1], embedding_size)
+            widths.append(embedding_size)
         if "prediction" in self.heads:
             self.predict = nn.Linear(widths[-1], num_outputs)
         if "variance" in self.heads:
@@ -46,6 +52,9 @@ class Mlp(nn.Module):
         """Return the entries that the model adds to the frame."""
         features = self.trunk(read(self, frame, "inputs", (self.num_inputs,)))
         entries: dict[str, Tensor] = {}
+        if self.heads & {"embeddings", "features"}:
+            features = entries["features"] = self.project(features)
+            entries["embeddings"] = F.normalize(features, dim=1, eps=1e-6)
         if "prediction" in self.heads:
             entries["prediction"] = _single(self.predict(features))
         if "variance" in self.heads:

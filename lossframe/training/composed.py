@@ -54,7 +54,17 @@ def check(config: DictConfig) -> None:
             f"trainer.strategy={trainer['strategy']}: wanted ranks that are started by this command, not copied from "
             "its memory; use trainer=ddp_cpu, or trainer=ddp for GPUs"
         )
+    _check_batchnorm(trainer)
     launch.check_devices(trainer["accelerator"], trainer["devices"])
+
+
+def _check_batchnorm(trainer: Mapping[str, Any]) -> None:
+    """Raise an `InputError` if batch normalisation is to be synchronised on a device that torch does not support."""
+    if trainer.get("sync_batchnorm") and trainer["accelerator"] == "cpu":
+        raise InputError(
+            "trainer.sync_batchnorm=true: wanted GPUs, because torch synchronises batch normalisation on no others, "
+            "found trainer.accelerator=cpu; leave it out, or choose trainer=ddp"
+        )
 
 
 def shipped(config: DictConfig) -> Iterator[tuple[str, Any]]:

@@ -16,7 +16,7 @@ from lossframe.callbacks.monitor.loss_monitor import LossMonitor
 from lossframe.errors import InputError, names
 from lossframe.objectives.objective import Objective
 from lossframe.objectives.wiring import Frame
-from lossframe.training import reconfigured
+from lossframe.training import model_contract, reconfigured
 
 
 class FrameMetric(TypedDict):
@@ -53,6 +53,7 @@ class Learner(pl.LightningModule):
         self.objective.bind(model)
         self._sharded = False
         self._checked_gradients = False
+        self._checked_frames: set[bool] = set()
 
     def setup(self, stage: str) -> None:
         """Convert to float64 before a checkpoint is loaded: Lightning converts afterwards, and rounds its values."""
@@ -70,14 +71,22 @@ class Learner(pl.LightningModule):
             distributed.shard(self.model, self.device_mesh["data_parallel"])
             self._sharded = True
 
+    def on_fit_start(self) -> None:
+        """Warn of batch normalisation over each rank's own samples: results then depend on the number of ranks."""
+        own = [name for name, each in self.model.named_modules() if model_contract.normalises_own_samples(each)]
+        if self.trainer.world_size > 1 and own:
+            rank_zero_warn(
+                f"{names(own[:4])}{_more(own)} of the model normalises over each rank's own samples, so that "
+                "results depend on the number of ranks: add trainer.sync_batchnorm=true on GPUs, or use GroupNorm"
+            )
+
     def forward(self, batch: Frame) -> dict[str, Any]:
         """Return the frame: the entries of the batch and those that the model computes from it."""
-        if not isinstance(batch, Mapping):
-            raise InputError(
-                f"the data gives a batch of the type {type(batch).__name__}: wanted a mapping from name to tensor, as "
-                "a data set whose samples are {'image': ..., 'labels': ..., 'index': ...} gives it"
-            )
-        return {**batch, **self.model(batch)}
+        entries = model_contract.entries_of(self.model, batch)
+        if self.training not in self._checked_frames:  # a model may return other entries in training
+            model_contract.check_frame(self.objective, self.model, batch, entries)
+            self._checked_frames.add(self.training)
+        return {**batch, **entries}
 
     def training_step(self, batch: Frame, batch_idx: int) -> dict[str, Any]:
         """Return the objective's value as "loss", and the "frame" for callbacks that draw it."""
@@ -93,10 +102,10 @@ class Learner(pl.LightningModule):
         if not self._checked_gradients:
             untrained = [name for name, p in self.model.named_parameters() if p.requires_grad and p.grad is None]
             if untrained:
-                more = f" and {len(untrained) - 4} more" if len(untrained) > 4 else ""
                 rank_zero_warn(
-                    f"no loss trains {names(untrained[:4])}{more} of the model: add a loss that reads what they give, "
-                    "or leave out the metric or callback that does. On several ranks torch refuses such parameters"
+                    f"no loss trains {names(untrained[:4])}{_more(untrained)} of the model: add a loss that reads what "
+                    "they give, or leave out the metric or callback that does. On several ranks torch refuses such "
+                    "parameters"
                 )
         self._checked_gradients = True
 
@@ -162,3 +171,7 @@ class Learner(pl.LightningModule):
             scalars = result if isinstance(result, dict) else {name: result}
             for key, value in scalars.items():
                 self.log(f"{stage}/{key}", torch.as_tensor(value, dtype=torch.float32), logger=False, prog_bar=True)
+
+
+def _more(found: list[str]) -> str:
+    return f" and {len(found) - 4} more" if len(found) > 4 else ""

@@ -1,6 +1,6 @@
 """Checks a configuration before it is trained: numbers are numbers, and data and model provide what is read."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from pkgutil import resolve_name
 from typing import Any, NamedTuple, cast
@@ -10,14 +10,13 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from torch import nn
 
 from lossframe import configs
 from lossframe.errors import InputError, names
 from lossframe.objectives.objective import Objective
 from lossframe.objectives.terms import left_over, no_term
 from lossframe.objectives.wiring import is_required
-from lossframe.training import composition, data_facts, variants
+from lossframe.training import composition, data_facts, model_contract, variants
 from lossframe.training.signatures import wrong_numbers
 
 Metrics = Mapping[str, Mapping[str, Any]]
@@ -95,20 +94,21 @@ def unprovided(
             yield Problem(type(callback).__name__, missing, entries, "callbacks.NAME.PARAMETER=ENTRY, or leave it out")
 
 
-def check_heads(
-    build: Callable[[Collection[str]], nn.Module], objective: Objective, callbacks: Iterable[object]
-) -> None:
+def check_heads(model: DictConfig, objective: Objective, callbacks: Iterable[object]) -> None:
     """Raise an `InputError` if a callback alone would add layers to the model, which no loss would train.
 
-    `build` makes the model with heads for a collection of entries; models built here have neither memory nor values.
+    Models that are built here, with heads for some entries or others, have neither memory nor values.
     """
+    if not model_contract.takes_heads(model):
+        return
     trained = frozenset[str]().union(
         *(objective.inputs[term].values() for term in objective.losses if objective.weights[term])
     )
     for callback in callbacks:
         for entry in sorted(reads_of(callback) - trained):
             with torch.random.fork_rng(devices=[]), torch.device("meta"):
-                sizes = [len(list(build(heads).parameters())) for heads in (trained, trained | {entry})]
+                built = [model_contract.build(model, heads) for heads in (trained, trained | {entry})]
+            sizes = [len(list(each.parameters())) for each in built]
             if sizes[1] > sizes[0]:
                 raise InputError(
                     f"{type(callback).__name__} reads {entry!r} of layers that no loss trains: add a loss that reads "
@@ -150,7 +150,7 @@ def fits(config: DictConfig) -> bool:
         check_values(values)
         objective = objective_of(config)
         callbacks = list(instantiate(config.callbacks, _convert_="all").values())
-        check_heads(lambda heads: instantiate(config.model, heads=sorted(heads)), objective, callbacks)
+        check_heads(config.model, objective, callbacks)
         providers = [data, resolve_name(values["model"]["_target_"])]
     except (InputError, HydraException, OmegaConfBaseException):
         return False
@@ -235,11 +235,11 @@ def _evaluates(config: DictConfig) -> bool:
             data_facts.fill(config, data)
             objective = objective_of(config)
             reads = objective.reads.union(*(metric["reads"] for metric in metrics.values()))
-            model = instantiate(config.model, heads=sorted(reads))
-            objective.bind(model)
+            made = model_contract.build(config.model, reads)
+            objective.bind(made)
             data.setup()
             batch = next(iter(data.train_dataloader()))
-            frame = {**batch, **model(batch)}
+            frame = {**batch, **made(batch)}
             objective(frame)
             for metric in metrics.values():
                 metric["metric"].update(*[frame[entry] for entry in metric["reads"]])

@@ -17,13 +17,15 @@ from lossframe.callbacks.graceful_stop import GracefulStop
 from lossframe.callbacks.rank_consistency import RankConsistency
 from lossframe.data import InMemoryData, shard_loaders
 from lossframe.loggers import tags
-from lossframe.training import composition, preflight, run_dir
+from lossframe.training import composition, model_contract, preflight, run_dir
 from lossframe.training.learner import Learner
+from lossframe.training.monitored import MonitoredKeys
 
 _COLUMN = 32  # characters before the numbers of the closing printout, if no name is longer
 _NOISE = (
     "does not have many workers", "treespec, LeafSpec", "srun", "sync_dist=True", "logging interval",
     "directory .* exists and is not empty",  # of a resumed run
+    "overrides the configure_model callback",  # of callbacks=ema; the Learner's shards for FSDP alone
     "could not find the monitored key",  # an error once something was validated
 )  # fmt: skip
 
@@ -40,7 +42,7 @@ def run(config: DictConfig, records: Mapping[str, str] | None = None) -> float |
     values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     if records:
         records = {**records, run_dir.RESOLVED: OmegaConf.to_yaml(config, resolve=True)}
-    callbacks += [RankConsistency(values), _write_at_start(config.run_dir, records or {})]
+    callbacks += [RankConsistency(values), MonitoredKeys(), _write_at_start(config.run_dir, records or {})]
     trainer = _trainer(config, callbacks)
     trainer.fit(learner, data, ckpt_path=config.ckpt)
     score = _test_best(trainer, learner, data, Path(config.run_dir))
@@ -85,10 +87,10 @@ def _learner(config: DictConfig) -> tuple[Learner, list[pl.Callback]]:
     metrics = instantiate(config.metrics, _convert_="all")
     callbacks = list(instantiate(config.callbacks, _convert_="all").values())
     objective = preflight.objective_of(config)
-    preflight.check_heads(lambda heads: instantiate(config.model, heads=sorted(heads)), objective, callbacks)
+    preflight.check_heads(config.model, objective, callbacks)
     read = [metric["reads"] for metric in metrics.values()] + [preflight.reads_of(each) for each in callbacks]
     learner = Learner(
-        model=instantiate(config.model, heads=sorted(objective.reads.union(*read))),
+        model=model_contract.build(config.model, objective.reads.union(*read)),
         objective=objective,
         optimizer=instantiate(config.optimizer),
         scheduler=instantiate(config.scheduler),

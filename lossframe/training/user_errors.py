@@ -69,6 +69,8 @@ def _of_one(error: BaseException) -> str | None:
     """Return the message of one error of a chain, if this error says what to change."""
     if isinstance(error, InputError) or type(error).__name__ == "MisconfigurationException":  # Lightning's
         return str(error)
+    if isinstance(error, ModuleNotFoundError) and "pip install" in str(error):  # of an optional dependency
+        return str(error)
     if isinstance(error, ConfigCompositionException):
         return _of_composition(error)
     if isinstance(error, OmegaConfBaseException) and error.parent_node:

@@ -12,7 +12,10 @@ from lossframe.models import ConvEmbedder, Mlp
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 40, 32)]
 EMBEDDER = {"activity": (), "embeddings": (16,), "features": (16,), "logits": (5,), "probabilities": (5,)}
-MLP = {"chance": (), "logits": (3,), "prediction": (3,), "probabilities": (3,), "scores": (), "variance": (3,)}
+MLP = {
+    "chance": (), "embeddings": (7,), "features": (7,), "logits": (3,), "prediction": (3,), "probabilities": (3,),
+    "scores": (), "variance": (3,),
+}  # fmt: skip
 
 
 def embedder(heads: object = (), image_shape: tuple[int, ...] = (1, 8, 8)) -> ConvEmbedder:
@@ -22,7 +25,7 @@ def embedder(heads: object = (), image_shape: tuple[int, ...] = (1, 8, 8)) -> Co
 
 def mlp(heads: object, num_outputs: int = 3, depth: int = 2) -> Mlp:
     torch.manual_seed(0)
-    return Mlp(30, num_outputs, hidden=12, depth=depth, heads=heads)
+    return Mlp(30, num_outputs, hidden=12, depth=depth, embedding_size=7, heads=heads)
 
 
 def shapes(entries: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
@@ -55,6 +58,7 @@ def test_heads_that_nothing_reads_are_not_built() -> None:
     frame = {"image": torch.rand(2, 1, 8, 8), "inputs": torch.rand(2, 30)}
     assert embedder(["labels", "index"])(frame).keys() == {"embeddings", "features"}
     assert mlp(["labels", "scores"])(frame).keys() == {"scores"}
+    assert mlp(["scores", "features"])(frame).keys() == {"scores", "features", "embeddings"}
     assert mlp(["scores"], depth=0)(frame)["scores"].shape == (2,)
     assert len(list(embedder().parameters())) == len(list(embedder(["logits"]).parameters())) - 2
 

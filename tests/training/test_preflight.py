@@ -1,60 +1,46 @@
-"""Every loss trains on the default data and model, or the error names an experiment that provides what it reads."""
+"""Every loss trains by the command on its page, and an error names an experiment that provides what a loss reads."""
 
+import shlex
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT
 from omegaconf import DictConfig
-from typed import of_run, refusal, typed
+from typed import refusal
 
 from lossframe import InputError, Objective
 from lossframe.data import BreastCancer, Diabetes, DigitHalves, Digits, Mnist5k
-from lossframe.losses import MSELoss
+from lossframe.losses import MSELoss, catalogue
 from lossframe.models import ConvEmbedder
 from lossframe.training import preflight
 from lossframe.training.run import run
 
+sys.path.insert(0, str(ROOT / "scripts"))
+import loss_table
+
 Configure = Callable[..., DictConfig]
 BRIEF = [f"trainer.limit_{stage}_batches=2" for stage in ("train", "val", "test")]
 STEP = ("trainer.max_epochs=1", "trainer.num_sanity_val_steps=0", "logger=csv", *BRIEF)
-LOSSES = sorted(file.stem for file in (ROOT / "conf" / "loss").glob("*.yaml"))
 FOR_ANY_DATA = {"regression", "classification"}  # test_data_facts trains them on tables of a user's own
 EXPERIMENTS = sorted({file.stem for file in (ROOT / "conf" / "experiment").glob("*.yaml")} - FOR_ANY_DATA)
-ROWS = {"triplet_margin", "pair_contrastive"}  # of pairs or triplets made elsewhere: no data set here has any
-FED = {"triplet", "center", "cross_entropy", "kappa_log", "dice", "decov"}
-UNFED = {"mse", "gaussian_nll", "roc_auc"}
-GIVEN = Digits.provides | ConvEmbedder.provides
 
 
-def outcome(name: str) -> tuple[str, str | None]:
-    """Return which choices provide what a loss reads, default ones, an experiment's or none, and the experiment."""
-    line = refusal(f"loss={name}")
-    if line is None:
-        return "default", None
-    assert names_what_is_missing(name, line), line
-    _, found, experiments = line.partition("; add ")
-    return ("experiment", experiments.partition(" ")[0]) if found else ("nothing", None)
+@pytest.mark.parametrize("entry", catalogue.entries(), ids=lambda entry: entry.name)
+def test_loss_trains_by_the_command_on_its_page(configure: Configure, entry: catalogue.Entry) -> None:
+    assert run(configure(*shlex.split(" ".join(loss_table.command(entry))), *STEP)) is not None
 
 
-def names_what_is_missing(name: str, line: str) -> bool:
-    with typed(f"loss={name}") as config:
-        objective = preflight.objective_of(of_run(config))
-    told = [type(objective.losses[name]).__name__, *map(repr, objective.reads - GIVEN), "Digits", "ConvEmbedder"]
-    return all(each in line for each in told)
+def test_loss_without_data_names_what_is_missing_and_the_experiment_that_has_it() -> None:
+    line = refusal("loss=pair_contrastive")
+    wanted = "PairContrastiveLoss reads 'distance', 'target', which Digits and ConvEmbedder do not give"
+    assert line == f"{wanted}; add experiment=pairs"
 
 
-@pytest.mark.filterwarnings("ignore:no loss trains 'trunk.0.0.bias'")  # but its penalty, of l1_l2_penalty
-@pytest.mark.parametrize("name", LOSSES)
-def test_loss_trains_or_names_the_experiment_that_feeds_it(configure: Configure, name: str) -> None:
-    found, experiment = outcome(name)
-    assert (found == "nothing") == (name in ROWS)
-    assert found == ("default" if name in FED else "experiment" if name in UNFED else found)
-    if name == "categorical_accuracy":
-        with pytest.raises(InputError, match="'categorical_accuracy' has no gradient: add a loss"):
-            run(configure(f"loss={name}", *STEP))
-    elif found != "nothing":
-        assert run(configure(f"loss={name}", *([experiment] if experiment else []), *STEP)) is not None
+def test_loss_without_a_gradient_is_an_input_error(configure: Configure) -> None:
+    with pytest.raises(InputError, match="'categorical_accuracy' has no gradient: add a loss"):
+        run(configure("loss=categorical_accuracy", *STEP))
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -66,9 +52,8 @@ def test_experiment_trains_and_has_a_readme_with_results(configure: Configure, n
 
 
 def test_metric_that_is_not_fed_names_metrics_that_are() -> None:
-    line = refusal("data=breast_cancer", "model=mlp", "loss=binary_cross_entropy") or ""
-    assert line.startswith("metric 'retrieval' reads 'embeddings', which")
-    assert "; choose metrics=binary or metrics=" in line
+    line = refusal("data=diabetes", "model=mlp", "loss=mse") or ""
+    assert line == "metric 'retrieval' reads 'labels', which Diabetes and Mlp do not give; choose metrics=regression"
 
 
 def test_parameters_that_no_loss_trains_are_named_in_a_warning(configure: Configure) -> None:

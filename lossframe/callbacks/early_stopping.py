@@ -1,0 +1,36 @@
+"""Stops a training whose monitored value no longer improves, and logs why."""
+
+import logging
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import EarlyStopping
+from torch import Tensor
+
+_log = logging.getLogger(__name__)
+
+
+class LoggedEarlyStopping(EarlyStopping):
+    """Extends Lightning's `EarlyStopping` to log why the training has stopped, at its end.
+
+    A resumed training counts on from its checkpoint, with the `patience` that is configured now. One that had stopped
+    trains one epoch more, and stops again unless the value has improved or `patience` was raised.
+    """
+
+    _reason: str | None = None
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the counts of a checkpoint, but neither its patience nor that it had stopped."""
+        super().load_state_dict({**state_dict, "patience": self.patience, "stopped_epoch": 0})
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the reason on rank 0, if this callback has stopped the training."""
+        if self._reason is not None and trainer.is_global_zero:
+            _log.info("Stopped early in epoch %d: %s", self.stopped_epoch, self._reason)
+        self._reason = None
+
+    def _evaluate_stopping_criteria(self, current: Tensor) -> tuple[bool, str | None]:
+        stops, reason = super()._evaluate_stopping_criteria(current)
+        if stops:
+            self._reason = (reason or self.monitor).removesuffix(" Signaling Trainer to stop.")
+        return stops, reason
