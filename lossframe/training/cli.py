@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lossframe import configs
 from lossframe.errors import InputError
-from lossframe.training import composition, launch, resume, run_dir
+from lossframe.training import composition, launch, project, resume, run_dir
 from lossframe.training.arguments import UsageError, normalised
 from lossframe.training.user_errors import Refused, explain
 
@@ -41,6 +41,7 @@ if not launch.is_first():  # only rank 0 writes train.log
     _HYDRA_DEFAULTS.defaults.remove({"job_logging": "default"})
     _HYDRA_DEFAULTS.defaults.append({"job_logging": "disabled"})
 ConfigStore.instance().store("config", _HYDRA_DEFAULTS, group="hydra", provider="lossframe")
+ConfigStore.instance().store("lossframe", configs.read("train"), provider="lossframe")  # a base for primary ones
 
 
 def main(arguments: list[str]) -> None:
@@ -54,7 +55,7 @@ def main(arguments: list[str]) -> None:
         if RANK_CONFIG in os.environ:
             _run(cast(DictConfig, OmegaConf.create(os.environ[RANK_CONFIG])), {})
         else:
-            sys.argv[1:] = resume.expand(normalised(arguments))  # Hydra reads sys.argv
+            sys.argv[1:] = project.primary(resume.expand(normalised(arguments)))  # Hydra reads sys.argv
             _train()
     except (Exception, Refused) as error:
         message = str(error) if isinstance(error, Refused) else explain(error)

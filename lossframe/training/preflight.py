@@ -1,12 +1,13 @@
 """Checks a configuration before it is trained: numbers are numbers, and data and model provide what is read."""
 
+import inspect
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pkgutil import resolve_name
 from typing import Any, NamedTuple, cast
 
 import torch
 from hydra.errors import HydraException
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
@@ -129,7 +130,7 @@ def fits(config: DictConfig) -> bool:
         check_values(values)
         objective = objective_of(config)
         callbacks = list(instantiate(config.callbacks, _convert_="all").values())
-        check_heads(lambda heads: instantiate(config.model, heads=sorted(heads)), objective, callbacks)
+        check_heads(lambda heads: model_of(config, heads), objective, callbacks)
         providers = [resolve_name(values[group]["_target_"]) for group in ("data", "model")]
     except (InputError, HydraException, OmegaConfBaseException):
         return False
@@ -140,6 +141,13 @@ def objective_of(config: DictConfig) -> Objective:
     """Build the objective that a prepared configuration describes."""
     losses = instantiate(config.loss, _convert_="all")
     return Objective(losses, config.weights, config.inputs, instantiate(config.weighting, _partial_=True))
+
+
+def model_of(config: DictConfig, heads: Collection[str]) -> nn.Module:
+    """Build the model of a configuration, with heads for a collection of entries if its constructor takes them."""
+    takes = "heads" in inspect.signature(get_object(config.model._target_)).parameters
+    model: nn.Module = instantiate(config.model, **({"heads": sorted(heads)} if takes else {}))
+    return model
 
 
 def _proposal(groups: Iterable[str], reads: Collection[str]) -> str | None:
@@ -202,7 +210,7 @@ def _evaluates(config: DictConfig) -> bool:
         try:
             objective, data = objective_of(config), instantiate(config.data)
             reads = objective.reads.union(*(metric["reads"] for metric in metrics.values()))
-            model = instantiate(config.model, heads=sorted(reads))
+            model = model_of(config, reads)
             objective.bind(model)
             data.setup()
             batch = next(iter(data.train_dataloader()))
