@@ -93,11 +93,15 @@ class InMemoryData(pl.LightningDataModule, ABC):
 
     def val_dataloader(self) -> BatchLoader:
         """Return this rank's share of the validation samples, in order."""
-        return self._loader("val", self._in_order("val"))
+        return self.in_order("val")
 
     def test_dataloader(self) -> BatchLoader:
         """Return this rank's share of the test samples, in order."""
-        return self._loader("test", self._in_order("test"))
+        return self.in_order("test")
+
+    def in_order(self, split: str) -> BatchLoader:
+        """Return this rank's share of the samples of "train", "val" or "test", in order."""
+        return self._loader(split, self._in_order(split))
 
     def state_dict(self) -> dict[str, Any]:
         """Return how the samples are split, for checkpoints."""

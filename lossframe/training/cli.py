@@ -21,7 +21,8 @@ from lossframe.training.user_errors import Refused, explain
 RANK_CONFIG = "LOSSFRAME_RANK_CONFIG"
 """The environment variable by which rank 0 hands its resolved configuration, as YAML, to the ranks that it starts."""
 
-_RANK_COMMAND = launch.this_command()  # before Hydra changes the working directory, if hydra.job.chdir=true
+RANK_COMMAND = launch.this_command()  # before Hydra changes the working directory, if hydra.job.chdir=true
+"""The command line that starts another rank of this command."""
 
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # idle threads sleep after 0.1 ms; see docs/performance.md
 OmegaConf.register_new_resolver("terms", lambda _, *, _root_: "+".join(composition.terms(_root_)), replace=True)
@@ -105,7 +106,7 @@ def _train_in(folder: Path, config: DictConfig) -> float | None:
     ranks = launch.number_of_devices(config.trainer.accelerator, config.trainer.devices)
     with (
         run_dir.locked(folder, resume=bool(config.ckpt)),
-        launch.local_ranks(ranks, _RANK_COMMAND, {RANK_CONFIG: records[run_dir.RESOLVED]}),
+        launch.local_ranks(ranks, RANK_COMMAND, {RANK_CONFIG: records[run_dir.RESOLVED]}),
     ):
         return _run(config, records)
 

@@ -54,6 +54,17 @@ class Learner(pl.LightningModule):
         self._sharded = False
         self._checked_gradients = False
 
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **options: Any) -> "Learner":
+        """Return the learner of the run that wrote a checkpoint; with constructor arguments, one that is made of these."""
+        if args or options:
+            made: Learner = super().load_from_checkpoint(checkpoint_path, *args, **options)
+            return made
+        from lossframe.training.loaded_run import load_run
+        from lossframe.training.resume import run_dir_of
+
+        return load_run(run_dir_of(str(checkpoint_path)), checkpoint_path).learner
+
     def setup(self, stage: str) -> None:
         """Convert to float64 before a checkpoint is loaded: Lightning converts afterwards, and rounds its values."""
         if self.trainer.precision == "64-true":

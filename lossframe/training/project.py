@@ -32,6 +32,12 @@ def primary(arguments: list[str]) -> list[str]:
     return [f"--config-path={here / _PRIMARY.parent}", *arguments]
 
 
+def enter() -> None:
+    """Make the modules of the current folder importable, if it is a project."""
+    if here := _project(Path.cwd()):
+        make_importable(here)
+
+
 def folder_of(flags: Iterable[str]) -> Path | None:
     """Return the project whose conf/ `--config-path=FOLDER` chooses among flags; None if it is no project."""
     chosen = [Path(each.partition("=")[2]) for each in flags if each.startswith("--config-path=")]

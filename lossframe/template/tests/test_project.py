@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from loss import LogCoshLoss
 
 PROJECT = Path(__file__).parent.parent
