@@ -56,7 +56,7 @@ class Learner(pl.LightningModule):
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **options: Any) -> "Learner":
-        """Return the learner of the run that wrote a checkpoint; with constructor arguments, one that is made of these."""
+        """Return the learner of the run that wrote a checkpoint; or make one of constructor arguments."""
         if args or options:
             made: Learner = super().load_from_checkpoint(checkpoint_path, *args, **options)
             return made

@@ -44,7 +44,8 @@ def configuration(folder: Path) -> DictConfig:
 def recomposed(folder: Path, given: Sequence[str]) -> DictConfig:
     """Compose a run's configuration again, with `given` overrides in place of the recorded ones of the same keys.
 
-    It is evaluated on one CPU unless they say otherwise. Where they choose other data, the recorded options of data are left out.
+    It is evaluated on one CPU unless they say otherwise. Where they choose other data, the recorded options of data are
+    left out.
     """
     flags, recorded = resume.recorded(folder)
     replaced = {resume.key_of(each) for each in given} | {"ckpt", *_PLACES}
@@ -97,9 +98,16 @@ def make_importable(folder: Path, config: DictConfig) -> None:
             get_object(target)
         except Exception as error:  # the module may fail in any way
             raise InputError(
-                f"{key}._target_={target} cannot be imported ({error}): put the folder of its code on the path, as by "
-                "PYTHONPATH=FOLDER"
+                f"{key}._target_={target} cannot be imported ({_cause(error)}): put the folder of its code on the path, "
+                "as by PYTHONPATH=FOLDER"
             ) from error
+
+
+def _cause(error: BaseException) -> str:
+    """Return the message of the first error of a chain in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split())
 
 
 def _composed(flags: Sequence[str], overrides: Sequence[str]) -> DictConfig:
@@ -135,6 +143,8 @@ def _check_unchanged(config: DictConfig, trained: DictConfig) -> None:
 
 def _targets(content: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
     """Yield the key and the class or function of everything that a nested configuration makes."""
-    for key, value in configs.leaves(content):
-        if key.rpartition(".")[2] == "_target_":
-            yield key.removesuffix("._target_"), value
+    for key, value in content.items():
+        if key == "_target_":
+            yield path, value
+        elif isinstance(value, Mapping) and content.get("_recursive_", True):
+            yield from _targets(value, f"{path}.{key}" if path else key)
