@@ -1,7 +1,7 @@
 """The command `predict`: writes what a run's model gives for each sample, and the losses of the sample."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,9 @@ def predict(
     def work(loaded: LoadedRun, trainer: pl.Trainer) -> None:
         loaded.learner.metrics.clear()
         data = loaded.new_data()
+        loaders = {each: getattr(data, f"{each}_dataloader") for each in SPLITS}
         for each in SPLITS if split == "all" else (split,):
-            _serve(data, each)
+            _serve(data, each, loaders)
             trainer.test(loaded.learner, data, verbose=False)
         if trainer.is_global_zero:
             table_file.write(out, rows.ordered(getattr(data, "sample_names", None)))
@@ -149,14 +150,14 @@ def _array(entry: Tensor) -> np.ndarray[Any, Any]:
     return (values.float() if values.dtype.is_floating_point and values.itemsize < 4 else values).numpy()
 
 
-def _serve(data: Any, split: str) -> None:
-    """Make a datamodule serve a split as its test: in order, if it can, else as in training."""
+def _serve(data: Any, split: str, loaders: Mapping[str, Callable[[], Any]]) -> None:
+    """Make a datamodule serve a split as its test: in order, if it can, else by the split's own loader."""
 
     def loader() -> Any:
         if isinstance(data, InMemoryData):
             return data.in_order(split)
         if split != "test":
             data.setup(_STAGES[split])
-        return getattr(type(data), f"{split}_dataloader")(data)
+        return loaders[split]()
 
     data.test_dataloader = loader

@@ -44,6 +44,11 @@ def folder_of(flags: Iterable[str]) -> Path | None:
     return _project(chosen[0].parent) if chosen and chosen[0].name == _PRIMARY.parent.name else None
 
 
+def around(folder: Path) -> Path | None:
+    """Return the project in which a run's folder lies; None if there is none."""
+    return next((parent for parent in folder.absolute().parents if _project(parent)), None)
+
+
 def make_importable(folder: Path) -> None:
     """Put a folder on the path of modules of this process, and of those that it starts."""
     if str(folder) not in sys.path:

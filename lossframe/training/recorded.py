@@ -47,7 +47,7 @@ def recomposed(folder: Path, given: Sequence[str]) -> DictConfig:
     It is evaluated on one CPU unless they say otherwise. Where they choose other data, the recorded options of data are
     left out.
     """
-    flags, recorded = resume.recorded(folder)
+    flags, recorded = _arguments(folder)
     replaced = {resume.key_of(each) for each in given} | {"ckpt", *_PLACES}
     if "data" in replaced:
         replaced |= {key for each in recorded if (key := resume.key_of(each)).startswith(("data.", "data/"))}
@@ -89,7 +89,7 @@ def contents(file: Path) -> dict[str, Any]:
 
 def make_importable(folder: Path, config: DictConfig) -> None:
     """Put the run's own project on the path of modules; an `InputError` names a class that cannot be imported."""
-    home = project.folder_of(resume.recorded(folder)[0])
+    home = project.folder_of(_arguments(folder)[0])
     if home is not None:
         project.make_importable(home)
     whole = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
@@ -98,9 +98,18 @@ def make_importable(folder: Path, config: DictConfig) -> None:
             get_object(target)
         except Exception as error:  # the module may fail in any way
             raise InputError(
-                f"{key}._target_={target} cannot be imported ({_cause(error)}): put the folder of its code on the path, "
-                "as by PYTHONPATH=FOLDER"
+                f"{key}._target_={target} cannot be imported ({_cause(error)}): put the folder of its code on the "
+                "path, as by PYTHONPATH=FOLDER"
             ) from error
+
+
+def _arguments(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the flags and overrides of a run; its project is the one around it if the recorded one has been moved."""
+    flags, overrides = resume.recorded(folder)
+    here = project.around(folder)
+    if here is not None and any(each.startswith("--config-path=") for each in flags) and not project.folder_of(flags):
+        flags = [f"--config-path={here / 'conf'}" if each.startswith("--config-path=") else each for each in flags]
+    return flags, overrides
 
 
 def _cause(error: BaseException) -> str:
