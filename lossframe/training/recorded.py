@@ -124,7 +124,7 @@ def _composed(flags: Sequence[str], overrides: Sequence[str]) -> DictConfig:
     chosen = dict(each.split("=", 1) for each in flags)
     search_path = create_automatic_config_search_path(None, None, chosen.get("--config-path", str(configs.root())))
     if "--config-dir" in chosen:
-        search_path.append("command-line", f"file://{chosen['--config-dir']}")
+        search_path.prepend("command-line", f"file://{chosen['--config-dir']}", anchor="schema")
     GlobalHydra.instance().clear()
     try:
         hydra = Hydra.create_main_hydra2("evaluate", search_path)
