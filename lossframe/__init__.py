@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from lossframe.statistics.moments import Moments
     from lossframe.statistics.snapshot import drain
     from lossframe.training.learner import Learner
+    from lossframe.training.loaded_run import LoadedRun, load_run
 
 _MODULES = {
     "InputError": "errors",
     "NonFiniteError": "errors",
     "Learner": "training.learner",
+    "LoadedRun": "training.loaded_run",
+    "load_run": "training.loaded_run",
     "Loss": "losses.base.loss",
     "LossOptions": "losses.base.options",
     "LossMonitor": "callbacks.monitor.loss_monitor",
@@ -37,6 +40,7 @@ __all__ = [
     "Frame",
     "InputError",
     "Learner",
+    "LoadedRun",
     "Loss",
     "LossMonitor",
     "LossOptions",
@@ -47,6 +51,7 @@ __all__ = [
     "Penalty",
     "Statistics",
     "drain",
+    "load_run",
 ]
 
 

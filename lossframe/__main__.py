@@ -1,18 +1,17 @@
-"""The command `lossframe`: `train` a model, list the `losses` or describe one, write a `report` of runs."""
+"""The command `lossframe`; `COMMANDS` is the table of its subcommands."""
 
 import argparse
 import os
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lossframe.errors import InputError, names, nearest
 
 if TYPE_CHECKING:
     from lossframe.losses.catalogue import Entry
-
-COMMANDS = ("train", "losses", "report")
 
 
 def listing() -> str:
@@ -51,19 +50,17 @@ def report(folders: list[Path], output: Path | None) -> str:
     return f"report           {write(folders, output, warn=lambda text: print(f'warning: {text}', file=sys.stderr))}"
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line; the arguments of `train` are Hydra's."""
+def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """Return the parser of the command line, and that of each subcommand; the arguments of `train` are Hydra's."""
     whole = argparse.ArgumentParser(prog="lossframe", description="Losses that log themselves.")
     commands = whole.add_subparsers(dest="command", required=True)
-    commands.add_parser("train", help="train a model: lossframe train --help", add_help=False)
-    losses = commands.add_parser("losses", help="list the losses, or describe one")
-    losses.add_argument("name", nargs="?", help="as in loss=NAME")
-    losses.set_defaults(call=lambda given: description(given.name) if given.name else listing())
-    reporting = commands.add_parser("report", help="write the curves of runs as one HTML file, without TensorBoard")
-    reporting.add_argument("run", nargs="+", type=Path, help="a run's folder, or a folder of runs, such as a sweep's")
-    reporting.add_argument("--output", type=Path, metavar="FILE", help="default: report.html in the folder given")
-    reporting.set_defaults(call=lambda given: report(given.run, given.output))
-    return whole
+    each = {
+        name: commands.add_parser(name, help=command.help, description=command.help, add_help=name != "train")
+        for name, command in COMMANDS.items()
+    }
+    for name, command in COMMANDS.items():
+        command.add_arguments(each[name])
+    return whole, each
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -75,9 +72,11 @@ def main(arguments: list[str] | None = None) -> int:
             _train(words[1:])
         elif command in ("-sc", "--shell-completion"):
             _complete(words)
-        elif command.startswith("-") or command in COMMANDS or not words:
-            given = parser().parse_args(words)
-            print(given.call(given), flush=True)
+        elif command in COMMANDS:
+            answer = COMMANDS[command].call(parsers()[1][command].parse_intermixed_args(words[1:]))
+            print(answer, end="\n" if answer else "", flush=True)
+        elif command.startswith("-") or not words:
+            parsers()[0].parse_args(words)
         else:
             raise InputError(f"lossframe {command}: wanted one of {names(COMMANDS)}.{nearest(command, COMMANDS)}")
     except InputError as error:
@@ -95,13 +94,101 @@ def _train(arguments: list[str]) -> None:
     train(arguments)
 
 
+def _evaluate(given: argparse.Namespace) -> str:
+    _enter_project()
+    from lossframe.training.evaluation import evaluate
+
+    evaluate(given.run, given.overrides, given.checkpoint, given.split, given.out)
+    return ""
+
+
+def _predict(given: argparse.Namespace) -> str:
+    _enter_project()
+    from lossframe.training.predictions import predict
+
+    columns = [each for each in given.columns.split(",") if each]
+    predict(given.run, given.overrides, given.out, given.checkpoint, given.split, columns, given.force)
+    return ""
+
+
+def _init(given: argparse.Namespace) -> str:
+    from lossframe.training.project import make
+
+    return make(given.name)
+
+
+def _enter_project() -> None:
+    from lossframe.training import project
+
+    project.enter()
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of a command that uses one trained run."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as of train: data=..., trainer=ddp_cpu")
+    parser.add_argument("--checkpoint", default="best", metavar="best|last|FILE", help="default: best")
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    _add_run(parser)
+    parser.add_argument("--split", choices=["test", "val"], default="test", help="default: test")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the metrics as JSON, too")
+
+
+def _add_predict(parser: argparse.ArgumentParser) -> None:
+    _add_run(parser)
+    parser.add_argument("--split", choices=["test", "val", "train", "all"], default="test", help="default: test")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="FILE.csv or FILE.parquet")
+    parser.add_argument("--columns", default="", metavar="NAME,...", help="entries of the frame, and loss/TERM")
+    parser.add_argument("--force", action="store_true", help="replace a FILE that is there")
+
+
+def _add_init(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", type=Path, metavar="NAME", help="the folder to make")
+
+
+def _add_losses(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", help="as in loss=NAME")
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", nargs="+", type=Path, help="a run's folder, or a folder of runs, such as a sweep's")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="default: report.html in the folder given")
+
+
+class Command(NamedTuple):
+    """A subcommand: its sentence, what adds its arguments to a parser, and what runs it and returns what to print."""
+
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    call: Callable[[argparse.Namespace], str]
+
+
+COMMANDS = {
+    "init": Command("make a project of your own: lossframe init NAME", _add_init, _init),
+    "train": Command("train a model: lossframe train --help", lambda _: None, lambda _: ""),
+    "evaluate": Command("test a run's checkpoint again, also on other data", _add_evaluate, _evaluate),
+    "predict": Command("write what a run's model gives for each sample", _add_predict, _predict),
+    "losses": Command(
+        "list the losses, or describe one", _add_losses,
+        lambda given: description(given.name) if given.name else listing(),
+    ),
+    "report": Command(
+        "write the curves of runs as one HTML file, without TensorBoard", _add_report,
+        lambda given: report(given.run, given.output),
+    ),
+}  # fmt: skip
+
+
 def _complete(arguments: list[str]) -> None:
     """Print completions of the line that the shell hands over in COMP_LINE, or what Hydra prints to install them."""
     program, *words = os.environ.get("COMP_LINE", "lossframe train ").split(" ")
     if len(words) < 2:
         print(" ".join(COMMANDS))
-    elif words[0] == "train":
-        os.environ["COMP_LINE"] = " ".join([program, *words[1:]])  # Hydra strips the first word alone
+    elif words[0] == "train" or (words[0] in ("evaluate", "predict") and len(words) > 2):
+        of_hydra = words[1:] if words[0] == "train" else words[2:]
+        os.environ["COMP_LINE"] = " ".join([program, *of_hydra])  # Hydra strips the first word alone
         _train(arguments)
 
 

@@ -97,11 +97,15 @@ class InMemoryData(pl.LightningDataModule, ABC):
 
     def val_dataloader(self) -> BatchLoader:
         """Return this rank's share of the validation samples, each once, with several of a class in a batch."""
-        return self._loader("val", self._evaluated("val"))
+        return self.each_once("val")
 
     def test_dataloader(self) -> BatchLoader:
         """Return this rank's share of the test samples, each once, with several of a class in a batch."""
-        return self._loader("test", self._evaluated("test"))
+        return self.each_once("test")
+
+    def each_once(self, split: str) -> BatchLoader:
+        """Return this rank's share of the samples of "train", "val" or "test", each once and unchanged."""
+        return self._loader(split, self._evaluated(split))
 
     def change(self) -> Change | None:
         """Return the function that augments training batches, None for no augmentation."""

@@ -14,14 +14,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from lossframe import configs
 from lossframe.errors import InputError
-from lossframe.training import composition, data_facts, launch, resume, run_dir
+from lossframe.training import composition, data_facts, launch, project, resume, run_dir
 from lossframe.training.arguments import UsageError, normalised
 from lossframe.training.user_errors import Refused, explain
 
 RANK_CONFIG = "LOSSFRAME_RANK_CONFIG"
 """The environment variable by which rank 0 hands its configuration, as YAML, to the ranks that it starts."""
 
-_RANK_COMMAND = launch.this_command()  # before Hydra changes the working directory, if hydra.job.chdir=true
+RANK_COMMAND = launch.this_command()  # before Hydra changes the working directory, if hydra.job.chdir=true
+"""The command line that starts another rank of this command."""
 
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # idle threads sleep after 0.1 ms; see docs/performance.md
 OmegaConf.register_new_resolver("terms", lambda _, *, _root_: "+".join(composition.terms(_root_)), replace=True)
@@ -41,6 +42,7 @@ if not launch.is_first():  # only rank 0 writes train.log
     _HYDRA_DEFAULTS.defaults.remove({"job_logging": "default"})
     _HYDRA_DEFAULTS.defaults.append({"job_logging": "disabled"})
 ConfigStore.instance().store("config", _HYDRA_DEFAULTS, group="hydra", provider="lossframe")
+ConfigStore.instance().store("lossframe", configs.read("train"), provider="lossframe")  # a base for primary ones
 
 
 def main(arguments: list[str]) -> None:
@@ -54,7 +56,7 @@ def main(arguments: list[str]) -> None:
         if RANK_CONFIG in os.environ:
             _run(cast(DictConfig, OmegaConf.create(os.environ[RANK_CONFIG])), {})
         else:
-            sys.argv[1:] = resume.expand(normalised(arguments))  # Hydra reads sys.argv
+            sys.argv[1:] = project.primary(resume.expand(normalised(arguments)))  # Hydra reads sys.argv
             _train()
     except (Exception, Refused) as error:
         message = str(error) if isinstance(error, Refused) else explain(error)
@@ -104,7 +106,7 @@ def _train_in(folder: Path, config: DictConfig) -> float | None:
     ranks = launch.number_of_devices(config.trainer.accelerator, config.trainer.devices)
     with (
         run_dir.locked(folder, resume=bool(config.ckpt)),
-        launch.local_ranks(ranks, _RANK_COMMAND, {RANK_CONFIG: data_facts.for_ranks(config)}),
+        launch.local_ranks(ranks, RANK_COMMAND, {RANK_CONFIG: data_facts.for_ranks(config)}),
     ):
         return _run(config, records)
 

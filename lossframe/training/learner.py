@@ -55,6 +55,17 @@ class Learner(pl.LightningModule):
         self._checked_gradients = False
         self._checked_frames: set[bool] = set()
 
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **options: Any) -> "Learner":
+        """Return the learner of the run that wrote a checkpoint; or make one of constructor arguments."""
+        if args or options:
+            made: Learner = super().load_from_checkpoint(checkpoint_path, *args, **options)
+            return made
+        from lossframe.training.loaded_run import load_run
+        from lossframe.training.resume import run_dir_of
+
+        return load_run(run_dir_of(str(checkpoint_path)), checkpoint_path).learner
+
     def setup(self, stage: str) -> None:
         """Convert to float64 before a checkpoint is loaded: Lightning converts afterwards, and rounds its values."""
         if self.trainer.precision == "64-true":

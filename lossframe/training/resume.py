@@ -22,21 +22,20 @@ def expand(arguments: list[str]) -> list[str]:
     configuration, as `--config-path`, are returned unchanged.
     Raises an `InputError` if the checkpoint is missing or the record is damaged.
     """
-    present = {_key(each): each for each in arguments if _is_override(each)}
+    present = {key_of(each): each for each in arguments if _is_override(each)}
     checkpoint = present.get("ckpt", "").partition("=")[2].strip("'\"")
     if checkpoint in ("", "null"):
         return arguments
     if not Path(checkpoint).is_file():
         raise InputError(f"ckpt={checkpoint}: there is no such file; wanted a run's checkpoints/last.ckpt")
-    if _CONFIG_FLAGS & {each.partition("=")[0] for each in arguments}:
+    if chooses_configuration(arguments):
         return arguments
     run_dir = run_dir_of(checkpoint)
-    recorded = _read(run_dir / OVERRIDES)
-    flags = [each for each in recorded if each.startswith("-")]
+    flags, overrides = recorded(run_dir)
     if flags:  # another configuration does not place a resumed run into its directory, as conf/train.yaml does
         quoted = str(run_dir).replace("'", r"\'")
-        recorded.append(f"hydra.run.dir='{quoted}'")
-    added = [each for each in recorded if each not in flags and _key(each) not in present]
+        overrides.append(f"hydra.run.dir='{quoted}'")
+    added = [each for each in overrides if key_of(each) not in present]
     place = arguments.index(present["ckpt"])  # Hydra's parser accepts overrides only in one piece
     return [*flags, *arguments[:place], *added, *arguments[place:]]
 
@@ -60,6 +59,23 @@ def config_flags() -> list[str]:
     return flags + [override for override in hydra_config.overrides.hydra if "hydra.searchpath=" in override]
 
 
+def recorded(run_dir: Path) -> tuple[list[str], list[str]]:
+    """Return the flags that chose a run's configuration, and its overrides; none if it has no record of them."""
+    found = _read(run_dir / OVERRIDES)
+    flags = [each for each in found if each.startswith("-")]
+    return flags, [each for each in found if each not in flags]
+
+
+def chooses_configuration(arguments: list[str]) -> bool:
+    """Return whether a flag among command line arguments chooses a configuration, as `--config-path` does."""
+    return bool(_CONFIG_FLAGS & {each.partition("=")[0] for each in arguments})
+
+
+def key_of(override: str) -> str:
+    """Return the key or group of an override, as `data.seed` of `+data.seed=1`."""
+    return override.lstrip("+~").partition("=")[0]
+
+
 def _read(path: Path) -> list[str]:
     if not path.exists():
         return []
@@ -78,7 +94,3 @@ def _read(path: Path) -> list[str]:
 
 def _is_override(argument: str) -> bool:
     return argument.startswith("~") or ("=" in argument and not argument.startswith("-"))
-
-
-def _key(override: str) -> str:
-    return override.lstrip("+~").partition("=")[0]

@@ -36,7 +36,7 @@ def run(config: DictConfig, records: Mapping[str, str] | None = None) -> float |
     `config` is conf/train.yaml, composed; `config.run_dir` is the directory to write. `records`, path -> text, are
     written there once training starts: a run that fails before leaves the records of an earlier run as they are.
     """
-    _silence()
+    silence()
     config = composition.prepared(config)
     learner, data, callbacks = _prepare(config)
     values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
@@ -52,7 +52,7 @@ def run(config: DictConfig, records: Mapping[str, str] | None = None) -> float |
 
 def check(config: DictConfig, load: bool) -> None:
     """Raise the errors of a configuration that show without training; `load` also loads the data."""
-    _silence()
+    silence()
     _, data, _ = _prepare(composition.prepared(config))
     if load and isinstance(data, InMemoryData):
         data.setup()
@@ -70,19 +70,20 @@ def _prepare(config: DictConfig) -> tuple[Learner, Any, list[pl.Callback]]:
     data = preflight.data_of(config)
     shard_loaders(data, config.seed)
     pl.seed_everything(config.seed, workers=True, verbose=False)  # weights do not depend on what the data has drawn
-    learner, callbacks = _learner(config)
+    learner, callbacks = learner_of(config)
     preflight.check_entries(learner.objective, learner.metrics, data, learner.model, callbacks)
     return learner, data, callbacks
 
 
-def _silence() -> None:
+def silence() -> None:
+    """Hide warnings and messages of Lightning that a configured run cannot avoid."""
     for message in _NOISE:
         warnings.filterwarnings("ignore", message=f".*{message}.*")
     for package in ("pytorch_lightning", "lightning.pytorch"):  # the latter has the messages of both, once imported
         logging.getLogger(package).setLevel(logging.WARNING)
 
 
-def _learner(config: DictConfig) -> tuple[Learner, list[pl.Callback]]:
+def learner_of(config: DictConfig) -> tuple[Learner, list[pl.Callback]]:
     """Build the learner, whose model has the heads that losses, metrics and callbacks read, and the callbacks."""
     metrics = instantiate(config.metrics, _convert_="all")
     callbacks = list(instantiate(config.callbacks, _convert_="all").values())
@@ -134,14 +135,25 @@ def _test_best(trainer: pl.Trainer, learner: Learner, data: Any, folder: Path) -
 
 def _report(folder: Path, numbers: Mapping[str, float], checkpoint: str | None, chosen_by: str) -> None:
     """Write metrics.json, and print the test metrics and where the run's files are."""
-    (folder / "metrics.json").write_text(json.dumps({**numbers, "checkpoint": checkpoint}, indent=2) + "\n")
-    console = Console(soft_wrap=True, highlight=False)
-    shown = [name for name in tags.means(numbers) if not name.startswith(f"test/{tags.SHARE}/")]
-    width = max([_COLUMN, *map(len, shown)])
-    for name in shown:
-        console.print(f"{name:<{width}} {numbers[name]:.4f}", markup=False)
+    write_metrics(folder / "metrics.json", numbers, checkpoint)
+    console = print_metrics(numbers)
     best = run_dir.as_typed(checkpoint) if checkpoint else "none; the last weights were tested"
     console.print(f"best checkpoint  {best}", markup=False)
     if checkpoint and chosen_by:
         console.print(f"chosen by        {chosen_by}", markup=False)
     console.print(f"curves           tensorboard --logdir {run_dir.as_typed(folder)}", markup=False)
+
+
+def write_metrics(path: Path, numbers: Mapping[str, float], checkpoint: str | None) -> None:
+    """Write the metrics of a checkpoint as JSON."""
+    path.write_text(json.dumps({**numbers, "checkpoint": checkpoint}, indent=2) + "\n")
+
+
+def print_metrics(numbers: Mapping[str, float]) -> Console:
+    """Print metrics and means of losses, one a line, and return the console."""
+    console = Console(soft_wrap=True, highlight=False)
+    shown = [name for name in tags.means(numbers) if f"/{tags.SHARE}/" not in name]
+    width = max([_COLUMN, *map(len, shown)])
+    for name in shown:
+        console.print(f"{name:<{width}} {numbers[name]:.4f}", markup=False)
+    return console

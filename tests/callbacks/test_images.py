@@ -21,7 +21,7 @@ from lossframe import InputError, LossMonitor
 from lossframe.callbacks.base import MonitorCallback
 from lossframe.callbacks.images import ConfusionMatrix, EmbeddingProjector, RetrievalExamples
 from lossframe.losses import CrossEntropyLoss
-from lossframe.training.run import _learner, run
+from lossframe.training.run import learner_of, run
 from lossframe.training.user_errors import explain
 
 Configure = Callable[..., DictConfig]
@@ -137,7 +137,7 @@ def test_callback_without_layers_of_its_own_is_accepted(
 ) -> None:
     monkeypatch.setattr("lossframe.training.run.Learner", lambda **options: options)
     torch.manual_seed(0)
-    learner, callbacks = _learner(configure(*arguments))
+    learner, callbacks = learner_of(configure(*arguments))
     torch.manual_seed(0)
     alone = instantiate(configure(*arguments).model, heads=learner["model"].heads)  # type: ignore[index]
     for parameter, expected in zip(learner["model"].parameters(), alone.parameters(), strict=True):  # type: ignore[index]

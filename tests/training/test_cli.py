@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from lossframe.__main__ import main
+from lossframe.__main__ import COMMANDS, main
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 MODULE, SCRIPT = ["-m", "lossframe", "train"], [str(ROOT / "train.py")]
@@ -83,9 +83,10 @@ def test_command_in_a_changed_directory_starts_the_other_ranks(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("line", "completions"),
     [
-        ("lossframe ", ["train", "losses", "report"]),
-        ("lossframe tr", ["train", "losses", "report"]),
+        ("lossframe ", list(COMMANDS)),
+        ("lossframe tr", list(COMMANDS)),
         ("lossframe train data=digi", ["data=digit_halves", "data=digits"]),
+        ("lossframe evaluate RUN data=digi", ["data=digit_halves", "data=digits"]),
         ("lossframe losses x", []),
     ],
 )
@@ -120,5 +121,5 @@ def test_misspelt_subcommand_is_answered_with_the_nearest(
     capsys: pytest.CaptureFixture[str], typed: str, meant: str
 ) -> None:
     assert main([typed, "loss=triplet"]) == 2
-    wanted = "wanted one of 'train', 'losses', 'report'"
+    wanted = f"wanted one of {', '.join(map(repr, COMMANDS))}"
     assert capsys.readouterr().err == f"error: lossframe {typed}: {wanted}. Did you mean {meant!r}?\n"

@@ -1,5 +1,6 @@
 """What people install: the wheel, and the README's two commands."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -37,21 +38,39 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "site"
 
 
-@pytest.mark.slow
-def test_installed_command_trains_in_an_empty_folder(tmp_path: Path, site: Path) -> None:
-    def lossframe(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, site / "bin" / "lossframe", *arguments],
-            cwd=tmp_path, env={"PYTHONPATH": str(site)}, capture_output=True, text=True, timeout=200, check=False,
-        )  # fmt: skip
+def lossframe(site: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the installed command in a folder."""
+    return subprocess.run(
+        [sys.executable, site / "bin" / "lossframe", *arguments],
+        cwd=folder, env={"PYTHONPATH": str(site)}, capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
 
-    trained = lossframe("train", "loss=triplet", "trainer.max_epochs=1", "trainer=ddp_cpu", "hydra.run.dir=run")
+
+@pytest.mark.slow
+def test_installed_command_makes_a_project_that_trains_on_two_ranks_and_passes_its_tests(
+    tmp_path: Path, site: Path
+) -> None:
+    assert lossframe(site, tmp_path, "init", "demo").returncode == 0
+    demo = tmp_path / "demo"
+    trained = lossframe(site, demo, "train", "trainer.max_epochs=1", "trainer=ddp_cpu", "run_dir=run")
     assert trained.returncode == 0, trained.stderr
+    assert "configuration    conf/train.yaml, with the modules of this folder" in trained.stderr
     assert "GLOBAL_RANK: 1, MEMBER: 2/2" in trained.stderr
-    assert "test/loss/triplet " in trained.stdout
-    assert f"file://{site}/lossframe/conf" in lossframe("train", "--info", "searchpath").stdout
-    assert "loss.triplet.margin=0.2" in lossframe("losses", "triplet").stdout
-    assert "report.html" in lossframe("report", "run").stdout
+    assert "test/loss/log_cosh " in trained.stdout
+    tests = [sys.executable, "-m", "pytest", "-q"]
+    assert subprocess.run(tests, cwd=demo, env={"PYTHONPATH": str(site)}, check=False).returncode == 0
+    again = lossframe(site, tmp_path, "evaluate", "demo/run", "--out", "again.json")  # finds the classes from outside
+    assert again.returncode == 0, again.stderr
+    metrics = [json.loads(path.read_text()) for path in (tmp_path / "again.json", demo / "run" / "metrics.json")]
+    assert metrics[0].pop("checkpoint") == metrics[1].pop("checkpoint")
+    assert metrics[0] == pytest.approx(metrics[1], rel=1e-5)
+    assert "report.html" in lossframe(site, tmp_path, "report", "demo/run").stdout
+
+
+@pytest.mark.slow
+def test_installed_command_finds_its_own_configuration(tmp_path: Path, site: Path) -> None:
+    assert f"file://{site}/lossframe/conf" in lossframe(site, tmp_path, "train", "--info", "searchpath").stdout
+    assert "loss.triplet.margin=0.2" in lossframe(site, tmp_path, "losses", "triplet").stdout
 
 
 @pytest.mark.slow

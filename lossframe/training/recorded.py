@@ -1,0 +1,160 @@
+"""Reads what a run has recorded: its configuration, its checkpoints, and how to compose the configuration again."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+from zipfile import is_zipfile
+
+import torch
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_automatic_config_search_path
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from lossframe import configs
+from lossframe.errors import InputError, names
+from lossframe.training import composed, composition, preflight, project, resume, run_dir
+from lossframe.training.arguments import normalised
+
+CHECKPOINTS = ("best", "last")
+"""Checkpoints that a run writes, as `best` for checkpoints/best.ckpt."""
+
+_UNUSED = ("data", "logger", "trainer")
+"""Keys of a configuration whose objects a learner does not need."""
+_PLACES = ("trainer", "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy")
+"""Keys that say where a run was trained, which is not where it is evaluated."""
+
+
+def configuration(folder: Path) -> DictConfig:
+    """Return the resolved configuration of a run; an `InputError` says what a folder is that holds no run."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: wanted a run's folder, found {'a file' if folder.exists() else 'none'}")
+    file = folder / run_dir.RESOLVED
+    if not file.is_file():
+        runs = sorted(path.parent.name for path in folder.glob(f"*/{run_dir.RESOLVED}"))
+        found = f"a folder of runs; choose one of {names(runs)}" if runs else "none that has begun to train"
+        raise InputError(f"{folder}: wanted a run's folder, with {run_dir.RESOLVED}, found {found}")
+    config = cast(DictConfig, OmegaConf.load(file))
+    config.run_dir, config.ckpt = str(folder.absolute()), None  # the folder may have been moved
+    return config
+
+
+def recomposed(folder: Path, given: Sequence[str]) -> DictConfig:
+    """Compose a run's configuration again, with `given` overrides in place of the recorded ones of the same keys.
+
+    It is evaluated on one CPU unless they say otherwise. Where they choose other data, the recorded options of data are
+    left out.
+    """
+    flags, recorded = _arguments(folder)
+    replaced = {resume.key_of(each) for each in given} | {"ckpt", *_PLACES}
+    if "data" in replaced:
+        replaced |= {key for each in recorded if (key := resume.key_of(each)).startswith(("data.", "data/"))}
+    kept = [each for each in recorded if resume.key_of(each) not in replaced]
+    place = [] if any(each.startswith("trainer=") for each in given) else ["trainer=cpu"]
+    config = _composed(flags, [*kept, *place, *normalised(given)])
+    composed.check(config)
+    with open_dict(config):
+        config.pop("hydra")
+    config = composition.prepared(config)
+    config.run_dir, config.ckpt = str(folder.absolute()), None
+    preflight.data_of(config)  # which fills in what the data says of itself
+    _check_unchanged(config, configuration(folder))
+    return config
+
+
+def checkpoint_file(folder: Path, checkpoint: str | Path) -> Path:
+    """Return the file of a checkpoint, "best", "last" or a path; an `InputError` names those that a run has."""
+    file = folder / "checkpoints" / f"{checkpoint}.ckpt" if checkpoint in CHECKPOINTS else Path(checkpoint)
+    if not file.is_file():
+        others = [name for name in CHECKPOINTS if (folder / "checkpoints" / f"{name}.ckpt").is_file()]
+        found = f"only {names(others)}; choose it by checkpoint" if others else "none yet: no epoch has ended"
+        raise InputError(f"{file}: wanted a checkpoint, found {found}")
+    return file
+
+
+def contents(file: Path) -> dict[str, Any]:
+    """Return the contents of a checkpoint's file; an `InputError` says so if it is damaged."""
+    others = [name for name in CHECKPOINTS if name != file.stem and file.with_name(f"{name}.ckpt").is_file()]
+    remedy = f"choose another one, as {names(others)}" if others else "the run has no other"
+    if not is_zipfile(file):
+        raise InputError(f"{file}: wanted a whole checkpoint, found a truncated or damaged one; {remedy}")
+    try:
+        found: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # of the zip, the pickle or a class that it names
+        line = str(error).partition("\n")[0]
+        raise InputError(f"{file}: wanted a checkpoint of tensors and plain values, found {line} {remedy}") from error
+    return found
+
+
+def make_importable(folder: Path, config: DictConfig) -> None:
+    """Put the run's own project on the path of modules; an `InputError` names a class that cannot be imported."""
+    home = project.folder_of(_arguments(folder)[0])
+    if home is not None:
+        project.make_importable(home)
+    whole = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
+    for key, target in _targets({key: each for key, each in whole.items() if key not in _UNUSED}):
+        try:
+            get_object(target)
+        except Exception as error:  # the module may fail in any way
+            raise InputError(
+                f"{key}._target_={target} cannot be imported ({_cause(error)}): put the folder of its code on the "
+                "path, as by PYTHONPATH=FOLDER"
+            ) from error
+
+
+def _arguments(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the flags and overrides of a run; its project is the one around it if the recorded one has been moved."""
+    flags, overrides = resume.recorded(folder)
+    here = project.around(folder)
+    if here is not None and any(each.startswith("--config-path=") for each in flags) and not project.folder_of(flags):
+        flags = [f"--config-path={here / 'conf'}" if each.startswith("--config-path=") else each for each in flags]
+    return flags, overrides
+
+
+def _cause(error: BaseException) -> str:
+    """Return the message of the first error of a chain in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split())
+
+
+def _composed(flags: Sequence[str], overrides: Sequence[str]) -> DictConfig:
+    """Compose a configuration as the command line with these flags and overrides does."""
+    chosen = dict(each.split("=", 1) for each in flags)
+    search_path = create_automatic_config_search_path(None, None, chosen.get("--config-path", str(configs.root())))
+    if "--config-dir" in chosen:
+        search_path.prepend("command-line", f"file://{chosen['--config-dir']}", anchor="schema")
+    GlobalHydra.instance().clear()
+    try:
+        hydra = Hydra.create_main_hydra2("evaluate", search_path)
+        name = chosen.get("--config-name", "train")
+        return hydra.compose_config(name, list(overrides), RunMode.RUN, with_log_configuration=False)
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _check_unchanged(config: DictConfig, trained: DictConfig) -> None:
+    """Raise an `InputError` if a model, or what losses read of the data, is not what the run was trained with."""
+    for group in ("model", "loss"):
+        raw, now, before = (
+            dict(configs.leaves(cast(dict[str, Any], OmegaConf.to_container(each[group], resolve=resolve))))
+            for each, resolve in ((config, False), (config, True), (trained, True))
+        )
+        for key in now.keys() & before.keys():
+            source = str(raw[key]).removeprefix("${").removesuffix("}") if str(raw[key]).startswith("${data.") else ""
+            if now[key] != before[key] and (source or group == "model"):
+                typed = [str(value).replace(" ", "") for value in (now[key], before[key])]
+                fix = f"; add {source}={typed[1]} if the data can be read so, or choose other data" if source else ""
+                wanted = f"wanted {typed[1]}, as the run's {group}.{key} was trained with"
+                raise InputError(f"{source or f'{group}.{key}'}={typed[0]}: {wanted}, found {typed[0]}{fix}")
+
+
+def _targets(content: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the key and the class or function of everything that a nested configuration makes."""
+    for key, value in content.items():
+        if key == "_target_":
+            yield path, value
+        elif isinstance(value, Mapping) and content.get("_recursive_", True):
+            yield from _targets(value, f"{path}.{key}" if path else key)
