@@ -12,7 +12,6 @@ from trainers import tiny_trainer
 
 from lossframe import Loss, LossMonitor, Objective
 from lossframe.callbacks.checkpoint import MovableCheckpoint
-from lossframe.callbacks.graceful_stop import GracefulStop
 from lossframe.callbacks.hparams import HParams
 from lossframe.callbacks.images import ConfusionMatrix, EmbeddingProjector, HardSamples, RetrievalExamples
 from lossframe.callbacks.progress_bar import ProgressBar

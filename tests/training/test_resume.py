@@ -27,7 +27,7 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 OPTIONS = [
     "loss=[cross_entropy,center]", "weights.center=0.01", "trainer.enable_progress_bar=false", "log_every=5",
-    "+callbacks.last.every_n_train_steps=7",
+    "checkpoint_every.steps=7",
 ]  # fmt: skip
 
 

@@ -78,6 +78,13 @@ class LossMonitor(EvaluationMonitor):
         """Number of training samples that all ranks have seen until the last drain: the x axis of the curves."""
         return self._collector.samples_seen
 
+    def share(self, name: str, ask: Callable[[], Any], tell: Callable[[list[Any]], None]) -> None:
+        """Let another callback send a small value to all ranks with each drain of training, which takes no collective.
+
+        `ask` returns the value of this rank, and `tell` gets those of all ranks, in rank order. Call it on every rank.
+        """
+        self._collector.share(name, ask, tell)
+
     def after(self, pl_module: pl.LightningModule) -> dict[str, Action]:
         """Return what to do after hooks of the module, by the hook's name."""
         return super().after(pl_module) | {"on_train_epoch_end": self._end_epoch, "on_train_end": self._end_training}
