@@ -1,0 +1,113 @@
+"""Interrupts runs by kill -9, SIGTERM and Ctrl-C, resumes them, and compares them with uninterrupted ones.
+
+`python scripts/crash_test.py --kills 50` prints a line for each interruption, and exits with 1 if a resumed run differs
+from an uninterrupted one in a bit of its weights, or in a point, row or number that it has written.
+"""
+
+import argparse
+import logging
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from scripts.crashes import faults, records  # noqa: E402
+
+EVERY = 2
+OPTIONS = [
+    "loss=[cross_entropy,center]", "weights.center=0.01", "model._target_=scripts.crashes.faults.NoisyEmbedder",
+    "metrics=[retrieval,classification]", "callbacks=[default,hard_samples]", "log_every=4", "trainer.max_epochs=3",
+    "+callbacks.crash._target_=scripts.crashes.faults.Crash", "trainer.precision=64-true",
+    "trainer.accumulate_grad_batches=3", "trainer.val_check_interval=6", "trainer.enable_progress_bar=false",
+    f"checkpoint_every={{minutes:null,steps:{EVERY}}}",
+]  # fmt: skip
+"""A run of 39 micro-batches, 15 steps, 6 validations and 4 test batches."""
+RANKS = {1: ["trainer=cpu"], 2: ["trainer=ddp_cpu", "trainer.devices=2"]}
+MOST = {"train": 20, "step": 8, "val": 6, "save": 6, "rotate": 6, "test": 3}
+"""Greatest number of times that a run may pass a place before it is interrupted."""
+
+
+def start(folder: Path, arguments: list[str], crash: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a training to its end, or to its crash."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", faults.CRASH: crash or ":::"}
+    return subprocess.run(
+        [sys.executable, "-m", "lossframe", "train", *arguments],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+
+def draw(chance: random.Random, ranks: int) -> str:
+    """Return a crash: mostly kill -9, in any place."""
+    place = chance.choice(list(MOST))
+    gentle = place in ("train", "step", "val") and chance.random() < 0.3
+    kind = chance.choice(["SIGTERM", "SIGINT"]) if gentle else "SIGKILL"
+    rank = 0 if place in ("save", "rotate") else chance.randrange(ranks)
+    return f"{kind}:{place}:{chance.randint(1, MOST[place])}:{rank}"
+
+
+def resumed(run: Path) -> list[str]:
+    """Return the arguments that go on with a run: from its checkpoint, or anew where it has none."""
+    last = run / "checkpoints" / "last.ckpt"
+    return [f"ckpt={last}"] if last.exists() else []
+
+
+def story(folder: Path, ranks: int, crashes: list[str]) -> list[str]:
+    """Interrupt one run by each crash, finish it, and return how it differs from the uninterrupted run `whole`."""
+    run = folder / "killed"
+    shutil.rmtree(run, ignore_errors=True)
+    fresh = [*OPTIONS, *RANKS[ranks], f"run_dir={run}"]
+    for crash in [*crashes, ""]:
+        arguments = resumed(run)
+        if not arguments:
+            shutil.rmtree(run, ignore_errors=True)
+        result = start(folder, arguments or fresh, crash)
+        happened = "crash:" in result.stdout
+        if not happened and result.returncode:
+            return [f"{crash or 'the end'}: status {result.returncode}: {result.stderr[-2000:]}"]
+        if happened and resumed(run):
+            step = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+            print(f"  {crash:<22} status {result.returncode:>4}, goes on from step {step}", flush=True)
+        if not happened:
+            break
+        time.sleep(0.5 * (ranks - 1))  # the other rank notices
+    return records.differences(folder / "whole", run)
+
+
+def main() -> None:
+    """Tell stories of interrupted runs until there have been enough interruptions."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells of each resumed run
+    chance, failed, done, number = random.Random(options.seed), 0, 0, 0
+    with tempfile.TemporaryDirectory() as name:
+        for ranks in RANKS:
+            (Path(name) / f"{ranks}").mkdir()
+            whole = start(Path(name) / f"{ranks}", [*OPTIONS, *RANKS[ranks], "run_dir=whole"])
+            assert whole.returncode == 0, whole.stderr
+        while done < options.kills:
+            ranks = 1 + number % 2
+            number += 1
+            crashes = [draw(chance, ranks) for _ in range(min(3, options.kills - done))]
+            done += len(crashes)
+            print(f"{ranks} rank{'s' * (ranks > 1)}: {', '.join(crashes)}", flush=True)
+            found = story(Path(name) / f"{ranks}", ranks, crashes)
+            failed += bool(found)
+            for line in found[:6]:
+                print(f"  DIFFERS {line}", flush=True)
+    print(f"{done} interruptions of {number} runs, {failed} runs differ from uninterrupted ones")
+    sys.exit(min(failed, 1))
+
+
+if __name__ == "__main__":
+    main()
