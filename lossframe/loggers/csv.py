@@ -29,18 +29,18 @@ class ResumableCSVLogger(CSVLogger):
         return super().experiment
 
     @rank_zero_only
-    def keep(self, written: Mapping[str, Position] | None, resumed: Position | None = None) -> None:
+    def keep(self, ends: Mapping[str, Position], resumed: Position | None) -> None:
         """Copy the rows of the earlier file: all of them, or those that a training that is resumed does not repeat.
 
-        These are the LossMonitor's rows up to the position `written[stage]`, and other rows up to that of `resumed`.
+        These are the LossMonitor's rows up to the position `ends[stage]`, and other rows up to that of `resumed`.
         """
         writer = self.experiment
         if not self._fs.exists(self._earlier):
             return
         with self._fs.open(self._earlier, "r", newline="") as file:
             rows = [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
-        if written is not None and resumed is not None:
-            rows = [row for row in rows if self._is_before(row, written, resumed)]
+        if resumed is not None:
+            rows = [row for row in rows if self._is_before(row, ends, resumed)]
         writer.metrics = rows + writer.metrics
         self.save()
         self._fs.rm_file(self._earlier)
@@ -62,11 +62,11 @@ class ResumableCSVLogger(CSVLogger):
         if self._fs.exists(self._metrics) and not self._fs.exists(self._earlier):
             self._fs.mv(self._metrics, self._earlier)
 
-    def _is_before(self, row: Row, written: Mapping[str, Position], resumed: Position) -> bool:
+    def _is_before(self, row: Row, ends: Mapping[str, Position], resumed: Position) -> bool:
         """Return whether a row was written before the checkpoint from which training is resumed."""
         prefix = f"{self._prefix}{self.LOGGER_JOIN_CHAR}" if self._prefix else ""
         if f"{prefix}{SAMPLES}" not in row:
             return int(row["step"]) <= resumed.steps
         tags = [key.removeprefix(prefix) for key in row if key != "step"]
         stage = next(tag.partition("/")[0] for tag in tags if tag not in (SAMPLES, EPOCH))
-        return stage in written and int(row[f"{prefix}{SAMPLES}"]) <= written[stage].samples
+        return stage in ends and int(row[f"{prefix}{SAMPLES}"]) <= ends[stage].samples

@@ -16,7 +16,7 @@ class StageWriter:
     `x` is the x axis in TensorBoard: "samples", "steps" or "epochs". A row of any other logger has Lightning's step,
     which rows that the module logs itself have too, and columns `samples_seen` and `epoch`. `written` holds the last
     position of each stage as plain numbers, `layout` the charts of the tab "custom scalars". `resumed` is the position
-    at which a training was resumed; points beyond `written` are then purged.
+    at which a training was resumed, see `resume`.
     """
 
     def __init__(self, x: str = "samples") -> None:
@@ -24,6 +24,7 @@ class StageWriter:
         self.written: dict[str, tuple[int, ...]] = {}
         self.layout: Layout = {}
         self.resumed: Position | None = None
+        self._purged: set[tuple[int, str]] = set()
         self._kept = False
         self._files: dict[tuple[int, str], StageFile] = {}
 
@@ -50,6 +51,11 @@ class StageWriter:
                 logger.save()
         self.written[stage] = tuple(position)
 
+    def resume(self, position: Position | None) -> None:
+        """Replace what an earlier process wrote beyond `written`, and of a test from `position` on; None: nothing."""
+        self.resumed = position
+        self._purged = set()
+
     def writers(self, loggers: list[Any], stage: str) -> list[StageFile]:
         """Return the event file of a stage for each TensorBoard logger; TensorBoard reads only one of a run."""
         return [self._file(logger, stage) for logger in loggers if is_tensorboard(logger)]
@@ -66,18 +72,26 @@ class StageWriter:
         if self._kept:
             return
         self._kept = True
-        written = {stage: Position(*place) for stage, place in self.written.items()}
         for logger in loggers:
             if isinstance(logger, ResumableCSVLogger):
-                logger.keep(None if self.resumed is None else written, self.resumed)
+                logger.keep(self._ends(), self.resumed)
+
+    def _ends(self) -> dict[str, Position]:
+        """Return the last position of each stage that is kept of an earlier process."""
+        ends = {stage: Position(*place) for stage, place in self.written.items()}
+        if self.resumed is not None:  # a test makes no checkpoint that says whether it has ended
+            ends.setdefault("test", Position(*(place - 1 for place in self.resumed)))
+        return ends
 
     def _file(self, logger: Any, stage: str) -> StageFile:
         """Return the event file of a stage. Opening it in a resumed training purges points beyond the checkpoint."""
         key = (id(logger), stage)
         if key not in self._files:
             purge = None
-            if self.resumed is not None:
-                purge = Position(*self.written[stage]).on(self.x) + 1 if stage in self.written else 0
+            if self.resumed is not None and key not in self._purged:
+                ends = self._ends()
+                purge = ends[stage].on(self.x) + 1 if stage in ends else 0
+            self._purged.add(key)
             file = self._files[key] = StageFile(logger, stage, purge)
             if self.layout and [opened for opened, _ in self._files].count(id(logger)) == 1:
                 file.add_custom_scalars(self.layout)

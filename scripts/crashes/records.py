@@ -23,10 +23,13 @@ def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
     return found
 
 
-def rows(run: Path) -> list[str]:
+def rows(run: Path, digits: int = 17) -> list[str]:
     """Return the rows of the CSV file, sorted, for those of a resumed run stand in another order."""
     with (run / "csv" / "metrics.csv").open() as file:
-        found = [{key: v for key, v in row.items() if v and _CLOCK not in key} for row in csv.DictReader(file)]
+        found = [
+            {key: f"{float(v):.{digits}g}" for key, v in row.items() if v and _CLOCK not in key}
+            for row in csv.DictReader(file)
+        ]
     return sorted(json.dumps(row, sort_keys=True) for row in found)
 
 
@@ -45,15 +48,18 @@ def metrics(run: Path) -> dict[str, float]:
     return {name: value for name, value in found.items() if isinstance(value, float)}
 
 
-def differences(one: Path, other: Path) -> list[str]:
-    """Return a line for each kind of record in which two runs differ, and for each point or row that is there twice."""
+def differences(one: Path, other: Path, digits: int) -> list[str]:
+    """Return a line for each record in which two runs differ, and for each point or row that is there twice.
+
+    `digits` of the numbers in CSV files are compared.
+    """
     lines = []
     for kind in (curves, metrics):
         a, b = kind(one), kind(other)
         lines += [f"{kind.__name__}: {name}: {a.get(name)} against {b.get(name)}" for name in {**a, **b} if a.get(name) != b.get(name)]  # fmt: skip
     a, b = weights(one), weights(other)
     lines += [f"weights: {name}" for name in {**a, **b} if name not in a or name not in b or not torch.equal(a[name], b[name])]  # fmt: skip
-    a, b = rows(one), rows(other)
+    a, b = rows(one, digits), rows(other, digits)
     lines += [f"rows: only one has {row}" for row in set(a) ^ set(b)]
     for run, found in ((one, a), (other, b)):
         lines += [f"rows: {run.name} has {row} more than once" for row in set(found) if found.count(row) > 1]

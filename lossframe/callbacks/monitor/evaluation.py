@@ -130,7 +130,6 @@ class EvaluationMonitor(pl.Callback):
         """Close the event files, and restore the module's hooks."""
         release(pl_module)
         self._collector.stop()
-        self.stage_writer.resumed = None
         self.stage_writer.close()
 
     def look(self, pl_module: pl.LightningModule) -> None:

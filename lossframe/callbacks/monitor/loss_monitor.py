@@ -94,6 +94,8 @@ class LossMonitor(EvaluationMonitor):
         if stage == "fit" and self._trainer is not None and trainer is not self._trainer:
             self._begin()
             self.batches_seen = 0
+        if stage == "fit" or trainer is not self._trainer:  # a test of earlier weights adds to the event files
+            self.stage_writer.resume(None)
         self._trainer = trainer
         super().setup(trainer, pl_module, stage)
 
@@ -113,8 +115,7 @@ class LossMonitor(EvaluationMonitor):
                 f"LossMonitor found no Loss in {type(pl_module).__name__}: make one an attribute of it (NativeLoss "
                 "wraps those of other libraries), or leave out the monitor"
             )
-        if self._resumed:  # only training purges: a test of earlier weights adds to the event files
-            self.stage_writer.resumed = Position.of(trainer, self.samples_seen)
+        self._continue_curves(trainer)
         self._collector.forget()
         self._collector.start()
         self._count_earlier(batches_done(trainer))
@@ -155,6 +156,11 @@ class LossMonitor(EvaluationMonitor):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compute logged metrics on all ranks, before a callback that comes later does so on some."""
         synchronise(trainer)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Continue the curves also where a checkpoint left nothing to train."""
+        if self.stage_writer.resumed is None:
+            self._continue_curves(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Write the open window, on several ranks only as far as it has been drained; hide no error by another."""
@@ -222,6 +228,11 @@ class LossMonitor(EvaluationMonitor):
         """Describe where training is, for the point that closes a window."""
         curves = weights(self._curves.sources) | named_rates(self._rates)
         return Progress(Position.of(trainer, self.samples_seen), curves)
+
+    def _continue_curves(self, trainer: pl.Trainer) -> None:
+        """Let the curves of a resumed training go on where the checkpoint ends."""
+        if self._resumed:
+            self.stage_writer.resume(Position.of(trainer, self.samples_seen))
 
     def _count_earlier(self, done: int) -> None:
         """Warn of batches of an earlier training that no monitor has counted."""
