@@ -94,9 +94,9 @@ def main() -> None:
     logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells of each resumed run
     chance, failed, done, number = random.Random(options.seed), 0, 0, 0
     with tempfile.TemporaryDirectory() as name:
-        for ranks in RANKS:
+        for ranks, trainer in RANKS.items():
             (Path(name) / f"{ranks}").mkdir()
-            whole = start(Path(name) / f"{ranks}", [*OPTIONS, *RANKS[ranks], "run_dir=whole"])
+            whole = start(Path(name) / f"{ranks}", [*OPTIONS, *trainer, "run_dir=whole"])
             assert whole.returncode == 0, whole.stderr
         while done < options.kills:
             ranks = 1 + number % 2

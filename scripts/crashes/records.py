@@ -54,11 +54,9 @@ def differences(one: Path, other: Path, digits: int) -> list[str]:
     `digits` of the numbers in CSV files are compared.
     """
     lines = []
-    for kind in (curves, metrics):
+    for kind in (curves, metrics, weights):
         a, b = kind(one), kind(other)
-        lines += [f"{kind.__name__}: {name}: {a.get(name)} against {b.get(name)}" for name in {**a, **b} if a.get(name) != b.get(name)]  # fmt: skip
-    a, b = weights(one), weights(other)
-    lines += [f"weights: {name}" for name in {**a, **b} if name not in a or name not in b or not torch.equal(a[name], b[name])]  # fmt: skip
+        lines += [f"{kind.__name__}: {name}" for name in {**a, **b} if not _equal(a.get(name), b.get(name))]
     a, b = rows(one, digits), rows(other, digits)
     lines += [f"rows: only one has {row}" for row in set(a) ^ set(b)]
     for run, found in ((one, a), (other, b)):
@@ -71,3 +69,8 @@ def differences(one: Path, other: Path, digits: int) -> list[str]:
         if path.read_bytes() != (other / "hard" / path.name).read_bytes():
             lines.append(f"hard samples: {path.name}")
     return [line[:300] for line in lines]
+
+
+def _equal(one: Any, other: Any) -> bool:
+    tensors = isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor)
+    return torch.equal(one, other) if tensors else bool(one == other)

@@ -73,18 +73,6 @@ class LossMonitor(EvaluationMonitor):
         self._rates: list[float] = []
         super().__init__(nonfinite, ids, spikes, x)
 
-    @property
-    def samples_seen(self) -> int:
-        """Number of training samples that all ranks have seen until the last drain: the x axis of the curves."""
-        return self._collector.samples_seen
-
-    def share(self, name: str, ask: Callable[[], Any], tell: Callable[[list[Any]], None]) -> None:
-        """Let another callback send a small value to all ranks with each drain of training, which takes no collective.
-
-        `ask` returns the value of this rank, and `tell` gets those of all ranks, in rank order. Call it on every rank.
-        """
-        self._collector.share(name, ask, tell)
-
     def after(self, pl_module: pl.LightningModule) -> dict[str, Action]:
         """Return what to do after hooks of the module, by the hook's name."""
         return super().after(pl_module) | {"on_train_epoch_end": self._end_epoch, "on_train_end": self._end_training}
@@ -159,8 +147,9 @@ class LossMonitor(EvaluationMonitor):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Continue the curves also where a checkpoint left nothing to train."""
-        if self.stage_writer.resumed is None:
+        if self._resumed and self.stage_writer.resumed is None:
             self._continue_curves(trainer)
+            self.stage_writer.keep_rows(trainer.loggers)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Write the open window, on several ranks only as far as it has been drained; hide no error by another."""

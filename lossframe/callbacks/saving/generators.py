@@ -13,7 +13,7 @@ _BYTES = 1 << 15
 
 
 class Generators(pl.Callback):
-    """Saves the global generators of torch, CUDA, NumPy and Python, of every rank, and sets them where training resumes.
+    """Saves the global generators of torch, CUDA, NumPy and Python of every rank, and sets them where training resumes.
 
     With fewer states than ranks, as in a checkpoint of fewer ranks, each further rank is seeded anew by its number and
     the generator of rank 0. The state is tensors and numbers, which `torch.load(weights_only=True)` reads.
