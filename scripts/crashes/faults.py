@@ -15,7 +15,7 @@ from lossframe.callbacks.saving import files
 from lossframe.models import ConvEmbedder
 
 CRASH = "LOSSFRAME_CRASH"
-"""Environment variable `SIGNAL:PLACE:COUNT:RANK`: the signal to raise when a rank is at a place for the COUNT-th time."""
+"""Environment variable `SIGNAL:PLACE:COUNT:RANK`: what to raise when a rank is at a place for the COUNT-th time."""
 
 PLACES = ("train", "step", "val", "save", "rotate", "test")
 

@@ -103,7 +103,8 @@ class LossMonitor(EvaluationMonitor):
                 f"LossMonitor found no Loss in {type(pl_module).__name__}: make one an attribute of it (NativeLoss "
                 "wraps those of other libraries), or leave out the monitor"
             )
-        self._continue_curves(trainer)
+        if self._resumed:
+            self.stage_writer.resume(Position.of(trainer, self.samples_seen))
         self._collector.forget()
         self._collector.start()
         self._count_earlier(batches_done(trainer))
@@ -148,7 +149,7 @@ class LossMonitor(EvaluationMonitor):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Continue the curves also where a checkpoint left nothing to train."""
         if self._resumed and self.stage_writer.resumed is None:
-            self._continue_curves(trainer)
+            self.stage_writer.resume(Position.of(trainer, self.samples_seen))
             self.stage_writer.keep_rows(trainer.loggers)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
@@ -217,11 +218,6 @@ class LossMonitor(EvaluationMonitor):
         """Describe where training is, for the point that closes a window."""
         curves = weights(self._curves.sources) | named_rates(self._rates)
         return Progress(Position.of(trainer, self.samples_seen), curves)
-
-    def _continue_curves(self, trainer: pl.Trainer) -> None:
-        """Let the curves of a resumed training go on where the checkpoint ends."""
-        if self._resumed:
-            self.stage_writer.resume(Position.of(trainer, self.samples_seen))
 
     def _count_earlier(self, done: int) -> None:
         """Warn of batches of an earlier training that no monitor has counted."""
