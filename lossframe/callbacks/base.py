@@ -20,14 +20,7 @@ class MonitorCallback(pl.Callback):
 
     def monitor(self, trainer: pl.Trainer) -> LossMonitor:
         """Return the LossMonitor among the trainer's callbacks, or raise an `InputError`."""
-        callbacks: list[Any] = getattr(trainer, "callbacks")  # noqa: B009 - Lightning's stubs do not know it
-        for callback in callbacks:
-            if isinstance(callback, LossMonitor):
-                return callback
-        name = type(self).__name__
-        raise InputError(
-            f"{name} writes into the runs of a LossMonitor, but there is none: add LossMonitor(), or leave {name} out"
-        )
+        return monitor_of(trainer, self)
 
     def writers(self, trainer: pl.Trainer, stage: str) -> Iterator[tuple[StageFile, int]]:
         """Yield each event file of a stage with the place on its x axis, and flush it; yield none on ranks above 0."""
@@ -38,3 +31,13 @@ class MonitorCallback(pl.Callback):
         for writer in monitor.stage_writer.writers(trainer.loggers, stage):
             yield writer, step
             writer.flush()
+
+
+def monitor_of(trainer: pl.Trainer, reader: object) -> LossMonitor:
+    """Return the LossMonitor among the trainer's callbacks; an `InputError` names the reader that needs one."""
+    callbacks: list[Any] = getattr(trainer, "callbacks")  # noqa: B009 - Lightning's stubs do not know it
+    for callback in callbacks:
+        if isinstance(callback, LossMonitor):
+            return callback
+    name = type(reader).__name__
+    raise InputError(f"{name} needs a LossMonitor, but there is none: add LossMonitor(), or leave {name} out")

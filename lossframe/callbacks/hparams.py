@@ -39,9 +39,9 @@ class HParams(MonitorCallback):
             if not is_tensorboard(logger):
                 logger.log_hyperparams(self.hyperparameters)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the score of the best checkpoint, and the end of the session."""
-        checkpoint: Any = trainer.checkpoint_callback
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the score of the best checkpoint, and the end of the session, also if no epoch was left to train."""
+        checkpoint: Any = next((c for c in trainer.checkpoint_callbacks if hasattr(c, "best_model_score")), None)
         score = getattr(checkpoint, "best_model_score", None)
         _, _, end = hparams({}, {})
         for writer, step in self.writers(trainer, STAGE):

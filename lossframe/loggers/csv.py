@@ -29,21 +29,30 @@ class ResumableCSVLogger(CSVLogger):
         return super().experiment
 
     @rank_zero_only
-    def keep(self, written: Mapping[str, Position] | None, resumed: Position | None = None) -> None:
+    def keep(self, ends: Mapping[str, Position], resumed: Position | None) -> None:
         """Copy the rows of the earlier file: all of them, or those that a training that is resumed does not repeat.
 
-        These are the LossMonitor's rows up to the position `written[stage]`, and other rows up to that of `resumed`.
+        These are the LossMonitor's rows up to the position `ends[stage]`, all of tests, and other rows up to `resumed`.
         """
         writer = self.experiment
         if not self._fs.exists(self._earlier):
             return
         with self._fs.open(self._earlier, "r", newline="") as file:
             rows = [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
-        if written is not None and resumed is not None:
-            rows = [row for row in rows if self._is_before(row, written, resumed)]
+        if resumed is not None:
+            rows = [row for row in rows if self._is_before(row, ends, resumed)]
         writer.metrics = rows + writer.metrics
         self.save()
         self._fs.rm_file(self._earlier)
+
+    @rank_zero_only
+    def forget(self, stage: str, position: Position) -> None:
+        """Drop the rows of a stage at a position, which an earlier process wrote."""
+        rows = self.experiment.metrics
+        place = f"{position.samples}"
+        self.experiment.metrics = [
+            row for row in rows if self._stage(row) != stage or str(row.get(f"{self._own_prefix}{SAMPLES}")) != place
+        ]
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
@@ -62,11 +71,19 @@ class ResumableCSVLogger(CSVLogger):
         if self._fs.exists(self._metrics) and not self._fs.exists(self._earlier):
             self._fs.mv(self._metrics, self._earlier)
 
-    def _is_before(self, row: Row, written: Mapping[str, Position], resumed: Position) -> bool:
+    def _is_before(self, row: Row, ends: Mapping[str, Position], resumed: Position) -> bool:
         """Return whether a row was written before the checkpoint from which training is resumed."""
-        prefix = f"{self._prefix}{self.LOGGER_JOIN_CHAR}" if self._prefix else ""
+        prefix = self._own_prefix
         if f"{prefix}{SAMPLES}" not in row:
             return int(row["step"]) <= resumed.steps
-        tags = [key.removeprefix(prefix) for key in row if key != "step"]
-        stage = next(tag.partition("/")[0] for tag in tags if tag not in (SAMPLES, EPOCH))
-        return stage in written and int(row[f"{prefix}{SAMPLES}"]) <= written[stage].samples
+        stage = self._stage(row)
+        return stage == "test" or (stage in ends and int(row[f"{prefix}{SAMPLES}"]) <= ends[stage].samples)
+
+    def _stage(self, row: Row) -> str:
+        """Return the stage of a row; no text for a row without curves."""
+        tags = [key.removeprefix(self._own_prefix) for key in row if key != "step"]
+        return next((tag.partition("/")[0] for tag in tags if tag not in (SAMPLES, EPOCH)), "")
+
+    @property
+    def _own_prefix(self) -> str:
+        return f"{self._prefix}{self.LOGGER_JOIN_CHAR}" if self._prefix else ""

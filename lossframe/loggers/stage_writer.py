@@ -16,7 +16,7 @@ class StageWriter:
     `x` is the x axis in TensorBoard: "samples", "steps" or "epochs". A row of any other logger has Lightning's step,
     which rows that the module logs itself have too, and columns `samples_seen` and `epoch`. `written` holds the last
     position of each stage as plain numbers, `layout` the charts of the tab "custom scalars". `resumed` is the position
-    at which a training was resumed; points beyond `written` are then purged.
+    at which a training was resumed, see `resume`.
     """
 
     def __init__(self, x: str = "samples") -> None:
@@ -24,6 +24,8 @@ class StageWriter:
         self.written: dict[str, tuple[int, ...]] = {}
         self.layout: Layout = {}
         self.resumed: Position | None = None
+        self._ends: dict[str, Position] = {}
+        self._purged: set[tuple[int, str]] = set()
         self._kept = False
         self._files: dict[tuple[int, str], StageFile] = {}
 
@@ -36,8 +38,8 @@ class StageWriter:
         position: Position,
     ) -> None:
         """Write one point of each curve in `scalars`, and the histograms in `values`."""
-        self._keep_rows(loggers)
-        for file in self.writers(loggers, stage):
+        self.keep_rows(loggers)
+        for file in [self._file(logger, stage, position) for logger in loggers if is_tensorboard(logger)]:
             file.add_points(scalars, position.on(self.x))
             for tag, moments in values.items():
                 file.add_moments(tag, moments, position.on(self.x))
@@ -45,10 +47,27 @@ class StageWriter:
         row = {f"{stage}/{tag}": value for tag, value in scalars.items()}
         row |= {SAMPLES: position.samples, EPOCH: position.epochs}
         for logger in loggers:
+            if stage == "test" and self.resumed is not None and isinstance(logger, ResumableCSVLogger):
+                logger.forget(stage, position)
             if not is_tensorboard(logger):
                 logger.log_metrics(row, step=position.steps)
                 logger.save()
         self.written[stage] = tuple(position)
+
+    def resume(self, position: Position | None) -> None:
+        """Replace what an earlier process wrote beyond `written`, and its test of the same weights; None: nothing."""
+        self.resumed = position
+        self._ends = {stage: Position(*place) for stage, place in self.written.items()}
+        self._purged = set()
+
+    def keep_rows(self, loggers: list[Any]) -> None:
+        """Restore the rows of an earlier process in CSV files, at the first write."""
+        if self._kept:
+            return
+        self._kept = True
+        for logger in loggers:
+            if isinstance(logger, ResumableCSVLogger):
+                logger.keep(self._ends, self.resumed)
 
     def writers(self, loggers: list[Any], stage: str) -> list[StageFile]:
         """Return the event file of a stage for each TensorBoard logger; TensorBoard reads only one of a run."""
@@ -61,24 +80,21 @@ class StageWriter:
         self._files.clear()
         self._kept = False
 
-    def _keep_rows(self, loggers: list[Any]) -> None:
-        """Restore the rows of an earlier process in CSV files, at the first write."""
-        if self._kept:
-            return
-        self._kept = True
-        written = {stage: Position(*place) for stage, place in self.written.items()}
-        for logger in loggers:
-            if isinstance(logger, ResumableCSVLogger):
-                logger.keep(None if self.resumed is None else written, self.resumed)
-
-    def _file(self, logger: Any, stage: str) -> StageFile:
+    def _file(self, logger: Any, stage: str, position: Position | None = None) -> StageFile:
         """Return the event file of a stage. Opening it in a resumed training purges points beyond the checkpoint."""
         key = (id(logger), stage)
         if key not in self._files:
-            purge = None
-            if self.resumed is not None:
-                purge = Position(*self.written[stage]).on(self.x) + 1 if stage in self.written else 0
+            purge = self._purge_step(stage, position) if key not in self._purged else None
+            self._purged.add(key)
             file = self._files[key] = StageFile(logger, stage, purge)
             if self.layout and [opened for opened, _ in self._files].count(id(logger)) == 1:
                 file.add_custom_scalars(self.layout)
         return self._files[key]
+
+    def _purge_step(self, stage: str, position: Position | None) -> int | None:
+        """Return the place from which points of an earlier process are replaced; None: none are."""
+        if self.resumed is None:
+            return None
+        if stage == "test":  # whose points no checkpoint knows
+            return None if position is None else position.on(self.x)
+        return self._ends[stage].on(self.x) + 1 if stage in self._ends else 0

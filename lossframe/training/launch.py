@@ -1,7 +1,6 @@
 """Starts the other ranks of this machine, each with the configuration of rank 0."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -114,8 +113,8 @@ def this_command() -> list[str]:
 def local_ranks(number: int, command: list[str], environment: dict[str, str]) -> Iterator[None]:
     """Make this process rank 0, start `command` as ranks 1 to `number - 1`, and end these ranks with the block.
 
-    If one of them fails, SIGTERM ends this process, which would wait for that rank for ever. Processes that torchrun or
-    SLURM launched start no further ranks.
+    If one of them fails, this process ends with status 1: it would wait for that rank for ever. Processes that torchrun
+    or SLURM launched start no further ranks.
     """
     if number == 1 or launched_elsewhere():
         yield
@@ -148,15 +147,15 @@ def _start(number: int, command: list[str], environment: dict[str, str]) -> list
 
 
 def _watch(children: list[subprocess.Popen[bytes]], finished: threading.Event) -> None:
-    """End this process by SIGTERM once a child has failed, unless rank 0 ends within 10 seconds."""
+    """End this process once a child has failed, unless it ends within 10 seconds; it may wait for that rank."""
     while not finished.wait(0.5):
         failed = [child for child in children if child.poll()]
         if failed and not finished.wait(10):
             print(f"rank {1 + children.index(failed[0])} ended with {failed[0].returncode}; stopping", file=sys.stderr)
             for child in children:
                 child.kill()
-            os.kill(os.getpid(), signal.SIGTERM)
-            return
+            sys.stdout.flush()
+            os._exit(1)
 
 
 def _free_port() -> int:

@@ -10,11 +10,12 @@ from typing import Any, cast
 import pytorch_lightning as pl
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import ModelCheckpoint
 from rich.console import Console
 
 from lossframe import distributed
-from lossframe.callbacks.graceful_stop import GracefulStop
 from lossframe.callbacks.rank_consistency import RankConsistency
+from lossframe.callbacks.saving import AtomicCheckpointIO
 from lossframe.data import InMemoryData, shard_loaders
 from lossframe.loggers import tags
 from lossframe.training import composition, model_contract, preflight, run_dir
@@ -44,7 +45,7 @@ def run(config: DictConfig, records: Mapping[str, str] | None = None) -> float |
         records = {**records, run_dir.RESOLVED: OmegaConf.to_yaml(config, resolve=True)}
     callbacks += [RankConsistency(values), MonitoredKeys(), _write_at_start(config.run_dir, records or {})]
     trainer = _trainer(config, callbacks)
-    trainer.fit(learner, data, ckpt_path=config.ckpt)
+    trainer.fit(learner, data, ckpt_path=config.ckpt, weights_only=True)
     score = _test_best(trainer, learner, data, Path(config.run_dir))
     distributed.close()
     return score
@@ -116,17 +117,18 @@ def _trainer(config: DictConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
     loggers = list(instantiate(config.logger, _convert_="all").values())
     if not config.trainer.enable_progress_bar:
         callbacks = [callback for callback in callbacks if not isinstance(callback, pl.callbacks.ProgressBar)]
-    callbacks = sorted(callbacks, key=lambda callback: isinstance(callback, GracefulStop))  # the others see the batch
-    trainer: pl.Trainer = instantiate(config.trainer, logger=loggers, callbacks=callbacks)
+    trainer: pl.Trainer = instantiate(
+        config.trainer, logger=loggers, callbacks=callbacks, plugins=[AtomicCheckpointIO()]
+    )
     return trainer
 
 
 def _test_best(trainer: pl.Trainer, learner: Learner, data: Any, folder: Path) -> float | None:
     """Test the best checkpoint, or the last weights if none was chosen, and return the checkpoint's score."""
-    best: Any = trainer.checkpoint_callback
+    best: Any = next((each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)), None)
     path = None if best is None else best.best_model_path or None  # none before the first validation
     score = None if best is None or best.best_model_score is None else float(best.best_model_score)
-    trainer.test(learner, data, ckpt_path=path, verbose=False)
+    trainer.test(learner, data, ckpt_path=path, verbose=False, weights_only=True)
     if trainer.is_global_zero:
         numbers = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
         _report(folder, numbers, path, "" if best is None or not best.monitor else f"{best.monitor}, {best.mode}")

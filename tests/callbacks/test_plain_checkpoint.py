@@ -12,11 +12,11 @@ from trainers import tiny_trainer
 
 from lossframe import Loss, LossMonitor, Objective
 from lossframe.callbacks.checkpoint import MovableCheckpoint
-from lossframe.callbacks.graceful_stop import GracefulStop
 from lossframe.callbacks.hparams import HParams
 from lossframe.callbacks.images import ConfusionMatrix, EmbeddingProjector, HardSamples, RetrievalExamples
 from lossframe.callbacks.progress_bar import ProgressBar
 from lossframe.callbacks.rank_consistency import RankConsistency
+from lossframe.callbacks.saving import Generators, LastCheckpoint
 from lossframe.losses import BatchHardTripletLoss, CenterLoss, CrossEntropyLoss
 
 
@@ -67,8 +67,8 @@ def saved(folder: Path, ignored: list[str]) -> list[Path]:
     ]
     callbacks = [
         LossMonitor(log_every=2), HParams({"rate": 0.1}), ConfusionMatrix(), RetrievalExamples(queries=2),
-        EmbeddingProjector(), HardSamples(k=3), RankConsistency({"rate": 0.1}), GracefulStop(folder / "last.ckpt"),
-        ProgressBar(), *checkpoints,
+        EmbeddingProjector(), HardSamples(k=3), RankConsistency({"rate": 0.1}), ProgressBar(), Generators(),
+        *checkpoints, LastCheckpoint(folder / "last" / "last.ckpt"),
     ]  # fmt: skip
     loader = DataLoader(Samples(), batch_size=4)
     trainer = tiny_trainer(folder, callbacks, max_epochs=2, enable_progress_bar=True)
@@ -78,7 +78,7 @@ def saved(folder: Path, ignored: list[str]) -> list[Path]:
 
 def test_checkpoint_of_losses_and_callbacks_loads_with_weights_only(tmp_path: Path) -> None:
     paths = saved(tmp_path, ignored=["criterion", "objective"])
-    assert len(paths) == 4
+    assert len(paths) == 6
     for path in paths:
         loaded = torch.load(path, weights_only=True)
         assert loaded["hyper_parameters"]["rate"] == 0.1

@@ -2,18 +2,13 @@
 
 import csv
 import json
-import signal
 import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import yaml
-from conftest import ROOT
 from curves import read
 from omegaconf import DictConfig
 
@@ -21,70 +16,27 @@ from lossframe import InputError
 from lossframe.training.resume import OVERRIDES, expand
 from lossframe.training.run import run
 from lossframe.training.run_dir import RESOLVED
+from scripts.crashes import stories
 
 Configure = Callable[..., DictConfig]
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
-OPTIONS = [
-    "loss=[cross_entropy,center]", "weights.center=0.01", "trainer.enable_progress_bar=false", "log_every=5",
-    "+callbacks.last.every_n_train_steps=7",
-]  # fmt: skip
-
-
-def numbers(run: Path) -> dict[str, Any]:
-    """Return the curves, rows and metrics that a run wrote, except those that depend on the clock."""
-    curves = {
-        f"{stage}/{tag}": points
-        for stage in ("train", "val", "test")
-        for tag, points in read(run / stage).items()
-        if tag != "samples_per_second"
-    }
-    with (run / "csv" / "metrics.csv").open() as file:
-        rows = [{k: v for k, v in row.items() if v and "per_second" not in k} for row in csv.DictReader(file)]
-    return {
-        "curves": curves,
-        "rows": sorted(rows, key=str),
-        "metrics": (run / "metrics.json").read_text().split("\n")[:-3],
-    }
-
-
-def killed(folder: Path, *options: str) -> Path:
-    """Start a run in `folder`/killed, kill it after step 28, and return its last checkpoint."""
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *options, "hydra.run.dir=killed"],
-        cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    last = folder / "killed" / "checkpoints" / "last.ckpt"
-    deadline = time.monotonic() + 120
-    while not (last.exists() and torch.load(last, weights_only=False)["global_step"] >= 28):
-        assert time.monotonic() < deadline
-        assert process.poll() is None, "the run was over before it could be killed"
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    return last
-
 
 @pytest.mark.slow
-@pytest.mark.parametrize("trainer", [["trainer=cpu"], ["trainer=ddp_cpu", "trainer.devices=2"]], ids=["one", "two"])
-def test_killed_and_resumed_run_equals_an_uninterrupted_one(
-    command: Command, tmp_path: Path, trainer: list[str]
+@pytest.mark.parametrize(
+    ("ranks", "crashes"),
+    [
+        (1, ["SIGKILL:train:9:0", "SIGINT:train:5:0", "SIGKILL:val:3:0", "SIGKILL:test:2:0"]),
+        (2, ["SIGKILL:save:3:0", "SIGTERM:step:2:1", "SIGKILL:rotate:2:0"]),
+    ],
+    ids=["one", "two"],
+)
+def test_run_that_is_interrupted_everywhere_equals_an_uninterrupted_one(
+    tmp_path: Path, ranks: int, crashes: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = [*OPTIONS, *trainer, "trainer.max_epochs=5", "trainer.precision=64-true"]
-    whole = command(*options, "hydra.run.dir=whole")
-    assert whole.returncode == 0, whole.stderr
-    last = killed(tmp_path, *options)
-    time.sleep(3 * (len(trainer) - 1))  # the other rank notices
-    again = command(f"ckpt={last}")
-    assert again.returncode == 0, again.stderr
-    assert numbers(tmp_path / "killed") == numbers(tmp_path / "whole")
-    states = [
-        torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=False) for name in ("whole", "killed")
-    ]
-    assert states[0]["global_step"] == states[1]["global_step"] > 60
-    for name, tensor in states[0]["state_dict"].items():
-        if isinstance(tensor, torch.Tensor):
-            assert torch.equal(tensor, states[1]["state_dict"][name]), name
+    stories.uninterrupted(tmp_path / "runs", ranks)
+    assert stories.story(tmp_path / "runs", ranks, crashes) == []
+    assert capsys.readouterr().out.count("goes on from step") == len(crashes)
 
 
 def test_arguments_of_a_resumed_run_are_the_recorded_and_the_new(tmp_path: Path) -> None:

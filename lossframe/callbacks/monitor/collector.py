@@ -4,7 +4,7 @@ import logging
 import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from pytorch_lightning.utilities import rank_zero_warn
@@ -52,9 +52,14 @@ class Collector:
         self._training = False
         self._evaluated: dict[tuple[str, int], tuple[Snapshot, list[Kept]]] = {}
         self._suffix = ""  # of the current dataloader, if there are several
+        self._shared: dict[str, tuple[Callable[[], Any], Callable[[list[Any]], None]]] = {}
         self._pending: _Pending | None = None
         self._clock = 0.0
         self._warned: set[tuple[str, str]] = set()
+
+    def share(self, name: str, ask: Callable[[], Any], tell: Callable[[list[Any]], None]) -> None:
+        """Send what `ask` returns with each snapshot of training, and pass the answers of all ranks to `tell`."""
+        self._shared[name] = ask, tell
 
     def replace(self, recorders: Mapping[str, Recorder]) -> None:
         """Choose the recorders. One that takes the place of another takes over the values that are not read yet."""
@@ -191,15 +196,17 @@ class Collector:
         if self._pending is None:
             return []
         pending, self._pending = self._pending, None
-        counted = (pending.samples, pending.batches)
+        counted = (pending.samples, pending.batches, [ask() for ask, _ in self._shared.values()])
         found = merge_ranks(
             {"": pending.snapshot}, lambda _, local: (counted, self.guard.observation(local, pending.kept))
         )
         seen, notes = found[""]
-        samples = sum(local for (local, _), _ in notes)
-        batches = max(local for (_, local), _ in notes)
+        samples = sum(local for (local, _, _), _ in notes)
+        batches = max(local for (_, local, _), _ in notes)
         self._estimate(samples, batches)
         self.samples_seen += samples
+        for index, (_, tell) in enumerate(self._shared.values()):
+            tell([answers[index] for (_, _, answers), _ in notes])
         self.window.add(seen, samples, pending.seconds, self.samples_seen)
         self._judge("train", seen, [observation for _, observation in notes])
         if pending.closed is None or self.window.is_empty:

@@ -53,6 +53,18 @@ class EvaluationMonitor(pl.Callback):
         self._strays = Strays()
         self._curves = Curves(self._collector, self.stage_writer, Spikes(spikes))
 
+    @property
+    def samples_seen(self) -> int:
+        """Number of training samples that all ranks have seen until the last drain: the x axis of the curves."""
+        return self._collector.samples_seen
+
+    def share(self, name: str, ask: Callable[[], Any], tell: Callable[[list[Any]], None]) -> None:
+        """Let another callback send a small value to all ranks with each drain of training, which takes no collective.
+
+        `ask` returns the value of this rank, and `tell` gets those of all ranks, in rank order. Call it on every rank.
+        """
+        self._collector.share(name, ask, tell)
+
     def before(self, pl_module: pl.LightningModule) -> dict[str, Action]:
         """Return what to do before hooks of the module, by the hook's name."""
         hooks = ("on_validation_model_zero_grad", "on_validation_model_eval", "on_test_model_eval")
@@ -130,7 +142,6 @@ class EvaluationMonitor(pl.Callback):
         """Close the event files, and restore the module's hooks."""
         release(pl_module)
         self._collector.stop()
-        self.stage_writer.resumed = None
         self.stage_writer.close()
 
     def look(self, pl_module: pl.LightningModule) -> None:

@@ -73,11 +73,6 @@ class LossMonitor(EvaluationMonitor):
         self._rates: list[float] = []
         super().__init__(nonfinite, ids, spikes, x)
 
-    @property
-    def samples_seen(self) -> int:
-        """Number of training samples that all ranks have seen until the last drain: the x axis of the curves."""
-        return self._collector.samples_seen
-
     def after(self, pl_module: pl.LightningModule) -> dict[str, Action]:
         """Return what to do after hooks of the module, by the hook's name."""
         return super().after(pl_module) | {"on_train_epoch_end": self._end_epoch, "on_train_end": self._end_training}
@@ -87,6 +82,8 @@ class LossMonitor(EvaluationMonitor):
         if stage == "fit" and self._trainer is not None and trainer is not self._trainer:
             self._begin()
             self.batches_seen = 0
+        if stage == "fit" or trainer is not self._trainer:  # a test of earlier weights adds to the event files
+            self.stage_writer.resume(None)
         self._trainer = trainer
         super().setup(trainer, pl_module, stage)
 
@@ -106,8 +103,8 @@ class LossMonitor(EvaluationMonitor):
                 f"LossMonitor found no Loss in {type(pl_module).__name__}: make one an attribute of it (NativeLoss "
                 "wraps those of other libraries), or leave out the monitor"
             )
-        if self._resumed:  # only training purges: a test of earlier weights adds to the event files
-            self.stage_writer.resumed = Position.of(trainer, self.samples_seen)
+        if self._resumed:
+            self.stage_writer.resume(Position.of(trainer, self.samples_seen))
         self._collector.forget()
         self._collector.start()
         self._count_earlier(batches_done(trainer))
@@ -148,6 +145,12 @@ class LossMonitor(EvaluationMonitor):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compute logged metrics on all ranks, before a callback that comes later does so on some."""
         synchronise(trainer)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Continue the curves also where a checkpoint left nothing to train."""
+        if self._resumed and self.stage_writer.resumed is None:
+            self.stage_writer.resume(Position.of(trainer, self.samples_seen))
+            self.stage_writer.keep_rows(trainer.loggers)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Write the open window, on several ranks only as far as it has been drained; hide no error by another."""

@@ -1,0 +1,44 @@
+"""Turns Ctrl-C and SIGTERM into a request to stop, which a callback serves where a checkpoint is whole."""
+
+import signal
+from types import FrameType
+from typing import Any
+
+_STOP = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequest:
+    """Handles the first Ctrl-C or SIGTERM of this process by a note; the second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        """The signal that has come; None before the first."""
+        self.announces = True
+        """Whether this process says that it is going to stop."""
+        self._previous: dict[int, Any] = {}
+
+    def remember(self) -> None:
+        """Keep the signal handlers that are installed now, for `restore`."""
+        self._previous = {number: signal.getsignal(number) for number in _STOP}
+
+    def listen(self) -> None:
+        """Install the handlers."""
+        for number in _STOP:
+            signal.signal(number, self._note)
+
+    def ignore(self) -> None:
+        """Install Python's own handlers, which end the process at once."""
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def restore(self) -> None:
+        """Install the handlers that `remember` has kept."""
+        for number, previous in self._previous.items():
+            signal.signal(number, previous)
+        self._previous = {}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        self.ignore()
+        if self.announces:
+            print("\nStopping where a checkpoint is whole; a second time stops at once.", flush=True)
