@@ -139,7 +139,10 @@ def fits(config: DictConfig) -> bool:
 def objective_of(config: DictConfig) -> Objective:
     """Build the objective that a prepared configuration describes."""
     losses = instantiate(config.loss, _convert_="all")
-    return Objective(losses, config.weights, config.inputs, instantiate(config.weighting, _partial_=True))
+    balance = instantiate(config.balance, _partial_=True)
+    plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    given = {key: plain[key] for key in ("schedule", "optional", "balance_at")}
+    return Objective(losses, config.weights, config.inputs, balance, **given)
 
 
 def _proposal(groups: Iterable[str], reads: Collection[str]) -> str | None:

@@ -83,7 +83,7 @@ def test_weight_that_is_configured_otherwise_is_not_restored() -> None:
     configured = Objective({"mse": MSELoss(), "l1": L1Loss()}, {"l1": 3.0})
     configured.load_state_dict(saved.state_dict())
     assert configured.weights["l1"] == 3
-    without = {key: value for key, value in saved.state_dict().items() if "weighting" not in key}
+    without = {key: value for key, value in saved.state_dict().items() if "_extra_state" not in key}
     configured.load_state_dict(without)
     assert configured.weights["l1"] == 3
 
@@ -145,7 +145,7 @@ def test_weighting_from_a_configuration_drives_a_run_and_is_restored_exactly(
         folder = tmp_path / name
         run(
             configure(
-                "loss=[triplet,center]", "weighting._target_=test_weighting.InverseMean", f"run_dir={folder}",
+                "loss=[triplet,center]", "balance._target_=test_weighting.InverseMean", f"run_dir={folder}",
                 f"trainer.max_epochs={epochs}", "trainer.limit_train_batches=4", "log_every=2", *overrides,
             )
         )  # fmt: skip
