@@ -12,7 +12,7 @@ from lossframe.errors import InputError, names, nearest
 if TYPE_CHECKING:
     from lossframe.losses.catalogue import Entry
 
-COMMANDS = ("train", "losses", "report")
+COMMANDS = ("train", "losses", "schedule", "report")
 
 
 def listing() -> str:
@@ -51,6 +51,13 @@ def report(folders: list[Path], output: Path | None) -> str:
     return f"report           {write(folders, output, warn=lambda text: print(f'warning: {text}', file=sys.stderr))}"
 
 
+def schedule(overrides: list[str], points: int, out: Path | None) -> str:
+    """Return the weights that schedules give, as a table; draw them if `out` names a file."""
+    from lossframe.training import schedule_table
+
+    return schedule_table.shown(overrides, points, out)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line; the arguments of `train` are Hydra's."""
     whole = argparse.ArgumentParser(prog="lossframe", description="Losses that log themselves.")
@@ -59,6 +66,11 @@ def parser() -> argparse.ArgumentParser:
     losses = commands.add_parser("losses", help="list the losses, or describe one")
     losses.add_argument("name", nargs="?", help="as in loss=NAME")
     losses.set_defaults(call=lambda given: description(given.name) if given.name else listing())
+    scheduling = commands.add_parser("schedule", help="show the weights that schedule.TERM=... gives, without training")
+    scheduling.add_argument("override", nargs="*", help="as of train: loss=center schedule.center={...}")
+    scheduling.add_argument("--points", type=int, default=13, help="rows of the table")
+    scheduling.add_argument("--out", type=Path, metavar="FILE", help="draw a PNG too")
+    scheduling.set_defaults(call=lambda given: schedule(given.override, given.points, given.out))
     reporting = commands.add_parser("report", help="write the curves of runs as one HTML file, without TensorBoard")
     reporting.add_argument("run", nargs="+", type=Path, help="a run's folder, or a folder of runs, such as a sweep's")
     reporting.add_argument("--output", type=Path, metavar="FILE", help="default: report.html in the folder given")

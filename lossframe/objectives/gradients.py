@@ -116,7 +116,7 @@ def _passes_float16(tensors: Sequence[Tensor]) -> bool:
 
 
 def _shared(rows: Rows, device: torch.device) -> list[int]:
-    """Return the positions of the parameters that two or more terms reach on any rank; of a single term, all its own."""
+    """Return the positions of the parameters that two or more terms reach, or the only term does, on any rank."""
     reached = torch.tensor([[g is not None for g in row] for row in rows], dtype=torch.float64, device=device)
     found = (distributed.total(reached) > 0).sum(0) >= min(2, len(rows))
     return found.nonzero().flatten().tolist()  # type: ignore[no-any-return]
@@ -136,7 +136,7 @@ def _products(rows: Rows) -> Tensor:
 
 
 def _of_entries(rows: Rows) -> Tensor:
-    """Return the Gramian at rows of samples, each on its rank, where gradients are multiplied by the number of ranks."""
+    """Return the Gramian at rows of samples, each on its rank, where gradients are times the number of ranks."""
     return distributed.total(_products(rows)) / distributed.world_size() ** 2
 
 

@@ -35,11 +35,12 @@ class Objective(Recorder):
     `optional` is left out of a batch that lacks what it reads, on all ranks; a rank alone takes part without a sample.
     `weighting` creates a `Weighting` from the weights, which combines the terms into the total (default: `Fixed`); one
     that balances gradients does so at `balance_at`: "parameters", an entry of the frame or a list of entries, see
-    `Place`. A call records `total`, each `weighted/TERM`, and each weight that is not fixed. The mean of `weighted/TERM`
-    counts each call by the number of values that its reduction averages (1 for "sum"), so that it is the weight times
-    the mean of the term over a window or an evaluation. The mean of `total` is the sum of these means; of a weighting
-    that gives no weighted sum it is the mean over batches, by their samples. Std, min and max of `total` are those of
-    its batches.
+    `Place`.
+
+    A call records `total`, each `weighted/TERM`, and each weight that is not fixed. The mean of `weighted/TERM` counts
+    each call by the number of values that its reduction averages (1 for "sum"), so that it is the weight times the mean
+    of the term over a window or an evaluation. The mean of `total` is the sum of these means; of a weighting that gives
+    no weighted sum it is the mean over batches, by their samples. Std, min and max of `total` are those of its batches.
 
     Coming from tf.contrib.losses `get_total_loss`: `objective(frame)`; nothing registers itself.
     Coming from tf.contrib.losses `get_losses`: `objective.terms(frame)`, by name.
@@ -51,6 +52,13 @@ class Objective(Recorder):
     >>> objective(frame)
     tensor(2.6000)
     """
+
+    weights: Weights
+    """Current weight of each term, which can be set, as in `weights["center"] = 0.1`."""
+    shows_gradients = False
+    """Whether the next call in training records the norms and cosines of the terms' gradients."""
+    gramian: Gramian | None = None
+    """Inner products of the gradients of the weighted terms in the last call that recorded them."""
 
     def __init__(
         self,
@@ -70,17 +78,12 @@ class Objective(Recorder):
         self.inputs = {name: wiring(name, loss, inputs.get(name)) for name, loss in losses.items()}
         self.optional = frozenset(optional)
         self.weights = Weights({name: weights.get(name, loss.default_weight) for name, loss in losses.items()})
-        """Current weight of each term, which can be set, as in `weights["center"] = 0.1`."""
         self._configured = dict(self.weights)
         self.schedules = schedules(schedule, losses)
         self.weights.update({name: each.at(0.0) for name, each in self.schedules.items()})
         self.progress = Progress()
         self.weighting = (weighting or Fixed)(self.weights)
         self.place = Place(balance_at)
-        self.shows_gradients = False
-        """Whether the next call in training records the norms and cosines of the terms' gradients."""
-        self.gramian: Gramian | None = None
-        """Inner products of the gradients of the weighted terms in the last call that recorded them."""
 
     @property
     def reads(self) -> frozenset[str]:
@@ -199,11 +202,12 @@ class Objective(Recorder):
             self.progress.samples += distributed.total(here).item()
         terms, needed = self._taking_part(values), self.weighting.needs_gramian
         shown, self.shows_gradients = self.shows_gradients, False
-        if not (torch.is_grad_enabled() and any(value.requires_grad for value in terms.values())):
-            return
-        penalties = [name for name, loss in self.named_losses() if isinstance(loss, Penalty)]
-        gramian = self.place.gramian(terms, frame, penalties) if needed or shown else None
-        self.weighting.update(terms, gramian.matrix if gramian and needed else None, self.progress)
+        gramian = None
+        if (needed or shown) and torch.is_grad_enabled() and any(value.requires_grad for value in terms.values()):
+            penalties = [name for name, loss in self.named_losses() if isinstance(loss, Penalty)]
+            gramian = self.place.gramian(terms, frame, penalties)
+        if terms and (gramian or not needed):
+            self.weighting.update(terms, gramian.matrix if gramian and needed else None, self.progress)
         if shown and gramian:
             self.gramian = diagnostics.record(self, gramian, self.weighting.weights(terms))
 

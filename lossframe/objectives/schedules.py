@@ -1,5 +1,6 @@
 """Schedules: weights of terms that follow the progress of training."""
 
+import itertools
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
@@ -150,7 +151,7 @@ def _value(key: str, name: str, value: Any) -> Any:
         points = [(_number(key, at), _number(key, weight)) for at, weight in pairs]
     except (TypeError, ValueError) as error:
         raise InputError(f"{key}={value}: wanted points, progress -> weight, as {{0: 0, 5: 0.1}}") from error
-    if not points or any(left >= right for (left, _), (right, _) in zip(points, points[1:], strict=False)):
+    if not points or any(left >= right for (left, _), (right, _) in itertools.pairwise(points)):
         raise InputError(f"{key}={value}: wanted points in the order of progress, as {{0: 0, 5: 0.1}}")
     return points
 

@@ -86,7 +86,11 @@ def check_heads(
     `build` makes the model with heads for a collection of entries; models built here have neither memory nor values.
     """
     trained = frozenset[str]().union(
-        *(objective.inputs[term].values() for term in objective.losses if objective.weights[term])
+        *(
+            objective.inputs[term].values()
+            for term in objective.losses
+            if objective.weights[term] or term in objective.schedules
+        )
     )
     for callback in callbacks:
         for entry in sorted(reads_of(callback) - trained):

@@ -84,9 +84,7 @@ class Adam(nn.Module):
         for name in ("mean", "square", "steps"):
             self.register_buffer(name, torch.zeros(size, dtype=torch.float64))
 
-    def descend(
-        self, numbers: Tensor, chosen: Sequence[int], gradient: Tensor, moving: Tensor | bool = True
-    ) -> None:
+    def descend(self, numbers: Tensor, chosen: Sequence[int], gradient: Tensor, moving: Tensor | bool = True) -> None:
         """Change the chosen numbers in place by one step, those of them that are `moving`."""
         chosen, moving = list(chosen), torch.as_tensor(moving, device=self.mean.device)
         gradient = torch.where(moving, gradient.to(self.mean), 0)

@@ -112,7 +112,9 @@ def made(module: str, name: str, options: Mapping[str, Any], sizes: Mapping[str,
         takes = kind.__init__.__code__.co_varnames
         found: nn.Module = kind(**{key: n for key, n in (sizes or {}).items() if key in takes}, **options)
     except ImportError as error:
-        raise InputError(f"{name} is TorchJD's, and something is missing: pip install lossframe[balance] ({error})") from error
+        raise InputError(
+            f"{name} is TorchJD's, and something is missing: pip install lossframe[balance] ({error})"
+        ) from error
     except AttributeError as error:
         raise InputError(f"{module} has no {name}; choose a class that it has") from error
     except (TypeError, ValueError) as error:
