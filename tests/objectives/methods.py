@@ -13,7 +13,7 @@ from lossframe.losses import BatchAllTripletLoss, HuberLoss, MSELoss
 from lossframe.objectives.weighting import Weighting
 
 METHODS = [name for name in configs.choices("balance") if name != "fixed"]
-SAMPLES, STEPS, PER_EPOCH = 9, 20, 4
+SAMPLES, STEPS, PER_EPOCH = 9, 20, 2
 
 
 def method(name: str, **options: Any) -> Callable[[Mapping[str, float]], Weighting]:
