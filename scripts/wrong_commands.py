@@ -71,6 +71,10 @@ KEYS = [
     Wrong("callbacks.monitor.logevery=3", "callbacks.monitor.logevery:", "'log_every'"),
     Wrong("inputs.triplet.lables=labels", "inputs.triplet.lables:", "'labels'"),
     Wrong("weights.centre=1", "weights.centre:", "'triplet'"),
+    Wrong("schedule.centre={kind:linear}", "schedule.centre:", "'triplet'"),
+    Wrong("schedule.triplet={kind:linaer}", "schedule.triplet.kind=linaer:", "'linear'"),
+    Wrong("balance=upgrad balance_at=featurs", "balance_at reads 'featurs'", "balance_at=ENTRY"),
+    Wrong("optional=[centre]", "optional=[centre]:", "'triplet'"),
     Wrong("data.seed=${sed}", "data.seed reads sed", "name a key that is there"),
 ]
 """Keys that are not there."""

@@ -168,7 +168,7 @@ def _number(key: str, value: Any) -> float:
 
 def _check_ranges(key: str, kind: str, p: Mapping[str, Any]) -> None:
     if "until" in p and p["until"] <= p["from"]:
-        raise InputError(f"{key}: until={p['until']:g} comes before from={p['from']:g}; choose a later until")
+        raise InputError(f"{key}: until {p['until']:g} comes before from {p['from']:g}; choose a later until")
     for name in ("every", "period"):
         if name in p and p[name] <= 0:
             raise InputError(f"{key}.{name}={p[name]:g}: wanted more than 0")

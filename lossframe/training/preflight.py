@@ -20,6 +20,7 @@ from lossframe.training import composition, variants
 from lossframe.training.signatures import wrong_numbers
 
 Metrics = Mapping[str, Mapping[str, Any]]
+_PLACE = "balance_at"
 
 
 class Problem(NamedTuple):
@@ -52,7 +53,8 @@ def check_entries(
         return
     neither = f"which {type(data).__name__} and {type(model).__name__} do not give"
     tried = ["metrics"] if problem.reader.startswith("metric ") else ["experiment"]
-    hint = _proposal([*tried, "metrics with experiment"], objective.reads)
+    tried = [] if problem.reader == _PLACE else [*tried, "metrics with experiment"]  # no choice has other entries
+    hint = _proposal(tried, objective.reads)
     hint = hint or f"choose among {names(sorted(problem.provided))} by {problem.keys}"
     raise InputError(f"{problem.reader} reads {names(problem.missing)}, {neither}; {hint}")
 
@@ -70,6 +72,9 @@ def unprovided(
         if wired:
             keys = " ".join(f"inputs.{term}.{parameter}=ENTRY" for parameter in wired)
             yield Problem(type(loss).__name__, list(wired.values()), entries, keys)
+    place = objective.place.entries if objective.weighting.needs_gramian else []
+    if missing := [entry for entry in place if entry not in entries]:
+        yield Problem(_PLACE, missing, entries, "balance_at=ENTRY, or balance_at=parameters")
     for name, metric in metrics.items():
         if missing := [entry for entry in metric["reads"] if entry not in entries]:
             yield Problem(f"metric {name!r}", missing, entries, f"metrics.{name}.reads=[ENTRY,...], or metrics=[]")

@@ -43,7 +43,7 @@ LINEAR = {"kind": "linear", "start": 0, "end": 1, "until": 4}
         ("l1", {"start": 0}, "schedule.l1.kind=None: wanted one of"),
         ("l1", {**LINEAR, "end": None}, "schedule.l1: kind 'linear' wants 'start', 'end', 'until'; 'end' is missing"),
         ("l1", {**LINEAR, "form": 1}, "schedule.l1.form: kind 'linear' takes .* Did you mean 'from'"),
-        ("l1", {**LINEAR, "from": 5}, "schedule.l1: until=4 comes before from=5"),
+        ("l1", {**LINEAR, "from": 5}, "schedule.l1: until 4 comes before from 5"),
         ("l1", {**LINEAR, "unit": "epoch"}, r"schedule.l1.unit=epoch: wanted one of .*Did you mean 'epochs'"),
         ("l1", {**LINEAR, "end": "high"}, "schedule.l1.end=high: wanted a finite number"),
         ("l1", {**LINEAR, "end": math.nan}, "schedule.l1.end=nan: wanted a finite number"),

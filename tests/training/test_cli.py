@@ -83,8 +83,8 @@ def test_command_in_a_changed_directory_starts_the_other_ranks(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("line", "completions"),
     [
-        ("lossframe ", ["train", "losses", "report"]),
-        ("lossframe tr", ["train", "losses", "report"]),
+        ("lossframe ", ["train", "losses", "schedule", "report"]),
+        ("lossframe tr", ["train", "losses", "schedule", "report"]),
         ("lossframe train data=digi", ["data=digit_halves", "data=digits"]),
         ("lossframe losses x", []),
     ],
@@ -120,5 +120,5 @@ def test_misspelt_subcommand_is_answered_with_the_nearest(
     capsys: pytest.CaptureFixture[str], typed: str, meant: str
 ) -> None:
     assert main([typed, "loss=triplet"]) == 2
-    wanted = "wanted one of 'train', 'losses', 'report'"
+    wanted = "wanted one of 'train', 'losses', 'schedule', 'report'"
     assert capsys.readouterr().err == f"error: lossframe {typed}: {wanted}. Did you mean {meant!r}?\n"
