@@ -30,7 +30,7 @@ class Gramian(NamedTuple):
 class Place:
     """Differentiates terms at entries of the frame, or at the parameters of a model that terms share.
 
-    `at` is "parameters", an entry or a list of entries with a row per sample, none of which is computed from another.
+    `at` is "parameters", an entry, or a list of entries alone, with a row per sample, none of which is computed from another.
     At entries, each rank has the rows of its samples, and the Gramian of the batch of all ranks is the sum of those of
     the ranks: one collective of k x k numbers. At parameters, the gradients themselves are summed over the ranks.
     """
@@ -39,7 +39,7 @@ class Place:
         entries = [at] if isinstance(at, str) else at
         if not isinstance(entries, Sequence) or not entries or not all(isinstance(each, str) for each in entries):
             raise InputError(f"balance_at={at}: wanted 'parameters', an entry of the frame, or a list of entries")
-        self.entries = [] if list(entries) == [PARAMETERS] else list(entries)
+        self.entries = [] if at == PARAMETERS else list(entries)  # a list of one may name an entry "parameters"
         self._owners: list[tuple[nn.Module, str]] = []
         self._warned = False
 

@@ -28,10 +28,11 @@ def gradnorm() -> Reference:
         target = (norms.mean() * (ratios / ratios.mean()) ** 1.5).detach()
         state["adam"].zero_grad()
         (norms - target).abs().sum().backward()
+        used = w.detach().clone()
         state["adam"].step()
         with torch.no_grad():
             w *= len(w) / w.sum()
-        return w.detach().clone()
+        return used
 
     return weights
 

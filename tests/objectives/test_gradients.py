@@ -1,14 +1,17 @@
 """Gramians of terms: what they are at a place, of every odd term, and as diagnostics."""
 
 import copy
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from methods import METHODS, Net, batch, method, objective
 from torch import nn
 
-from lossframe import InputError, NativeLoss, Objective
+from lossframe import InputError, LossMonitor, NativeLoss, Objective
+from lossframe.callbacks.gradients import TermGradients
 from lossframe.losses import L1L2Penalty, MSELoss
 from lossframe.objectives.diagnostics import cosines
 from lossframe.objectives.weighting import Fixed
@@ -182,3 +185,13 @@ def test_fixed_is_the_default_and_differentiates_nothing(monkeypatch: pytest.Mon
     assert isinstance(criterion.weighting, Fixed)
     monkeypatch.setattr(torch.autograd, "grad", lambda *_, **__: pytest.fail("a gradient was computed"))
     assert criterion(Net()(batch(0))).isfinite()
+
+
+def test_callback_without_an_objective_is_refused() -> None:
+    trainer: Any = SimpleNamespace(callbacks=[LossMonitor()])
+    with pytest.raises(
+        InputError, match="TermGradients compares the terms of an Objective, and LightningModule has none"
+    ):
+        TermGradients().setup(trainer, pl.LightningModule(), "fit")
+    with pytest.raises(InputError, match="every_n_batches"):
+        TermGradients(every_n_batches=0)

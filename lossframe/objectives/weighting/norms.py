@@ -21,6 +21,7 @@ class GradNorm(Balanced):
 
     needs_gramian = True
     first: Tensor
+    trained: Tensor
 
     def __init__(self, configured: Mapping[str, float], alpha: float = 1.5, lr: float = 0.025) -> None:
         super().__init__(configured)
@@ -28,22 +29,23 @@ class GradNorm(Balanced):
             raise InputError(f"balance.lr={lr}: wanted more than 0")
         self.alpha = alpha
         self.register_buffer("first", torch.full_like(self.balanced, torch.nan))
+        self.register_buffer("trained", torch.ones_like(self.balanced))
         self.adam = Adam(len(self.configured), lr)
 
     def balance(self, terms: Sequence[int], values: Tensor, gramian: Tensor) -> Tensor:
-        """Return the weights after one step of descent; the step is taken before they are used."""
+        """Return the weights, and take the step of descent that gives those of the next step."""
         chosen = list(terms)
         first = self.first[chosen].cpu()
         first = torch.where(first.isnan(), values, first)
         self.first[chosen] = first.to(self.first)
-        weights, norms = self.balanced[chosen].cpu().double(), gramian.diagonal().sqrt()
+        weights, norms = self.trained[chosen].cpu().double(), gramian.diagonal().sqrt()
         ratios = values / torch.where(first == 0, 1, first)
         rates = ratios / torch.where(ratios.mean() == 0, 1, ratios.mean())
         targets = (weights * norms).mean() * rates.clamp_min(0) ** self.alpha
-        gradient = norms * (weights * norms - targets).sign()
-        self.adam.descend(self.balanced, chosen, gradient)
-        weights = self.balanced[chosen].cpu().double().clamp_min(0)
-        return weights * len(chosen) / weights.sum()
+        self.adam.descend(self.trained, chosen, norms * (weights * norms - targets).sign())
+        moved = self.trained[chosen].clamp_min(0)
+        self.trained[chosen] = moved * len(chosen) / moved.sum()
+        return weights
 
 
 class NormBalancer(Balanced):
