@@ -30,9 +30,9 @@ class Gramian(NamedTuple):
 class Place:
     """Differentiates terms at entries of the frame, or at the parameters of a model that terms share.
 
-    `at` is "parameters", an entry, or a list of entries alone, with a row per sample, none of which is computed from another.
-    At entries, each rank has the rows of its samples, and the Gramian of the batch of all ranks is the sum of those of
-    the ranks: one collective of k x k numbers. At parameters, the gradients themselves are summed over the ranks.
+    `at` is "parameters", an entry, or a list of entries alone. Entries have a row per sample, and none is computed from
+    another. At entries, each rank has the rows of its samples, and the Gramian of the batch of all ranks is the sum of
+    those of the ranks: one collective of k x k numbers. At parameters, the ranks sum the gradients themselves.
     """
 
     def __init__(self, at: str | Sequence[str]) -> None:
