@@ -119,7 +119,7 @@ def _shared(rows: Rows, device: torch.device) -> list[int]:
     """Return the positions of the parameters that two or more terms reach, or the only term does, on any rank."""
     reached = torch.tensor([[g is not None for g in row] for row in rows], dtype=torch.float64, device=device)
     found = (distributed.total(reached) > 0).sum(0) >= min(2, len(rows))
-    return found.nonzero().flatten().tolist()  # type: ignore[no-any-return]
+    return found.nonzero().flatten().tolist()
 
 
 def _products(rows: Rows) -> Tensor:

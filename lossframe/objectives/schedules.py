@@ -21,7 +21,7 @@ def _constant(p: Mapping[str, Any], x: float) -> float:
 
 def _share(p: Mapping[str, Any], x: float) -> float:
     """Return the part of the way from `from` to `until`, in [0, 1]."""
-    return min(max((x - p["from"]) / (p["until"] - p["from"]), 0.0), 1.0)
+    return float(min(max((x - p["from"]) / (p["until"] - p["from"]), 0.0), 1.0))
 
 
 def _linear(p: Mapping[str, Any], x: float) -> float:

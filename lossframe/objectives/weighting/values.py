@@ -86,7 +86,7 @@ class DynamicWeightAverage(Balanced):
         return torch.where(known, len(chosen) * (rates / self.temperature).softmax(0), 1.0)
 
     def _load_from_state_dict(self, *args: object) -> None:
-        super()._load_from_state_dict(*args)  # type: ignore[arg-type]
+        super()._load_from_state_dict(*args)
         self._epoch = None
 
 
