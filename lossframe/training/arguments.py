@@ -60,6 +60,8 @@ def _override(text: str) -> str | None:
     except HydraException as error:
         raise UsageError(f"{text}: {_remedy(text)}") from error
     group = parsed.key_or_group
+    if group.startswith("schedule.") and text.startswith("schedule."):
+        return f"++{text}"  # no file of conf/ names the terms that may have one
     if group in ("trainer.logger", "trainer.callbacks"):
         chosen = group.partition(".")[2]
         raise InputError(f"{text}: wanted a choice of the group {chosen}; use {chosen}=[] for none")

@@ -1,5 +1,6 @@
 """Defines `Learner`, the `LightningModule` that trains a model on an objective."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypedDict
 
@@ -102,6 +103,7 @@ class Learner(pl.LightningModule):
     def training_step(self, batch: Frame, batch_idx: int) -> dict[str, Any]:
         """Return the objective's value as "loss", and the "frame" for callbacks that draw it."""
         frame = self(batch)
+        self.objective.advance(self.global_step, self.current_epoch + self._part_of_epoch(batch_idx))
         total: Tensor = self.objective(frame)
         if not total.requires_grad:
             terms = names(name for name, _ in self.objective.named_losses())
@@ -154,6 +156,11 @@ class Learner(pl.LightningModule):
         fits = self._fabric is None and self._trainer is not None and self._trainer.state.fn == "fit"
         if fits and checkpoint.get(reconfigured.RECORD) != self._optimisation():
             reconfigured.restart(checkpoint, self.optimizer, self.scheduler, self._trained())
+
+    def _part_of_epoch(self, batch_idx: int) -> float:
+        """Return how much of the epoch is done before a batch; 0 if nobody knows how many batches it has."""
+        batches = self.trainer.num_training_batches
+        return batch_idx / batches if math.isfinite(batches) and batches else 0.0
 
     def _trained(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.parameters() if parameter.requires_grad]

@@ -20,6 +20,7 @@ from lossframe.training import composition, data_facts, model_contract, variants
 from lossframe.training.signatures import wrong_numbers
 
 Metrics = Mapping[str, Mapping[str, Any]]
+_PLACE = "balance_at"
 
 
 class Problem(NamedTuple):
@@ -68,7 +69,8 @@ def check_entries(
         return
     neither = f"which {type(data).__name__} and {type(model).__name__} do not give"
     tried = ["metrics"] if problem.reader.startswith("metric ") else ["experiment"]
-    hint = _proposal([*tried, "metrics with experiment"], objective.reads)
+    tried = [] if problem.reader == _PLACE else [*tried, "metrics with experiment"]  # no choice has other entries
+    hint = _proposal(tried, objective.reads)
     hint = hint or f"choose among {names(sorted(problem.provided))} by {problem.keys}"
     raise InputError(f"{problem.reader} reads {names(problem.missing)}, {neither}; {hint}")
 
@@ -86,6 +88,9 @@ def unprovided(
         if wired:
             keys = " ".join(f"inputs.{term}.{parameter}=ENTRY" for parameter in wired)
             yield Problem(type(loss).__name__, list(wired.values()), entries, keys)
+    place = objective.place.entries if objective.weighting.needs_gramian else []
+    if missing := [entry for entry in place if entry not in entries]:
+        yield Problem(_PLACE, missing, entries, "balance_at=ENTRY, or balance_at=parameters")
     for name, metric in metrics.items():
         if missing := [entry for entry in metric["reads"] if entry not in entries]:
             yield Problem(f"metric {name!r}", missing, entries, f"metrics.{name}.reads=[ENTRY,...], or metrics=[]")
@@ -102,7 +107,11 @@ def check_heads(model: DictConfig, objective: Objective, callbacks: Iterable[obj
     if not model_contract.takes_heads(model):
         return
     trained = frozenset[str]().union(
-        *(objective.inputs[term].values() for term in objective.losses if objective.weights[term])
+        *(
+            objective.inputs[term].values()
+            for term in objective.losses
+            if objective.weights[term] or term in objective.schedules
+        )
     )
     for callback in callbacks:
         for entry in sorted(reads_of(callback) - trained):
@@ -160,7 +169,10 @@ def fits(config: DictConfig) -> bool:
 def objective_of(config: DictConfig) -> Objective:
     """Build the objective that a prepared configuration describes."""
     losses = instantiate(config.loss, _convert_="all")
-    return Objective(losses, config.weights, config.inputs, instantiate(config.weighting, _partial_=True))
+    balance = instantiate(config.balance, _partial_=True)
+    plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    given = {key: plain[key] for key in ("schedule", "optional", "balance_at")}
+    return Objective(losses, config.weights, config.inputs, balance, **given)
 
 
 def _proposal(groups: Iterable[str], reads: Collection[str]) -> str | None:
