@@ -10,7 +10,7 @@ from omegaconf.errors import InterpolationKeyError, InterpolationResolutionError
 
 from lossframe import configs
 from lossframe.errors import InputError
-from lossframe.training import composition, launch
+from lossframe.training import composition, launch, sweep
 
 _SEVERAL = ("logger", "callbacks", "metrics")
 """Groups of which several choices may be made, apart from `loss`."""
@@ -54,7 +54,11 @@ def check(config: DictConfig) -> None:
             f"trainer.strategy={trainer['strategy']}: wanted ranks that are started by this command, not copied from "
             "its memory; use trainer=ddp_cpu, or trainer=ddp for GPUs"
         )
-    launch.check_devices(trainer["accelerator"], trainer["devices"])
+    if trainer["num_nodes"] is None:
+        raise InputError("trainer.num_nodes: wanted the number of machines, found none; add trainer.num_nodes=2")
+    if not sweep.runs_elsewhere(config.hydra):
+        launch.check_nodes(trainer["num_nodes"])
+        launch.check_devices(trainer["accelerator"], trainer["devices"])
 
 
 def shipped(config: DictConfig) -> Iterator[tuple[str, Any]]:

@@ -119,6 +119,8 @@ def _test_best(trainer: pl.Trainer, learner: Learner, data: Any, folder: Path) -
     trainer.test(learner, data, ckpt_path=path, verbose=False)
     if trainer.is_global_zero:
         numbers = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
+        if score is not None and best.monitor:
+            numbers[best.monitor] = score
         _report(folder, numbers, path, "" if best is None or not best.monitor else f"{best.monitor}, {best.mode}")
     return score
 
@@ -127,7 +129,8 @@ def _report(folder: Path, numbers: Mapping[str, float], checkpoint: str | None, 
     """Write metrics.json, and print the test metrics and where the run's files are."""
     (folder / "metrics.json").write_text(json.dumps({**numbers, "checkpoint": checkpoint}, indent=2) + "\n")
     console = Console(soft_wrap=True, highlight=False)
-    shown = [name for name in tags.means(numbers) if not name.startswith(f"test/{tags.SHARE}/")]
+    tested = [name for name in numbers if name.startswith("test/")]
+    shown = [name for name in tags.means(tested) if not name.startswith(f"test/{tags.SHARE}/")]
     width = max([_COLUMN, *map(len, shown)])
     for name in shown:
         console.print(f"{name:<{width}} {numbers[name]:.4f}", markup=False)

@@ -7,7 +7,7 @@ import pytest
 from torch.utils.tensorboard import SummaryWriter
 
 from lossframe.__main__ import main
-from lossframe.report import write
+from lossframe.report.writing import write
 from lossframe.report.runs import read_run
 
 
