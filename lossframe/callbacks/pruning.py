@@ -1,4 +1,4 @@
-"""Ends a job of a sweep early when its validation metric is worse than those of the jobs before, by optuna's pruners."""
+"""Ends a job of a sweep early if its validation metric is worse than those of other jobs, by a pruner of optuna."""
 
 from pathlib import Path
 from typing import Any

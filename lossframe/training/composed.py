@@ -54,10 +54,8 @@ def check(config: DictConfig) -> None:
             f"trainer.strategy={trainer['strategy']}: wanted ranks that are started by this command, not copied from "
             "its memory; use trainer=ddp_cpu, or trainer=ddp for GPUs"
         )
-    if trainer["num_nodes"] is None:
-        raise InputError("trainer.num_nodes: wanted the number of machines, found none; add trainer.num_nodes=2")
+    launch.check_nodes(trainer["num_nodes"], str(config.hydra.launcher._target_))
     if not sweep.runs_elsewhere(config.hydra):
-        launch.check_nodes(trainer["num_nodes"])
         launch.check_devices(trainer["accelerator"], trainer["devices"])
 
 

@@ -47,9 +47,11 @@ def _in_slurm() -> bool:
     return int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ and not interactive
 
 
-def check_nodes(number: int) -> None:
-    """Raise an `InputError` if the ranks of several machines are wanted, and nothing starts those of the others."""
-    if number > 1 and not launched_elsewhere():
+def check_nodes(number: int | None, launcher: str = "") -> None:
+    """Raise an `InputError` without a number of machines, or if nothing starts the ranks of the other machines."""
+    if number is None:
+        raise InputError("trainer.num_nodes: wanted the number of machines, found none; add trainer.num_nodes=2")
+    if number > 1 and not launched_elsewhere() and not launcher.endswith("SlurmLauncher"):
         raise InputError(
             f"trainer.num_nodes={number}: wanted to be started on each machine by torchrun or srun, found one process; "
             "conf/trainer/multi_node.yaml has the command, or use trainer=ddp for this machine alone"

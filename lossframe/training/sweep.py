@@ -17,7 +17,7 @@ _DIRECTIONS = {"min": "minimize", "max": "maximize"}
 _ON_OTHER_MACHINES = ("SlurmLauncher", "RayLauncher", "RayAWSLauncher")
 
 
-def runs_elsewhere(hydra_config: DictConfig) -> bool:
+def runs_elsewhere(hydra_config: Any) -> bool:
     """Return whether a launcher may start the jobs on other machines, whose devices this process does not see."""
     launcher = str(hydra_config.launcher._target_)
     return hydra_config.mode == RunMode.MULTIRUN and launcher.endswith(_ON_OTHER_MACHINES)
@@ -42,8 +42,8 @@ def check_folder(folder: Path) -> None:
     """Raise an `InputError` if a sweep's folder holds runs already, over which its jobs would stumble one by one."""
     if found := sorted(path.parent.name for path in folder.glob(f"*/{run_dir.RESOLVED}")):
         raise InputError(
-            f"hydra.sweep.dir={folder}: wanted a folder without runs, found {len(found)}, as {found[0]}; choose another "
-            "folder. A study with hydra.sweeper.storage goes on in it"
+            f"hydra.sweep.dir={folder}: wanted a folder without runs, found {len(found)}, as {found[0]}; choose "
+            "another folder. A study with hydra.sweeper.storage goes on in it"
         )
 
 
