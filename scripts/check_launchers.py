@@ -1,4 +1,4 @@
-"""Runs a sweep of two jobs by every sweeper and launcher, each in a fresh environment with its extra, and prints a table.
+"""Runs a sweep of two jobs by every sweeper and launcher, each in a fresh environment with its extra.
 
 python scripts/check_launchers.py [--extras joblib ray ...] [--base] [--keep FOLDER]
 
@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
+UNPINNED = ("optuna", "optuna-storage", "ray")
+"""Extras whose plugins want older releases than constraints.txt has."""
 SMALL = ["trainer.max_epochs=2", "trainer.limit_train_batches=2", "trainer.enable_progress_bar=false"]
 GRID = ["optimizer.lr=1e-3,1e-6"]
 TRIALS = ["hydra/sweeper=optuna", "optimizer.lr=interval(0.001,0.01)", "hydra.sweeper.direction=maximize"]
@@ -95,12 +97,10 @@ def installed(extra: str, folder: Path, base: bool) -> Path:
     if not (folder / "bin" / "python").exists():
         venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
-    pins = [] if extra == "optuna-storage" else ["-c", str(ROOT / "constraints.txt")]
+    pins = [] if extra in UNPINNED else ["-c", str(ROOT / "constraints.txt")]
     if base:
-        site = subprocess.check_output(
-            [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True
-        )
-        (Path(site.strip()) / "base.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        site = Path(sysconfig.get_path("purelib", vars={"base": str(folder)}))
+        (site / "base.pth").write_text(sysconfig.get_path("purelib") + "\n")
     command = [python, "-m", "pip", "install", "-q", *pins, "-e", f"{ROOT}[{extra}]"]
     subprocess.run(command, check=True, capture_output=True, text=True)
     return python
