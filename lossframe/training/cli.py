@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import cast
 
@@ -59,6 +60,8 @@ def main(arguments: list[str]) -> None:
         message = str(error) if isinstance(error, Refused) else explain(error)
         if traceback or message is None:
             raise
+        if RANK_CONFIG in os.environ:
+            time.sleep(3)  # rank 0 mostly has the same to say, and ends this process
         if isinstance(error, UsageError):
             print(f"error: {message}", file=sys.stderr)
             sys.exit(2)
