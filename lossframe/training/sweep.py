@@ -73,8 +73,8 @@ def checked(score: float | None, config: DictConfig) -> float | None:
 def record_failure(folder: Path, message: str) -> None:
     """Write into the folder of a job why it failed, and the overrides by which the summary knows it."""
     if launch.is_first():
-        overrides = OmegaConf.to_yaml(HydraConfig.get().overrides.task)
-        run_dir.write(folder, {FAILED: f"{message}\n", ".hydra/overrides.yaml": overrides})
+        overrides = [each for each in HydraConfig.get().overrides.task if not each.startswith("run_dir=")]
+        run_dir.write(folder, {FAILED: f"{message}\n", ".hydra/overrides.yaml": OmegaConf.to_yaml(overrides)})
 
 
 def close(error: Exception | None = None) -> None:
