@@ -81,7 +81,7 @@ def test_sweep_into_a_folder_with_runs_is_refused(swept: tuple[Path, str]) -> No
 
 
 def test_samples_try_each_choice_and_both_ends_of_an_interval() -> None:
-    typed = ["a=interval(0.0,1.0)", "b=x,y", "c=interval(1,3)", "seed=1"]
+    typed = ["a=interval(0.0,1.0)", "b=x,y", "c=int(interval(1,3))", "seed=1"]
     assert early_checks._samples(OverridesParser.create().parse_overrides(typed)) == [
         ["a=0.0", "b=x", "c=1", "seed=1"],
         ["a=0.999", "b=x", "c=1", "seed=1"],
