@@ -44,8 +44,15 @@ def description(name: str) -> str:
 
 
 def report(folders: list[Path], output: Path | None) -> str:
-    """Write the report and return the line that says where; print on stderr what could not be read."""
-    from lossframe.report import write
+    """Write the report and return the line that says where, after the summary of several runs.
+
+    What could not be read is printed on stderr.
+    """
+    from lossframe.report.summary import show, summary
+
+    if found := summary(folders):
+        show(found)
+    from lossframe.report.writing import write
 
     return f"report           {write(folders, output, warn=lambda text: print(f'warning: {text}', file=sys.stderr))}"
 

@@ -10,7 +10,7 @@ from omegaconf.errors import InterpolationKeyError, InterpolationResolutionError
 
 from lossframe import configs
 from lossframe.errors import InputError
-from lossframe.training import composition, launch
+from lossframe.training import composition, launch, sweep
 
 _SEVERAL = ("logger", "callbacks", "metrics")
 """Groups of which several choices may be made, apart from `loss`."""
@@ -55,7 +55,9 @@ def check(config: DictConfig) -> None:
             "its memory; use trainer=ddp_cpu, or trainer=ddp for GPUs"
         )
     _check_batchnorm(trainer)
-    launch.check_devices(trainer["accelerator"], trainer["devices"])
+    launch.check_nodes(trainer["num_nodes"], str(config.hydra.launcher._target_))
+    if not sweep.runs_elsewhere(config.hydra):
+        launch.check_devices(trainer["accelerator"], trainer["devices"])
 
 
 def _check_batchnorm(trainer: Mapping[str, Any]) -> None:

@@ -131,6 +131,8 @@ def _test_best(trainer: pl.Trainer, learner: Learner, data: Any, folder: Path) -
     trainer.test(learner, data, ckpt_path=path, verbose=False, weights_only=True)
     if trainer.is_global_zero:
         numbers = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
+        if score is not None and best.monitor:
+            numbers[best.monitor] = score
         _report(folder, numbers, path, "" if best is None or not best.monitor else f"{best.monitor}, {best.mode}")
     return score
 
@@ -138,7 +140,7 @@ def _test_best(trainer: pl.Trainer, learner: Learner, data: Any, folder: Path) -
 def _report(folder: Path, numbers: Mapping[str, float], checkpoint: str | None, chosen_by: str) -> None:
     """Write metrics.json, and print the test metrics and where the run's files are."""
     write_metrics(folder / "metrics.json", numbers, checkpoint)
-    console = print_metrics(numbers)
+    console = print_metrics({name: value for name, value in numbers.items() if name.startswith("test/")})
     best = run_dir.as_typed(checkpoint) if checkpoint else "none; the last weights were tested"
     console.print(f"best checkpoint  {best}", markup=False)
     if checkpoint and chosen_by:

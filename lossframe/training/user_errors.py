@@ -12,6 +12,15 @@ from lossframe import configs
 from lossframe.errors import InputError, names, nearest
 from lossframe.training.full_keys import written_out
 
+_EXTRAS = {
+    "optuna": "optuna",
+    "joblib": "joblib",
+    "submitit_local": "submitit",
+    "submitit_slurm": "submitit",
+    "ray": "ray",
+}
+"""The extra of lossframe that installs a choice of Hydra's groups, which is missing without it."""
+
 
 class Refused(BaseException):
     """Carries the one line that a run ends with through Hydra, which would print lines of its own on an `Exception`."""
@@ -34,6 +43,8 @@ def explain(error: BaseException, config: DictConfig | None = None) -> str | Non
 def _of_instantiation(error: InstantiationException) -> str:
     """Return the message of what Hydra called, after the key of the call."""
     key = str(error).rpartition("full_key: ")[2].strip()
+    if "No module named 'optuna'" in str(error):
+        return f"{key}: optuna is not installed; add lossframe's extra 'pruning': pip install -e '.[pruning]'"
     cause = str(error.__cause__ or "") or str(error).partition("\n")[0]
     return f"{key}: {cause}"
 
@@ -54,6 +65,8 @@ def _of_composition(error: ConfigCompositionException) -> str | None:
     """Return the message of an error that Hydra raises while it composes, if this error says what to change."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = error.missing_cfg_file.rpartition("/")
+        if group in ("hydra/launcher", "hydra/sweeper") and (extra := _EXTRAS.get(choice)):
+            return f"{group}={choice}: found no such plugin; add lossframe's extra: pip install -e '.[{extra}]'"
         known = error.options or _choices(group, str(error))
         return f"{group or '--config-name'}={choice}: wanted one of {names(known)}.{nearest(choice, known)}"
     if isinstance(error, MissingConfigException) and "Primary config module" in str(error):
