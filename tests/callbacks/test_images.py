@@ -94,9 +94,9 @@ def test_images_and_hard_samples_of_three_ranks_equal_those_of_one(command: Call
     ("arguments", "wanted", "found"),
     [
         (
-            ["experiment=diabetes", "callbacks=[default,embeddings]"],
+            ["experiment=diabetes", "callbacks=[default,embeddings]", "callbacks.embeddings.embeddings=nothing"],
             "'inputs'",
-            "reads 'embeddings', 'image', 'labels'",
+            "reads 'image', 'labels', 'nothing'",
         ),
         (["logger=csv", "callbacks=[default,retrieval]"], "TensorBoardLogger", "ResumableCSVLogger"),
         ([ALL, "callbacks.confusion.every_n_epochs=0"], "every_n_epochs >= 1", "found 0"),

@@ -85,8 +85,8 @@ def test_command_in_a_changed_directory_starts_the_other_ranks(tmp_path: Path) -
     [
         ("lossframe ", list(COMMANDS)),
         ("lossframe tr", list(COMMANDS)),
-        ("lossframe train data=digi", ["data=digit_halves", "data=digits"]),
-        ("lossframe evaluate RUN data=digi", ["data=digit_halves", "data=digits"]),
+        ("lossframe train loss=binary", ["loss=binary_cross_entropy", "loss=binary_focal"]),
+        ("lossframe evaluate RUN data=mni", ["data=mnist5k"]),
         ("lossframe losses x", []),
     ],
 )
@@ -101,8 +101,8 @@ def test_completion_query_is_answered_for_the_line(
 
 
 def test_script_answers_a_completion_query(tmp_path: Path) -> None:
-    shown = start([*SCRIPT, "-sc", "query=bash"], tmp_path, COMP_LINE="python train.py data=digi")
-    assert shown.stdout.split() == ["data=digit_halves", "data=digits"]
+    shown = start([*SCRIPT, "-sc", "query=bash"], tmp_path, COMP_LINE="python train.py loss=binary")
+    assert shown.stdout.split() == ["loss=binary_cross_entropy", "loss=binary_focal"]
 
 
 @pytest.mark.parametrize("arguments", [["-sc", "install=bash"], ["train", "-sc", "install=bash"]])
