@@ -10,13 +10,7 @@ import torch
 from lossframe import distributed
 from lossframe.report.endings import PRUNED
 
-try:
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-except ImportError:  # optuna 2, which hydra-optuna-sweeper 1.3 wants
-    JournalStorage = None
-
-_DIRECTIONS = {"min": "minimize", "max": "maximize"}
+_DIRECTIONS: dict[str, Any] = {"min": "minimize", "max": "maximize"}
 
 
 class Pruning(pl.Callback):
@@ -79,13 +73,23 @@ class Pruning(pl.Callback):
         """Open the study of the sweep, which all jobs share."""
         file = self.run_dir.parent / "pruning.log"
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        storage: Any = f"sqlite:///{file.with_suffix('.db')}"  # not safe on a network file system, unlike the journal
-        if JournalStorage is not None:
-            storage = JournalStorage(JournalFileBackend(str(file)))
         return optuna.create_study(
-            storage=storage,
+            storage=_storage(file),
             study_name="pruning",
             direction=_DIRECTIONS[self.mode],
             pruner=self.pruner,
             load_if_exists=True,
         )
+
+
+def _storage(file: Path) -> Any:
+    """Return the journal of a study; with optuna 2, which hydra-optuna-sweeper 1.3 wants, a database.
+
+    A database is not safe on a network file system.
+    """
+    try:
+        from optuna.storages import JournalStorage  # noqa: PLC0415
+        from optuna.storages.journal import JournalFileBackend  # noqa: PLC0415
+    except ImportError:
+        return f"sqlite:///{file.with_suffix('.db')}"
+    return JournalStorage(JournalFileBackend(str(file)))

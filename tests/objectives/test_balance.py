@@ -38,8 +38,7 @@ def test_each_method_gives_the_weights_of_its_paper(name: str) -> None:
         optimizer.zero_grad()
         criterion(frame).backward()
         found = torch.tensor([criterion.moments()[f"weight/{n}"].mean for n in values], dtype=torch.float64)
-        exact = 1e-4 if name == "cagrad" else 1e-6  # TorchJD solves it by an interior-point method, which stops early
-        assert torch.allclose(found, wanted.double(), rtol=exact, atol=exact), (step, found - wanted)
+        assert torch.allclose(found, wanted.double(), rtol=1e-6, atol=1e-6), (step, found - wanted)
         optimizer.step()
 
 

@@ -2,6 +2,7 @@
 
 from lossframe.objectives.weighting.balanced import Balanced
 from lossframe.objectives.weighting.base import Weighting
+from lossframe.objectives.weighting.conflict import ConflictAverse
 from lossframe.objectives.weighting.fixed import Fixed
 from lossframe.objectives.weighting.norms import GradNorm, NormBalancer
 from lossframe.objectives.weighting.torchjd import GramianWeights, RandomWeights, Scalarized
@@ -9,6 +10,7 @@ from lossframe.objectives.weighting.values import DynamicWeightAverage, Famo, Ru
 
 __all__ = [
     "Balanced",
+    "ConflictAverse",
     "DynamicWeightAverage",
     "Famo",
     "Fixed",
