@@ -17,15 +17,15 @@ class ConflictingTasks(InMemoryData):
     r"""Draws $x \sim N(0, I)$ and two targets, $y_k = s_k (\sqrt{1 - \nu} u_k \cdot x + \sqrt\nu \epsilon_k)$.
 
     $u_1$ and $u_2$ are unit vectors with $u_1 \cdot u_2 = \rho$, `cosine`; $\nu$ is `noise`, the share of the variance
-    that nothing predicts; $s_1 = 1$ and $s_2$ is `scale`. Provides `inputs` float32 [B, `num_inputs`], `first` and
-    `second` float32 [B], `target` [B, 2], both, and `index`; everything depends on the seed only.
+    that nothing predicts; $s_1 = 1$ and $s_2$ is `scale`. Provides `inputs` float32 [B, `num_inputs`], `first_target`
+    and `second_target` float32 [B], `target` [B, 2], both, and `index`; everything depends on the seed only.
 
     A model that predicts both from one number $w \cdot x$ fits one at the cost of the other. The mean over both tasks
     of the squared error over the target's variance is at least $\nu + (1 - \nu)(1 - |\rho|) / 2$, where $w$ halves the
     angle between $u_1$ and $\pm u_2$.
     """
 
-    provides: ClassVar[frozenset[str]] = frozenset({"first", "index", "inputs", "second", "target"})
+    provides: ClassVar[frozenset[str]] = frozenset({"first_target", "index", "inputs", "second_target", "target"})
 
     def __init__(
         self, num_inputs: int = 20, size: int = 5000, cosine: float = 0.5, noise: float = 0.1, scale: float = 10.0,
@@ -58,8 +58,8 @@ class ConflictingTasks(InMemoryData):
         first, second = torch.from_numpy(target).float().unbind(1)
         return {
             "inputs": torch.from_numpy(inputs).float(),
-            "first": first,
-            "second": second,
+            "first_target": first,
+            "second_target": second,
             "target": torch.stack([first, second], dim=1),
         }
 

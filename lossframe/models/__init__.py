@@ -3,8 +3,8 @@
 from lossframe.models.embedder import ConvEmbedder
 from lossframe.models.frame_module import FrameModule
 from lossframe.models.mlp import Mlp
-from lossframe.models.multitask import MultiTask
 from lossframe.models.siamese import Siamese
 from lossframe.models.timm_embedder import TimmEmbedder
+from lossframe.models.two_heads import TwoHeads
 
-__all__ = ["ConvEmbedder", "FrameModule", "Mlp", "MultiTask", "Siamese", "TimmEmbedder"]
+__all__ = ["ConvEmbedder", "FrameModule", "Mlp", "Siamese", "TimmEmbedder", "TwoHeads"]

@@ -1,30 +1,28 @@
-"""A model of several tasks gives the output of each, and those of all together."""
+"""A model of two tasks gives the output of each and both together, from features that may depend on places."""
 
 import pytest
 import torch
 from torch import nn
 
 from lossframe.errors import InputError
-from lossframe.models import ConvEmbedder, Mlp, MultiTask
+from lossframe.models import ConvEmbedder, Mlp, TwoHeads
 
 
 @pytest.mark.parametrize("size", [0, 1, 4])
 @pytest.mark.parametrize(("count", "shape"), [(10, (10,)), (1, ())])
-def test_each_task_has_an_output_and_all_are_stacked(size: int, count: int, shape: tuple[int, ...]) -> None:
-    model = MultiTask(Mlp(30, 1, embedding_size=7, heads=["features"]), 7, {"left": count, "right": count}, "both")
+def test_each_task_has_an_output_and_both_are_stacked(size: int, count: int, shape: tuple[int, ...]) -> None:
+    model = TwoHeads(Mlp(30, 1, embedding_size=7, heads=["features"]), 7, count)
     entries = model({"inputs": torch.rand(size, 30)})
     assert {name: tuple(entry.shape) for name, entry in entries.items()} == {
-        "features": (size, 7), "left": (size, *shape), "right": (size, *shape), "both": (size, *shape, 2),
+        "features": (size, 7), "first": (size, *shape), "second": (size, *shape), "both": (size, *shape, 2),
     }  # fmt: skip
     assert entries.keys() == model.provides
-    assert torch.equal(entries["both"][..., 1], entries["right"])
+    assert torch.equal(entries["both"][..., 1], entries["second"])
 
 
-def test_tasks_that_cannot_be_stacked_and_trunks_without_features_are_input_errors() -> None:
-    with pytest.raises(InputError, match=r"stacked=both wanted tasks with one number of values, found .*'b': 2"):
-        MultiTask(nn.Identity(), 7, {"a": 1, "b": 2}, "both")
+def test_trunk_without_features_is_an_input_error() -> None:
     with pytest.raises(InputError, match="wants a trunk that gives 'features', but Identity gave 'inputs'"):
-        MultiTask(nn.Identity(), 7, {"a": 1, "b": 2})({"inputs": torch.rand(2, 7)})
+        TwoHeads(nn.Identity(), 7, 1)({"inputs": torch.rand(2, 7)})
 
 
 @pytest.mark.parametrize("image_shape", [(1, 9, 8), (1, 36, 36), (3, 40, 33)], ids=str)
