@@ -1,6 +1,7 @@
 """Provides small real data sets, and reads files and folders, with the same global batches on any number of ranks."""
 
 from lossframe.data.augmentation import Augmentation
+from lossframe.data.conflict import ConflictingTasks
 from lossframe.data.csv_file import CsvFile
 from lossframe.data.evaluation import GroupedBatchSampler
 from lossframe.data.images import Digits, ImageData, ImageFolder, Mnist5k
@@ -19,6 +20,7 @@ from lossframe.data.samplers import (
     shuffled,
 )
 from lossframe.data.tabular import BreastCancer, Diabetes, DigitHalves, TabularData
+from lossframe.data.two_digits import TwoDigits
 from lossframe.data.workers import WorkerLoader, shard_loaders, sharded
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "BatchLoader",
     "BreastCancer",
     "ClassBalancedBatchSampler",
+    "ConflictingTasks",
     "CsvFile",
     "DataOptions",
     "Diabetes",
@@ -46,6 +49,7 @@ __all__ = [
     "ShardedBatchSampler",
     "ShuffledBatchSampler",
     "TabularData",
+    "TwoDigits",
     "WorkerLoader",
     "balanced",
     "shard_loaders",
