@@ -13,6 +13,7 @@ from hydra.types import RunMode
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+import lossframe.training.cli  # noqa: F401 - registers the resolvers and the configuration `lossframe`
 from lossframe import configs
 from lossframe.errors import InputError, names
 from lossframe.training import composed, composition, preflight, project, resume, run_dir
@@ -59,6 +60,7 @@ def recomposed(folder: Path, given: Sequence[str]) -> DictConfig:
         config.pop("hydra")
     config = composition.prepared(config)
     config.run_dir, config.ckpt = str(folder.absolute()), None
+    make_importable(folder, config)
     preflight.data_of(config)  # which fills in what the data says of itself
     _check_unchanged(config, configuration(folder))
     return config
