@@ -1,17 +1,60 @@
 """Extends Lightning's CSV logger to keep earlier rows when a run is resumed."""
 
 import csv
+import io
+import os
 from collections.abc import Mapping
 from typing import Any
 
+from fsspec.implementations.local import LocalFileSystem
 from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.loggers.csv_logs import ExperimentWriter
+from pytorch_lightning.loggers.logger import rank_zero_experiment
 from pytorch_lightning.utilities import rank_zero_only
 
-from lossframe.loggers.files import join
+from lossframe.loggers.files import join, write_text
 from lossframe.loggers.position import Position
 from lossframe.loggers.tags import EPOCH, SAMPLES
 
 Row = dict[str, str]
+
+
+class AppendingWriter(ExperimentWriter):
+    """Extends Lightning's writer to leave the file whole, and keep the rows that wait, if the disk is full."""
+
+    def save(self) -> None:
+        """Append the rows that wait; a file that gets new columns is written anew, and replaced in one step."""
+        if not self.metrics:
+            return
+        self._fs.makedirs(self.log_dir, exist_ok=True)  # the folder may have vanished
+        exists = self._fs.isfile(self.metrics_file_path)
+        if self._record_new_keys() or not exists:
+            rows = []
+            if exists:
+                with self._fs.open(self.metrics_file_path, "r", newline="") as file:
+                    rows = list(csv.DictReader(file))
+            write_text(self.metrics_file_path, self._text([*rows, *self.metrics], header=True))
+        else:
+            self._append(self._text(self.metrics, header=False))
+        self.metrics = []
+
+    def _append(self, text: str) -> None:
+        size = self._fs.size(self.metrics_file_path)
+        try:
+            with self._fs.open(self.metrics_file_path, "a", newline="") as file:
+                file.write(text)
+        except OSError:
+            if isinstance(self._fs, LocalFileSystem):
+                os.truncate(self.metrics_file_path, size)  # half a row would be followed by the next one
+            raise
+
+    def _text(self, rows: list[Any], header: bool) -> str:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self.metrics_keys)
+        if header:
+            writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue()
 
 
 class ResumableCSVLogger(CSVLogger):
@@ -22,11 +65,14 @@ class ResumableCSVLogger(CSVLogger):
         self._earlier = join(self.root_dir, "metrics.earlier.csv")
 
     @property
+    @rank_zero_experiment
     def experiment(self) -> Any:
-        """Rename an earlier file, and return Lightning's writer, whose constructor would delete the file."""
+        """Rename an earlier file, and return a writer, whose constructor would delete the file."""
         if self._experiment is None:
             self._set_aside()
-        return super().experiment
+            self._fs.makedirs(self.root_dir, exist_ok=True)
+            self._experiment = AppendingWriter(self.log_dir)
+        return self._experiment
 
     @rank_zero_only
     def keep(self, ends: Mapping[str, Position], resumed: Position | None) -> None:
