@@ -1,6 +1,7 @@
 """Fixtures that compose and start runs, in this process or as a user does."""
 
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -51,6 +52,15 @@ def command(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
         return script.end(300)
 
     return run
+
+
+@pytest.fixture
+def free_port() -> int:
+    """Return a port that no process listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 @pytest.fixture

@@ -46,7 +46,9 @@ class RankConsistency(pl.Callback):
         """Compare the numbers of batches of a stage's loaders, whenever they may have changed; one rank never waits."""
         if trainer.world_size > 1:
             facts = {f"the number of {stage} batches of loader {k}": f"{number}" for k, number in enumerate(batches)}
-            compare(facts, 1 << 10, "give each rank as many, as a lossframe.data.WorkerLoader does, or as many empty ones")
+            compare(
+                facts, 1 << 10, "give each rank as many, as a lossframe.data.WorkerLoader does, or as many empty ones"
+            )
 
 
 def compare(facts: Mapping[str, str], capacity: int, remedy: str) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
+from lightning_fabric.loggers.logger import rank_zero_experiment
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
-from pytorch_lightning.loggers.logger import rank_zero_experiment
 from pytorch_lightning.utilities import rank_zero_only
 
 from lossframe.loggers.files import join, write_text

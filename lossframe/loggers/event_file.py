@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.tensorflow_stub.io.gfile import GFile
 from tensorboard.summary.writer.record_writer import RecordWriter
@@ -21,10 +22,10 @@ _numbers = itertools.count()
 
 
 class EventFile:
-    """Writes events into a file whenever they are flushed. After an error it keeps them, and tries a new file later.
+    """Writes events into a file whenever they are flushed. After an error it keeps them, and tries again at the next.
 
-    Stands for tensorboard's `EventFileWriter`, whose thread ends at an error, and whose file, if half an event is in
-    it, is not read beyond.
+    Stands for tensorboard's `EventFileWriter`, whose thread ends at an error, and whose file is not read beyond an
+    event of which only a part was written.
     """
 
     def __init__(self, folder: str, suffix: str, tolerance: Tolerance) -> None:
@@ -34,6 +35,7 @@ class EventFile:
         self._waiting: list[bytes] = []
         self._file: Any = None
         self._path = ""
+        self._size = 0
 
     def get_logdir(self) -> str:
         """Return the folder of the file."""
@@ -48,15 +50,17 @@ class EventFile:
         if not self._waiting:
             return
         is_new = self._file is None
+        content = _records(self._waiting)
         try:
             if is_new:
                 self._open()
-            self._file.write(_records(self._waiting))
+            self._file.write(content)
             self._file.flush()
         except OSError as error:
-            self._give_up(is_new)
+            self._undo(is_new)
             self.tolerance.fails(error)
             return
+        self._size += len(content)
         self._waiting.clear()
         self.tolerance.works()
 
@@ -75,16 +79,22 @@ class EventFile:
         place = f"{time.time():010.0f}.{socket.gethostname()}.{os.getpid()}.{next(_numbers):06d}"
         self._path = join(self.folder, f"events.out.tfevents.{place}{self.suffix}")
         self._file = GFile(self._path, "wb")
-        version = Event(wall_time=time.time(), file_version="brain.Event:2")
-        self._file.write(_records([version.SerializeToString()]))
+        version = _records([Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString()])
+        self._file.write(version)
+        self._size = len(version)
 
-    def _give_up(self, is_new: bool) -> None:
-        """Leave the file, remove it if it holds nothing whole, and drop the oldest events beyond the capacity."""
-        self._file = None
-        if is_new:
-            system, path = fsspec.core.url_to_fs(self._path)
-            if system.exists(path):
+    def _undo(self, is_new: bool) -> None:
+        """Remove what an error has left of events, or else the next ones go into a new file; limit those that wait."""
+        system, path = fsspec.core.url_to_fs(self._path)
+        try:
+            if is_new or not isinstance(system, LocalFileSystem):
+                self._file = None
+            if is_new:
                 system.rm_file(path)
+            elif self._file is not None:
+                os.truncate(path, self._size)
+        except OSError:  # the folder has gone
+            self._file = None
         while sum(map(len, self._waiting)) > _CAPACITY:
             del self._waiting[0]
 

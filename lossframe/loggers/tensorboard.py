@@ -82,7 +82,7 @@ class StageFile(SummaryWriter):
         if self.file_writer is None:
             file = EventFile(self.log_dir, self.filename_suffix, self.tolerance)
             writer: Any = _Writer(file, self.prefix)
-            self.file_writer, self.all_writers = writer, {self.log_dir: writer}
+            vars(self).update(file_writer=writer, all_writers={self.log_dir: writer})
             if self.purge_step is not None:
                 writer.add_event(Event(file_version="brain.Event:2"), self.purge_step)
                 writer.add_event(Event(session_log=SessionLog(status=SessionLog.START)), self.purge_step)
