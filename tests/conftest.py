@@ -1,14 +1,13 @@
 """Fixtures that compose and start runs, in this process or as a user does."""
 
 import os
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from forked import ROOT, Completed, Forked, run_script
+from forked import ROOT, Completed, Forked, on_ranks, run_script
 from hydra import compose, initialize_config_dir
 from hypothesis import settings
 from omegaconf import DictConfig
@@ -55,12 +54,18 @@ def command(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
 
 
 @pytest.fixture
-def free_port() -> int:
-    """Return a port that no process listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def on_each_rank(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
+    """Run `train.py ...` on ranks that torchrun would have started, as `command` does on one; all must succeed."""
+    logs = tmp_path_factory.mktemp("logs")
+
+    def run(ranks: int, *arguments: str) -> None:
+        chosen = [] if any(each.startswith(("trainer=", "ckpt=")) for each in arguments) else ["trainer=ddp_cpu"]
+        options = [*chosen, f"trainer.devices={ranks}", *arguments]
+        for process in on_ranks(ranks, ROOT / "train.py", options, tmp_path, logs):
+            result = process.end(300)
+            assert result.returncode == 0, result.stderr
+
+    return run
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import atexit
 import multiprocessing
 import os
 import runpy
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -12,8 +13,8 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 Completed = subprocess.CompletedProcess[str]
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["pytorch_lightning", "torchmetrics", "hydra.utils", "torch.utils.tensorboard"])
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(["pytorch_lightning", "torchmetrics", "hydra.utils", "torch.utils.tensorboard"])
 
 
 class Forked:
@@ -29,7 +30,7 @@ class Forked:
     ) -> None:
         Forked.number += 1
         self.out, self.err = (logs / f"{kind}{Forked.number}.txt" for kind in ("out", "err"))
-        self.process = _context.Process(
+        self.process = context.Process(
             target=_call, args=(function, arguments, folder, self.out, self.err, {**os.environ, **environment})
         )
         self.process.start()
@@ -49,10 +50,28 @@ class Forked:
 def run_script(path: Path, arguments: list[str]) -> None:
     """Run a script as `python PATH ARGUMENTS` does, with the modules that it would find."""
     sys.argv = [str(path), *arguments]
-    found = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    sys.path = [*dict.fromkeys([str(path.parent), *found, *sys.path])]
-    sys.path = [each for each in sys.path if each and not each.startswith(str(ROOT / "tests"))]
+    others = [each for each in sys.path if not each.startswith(str(ROOT / "tests"))]
+    named = [each for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each]
+    sys.path = list(dict.fromkeys([str(path.parent), *named, *others]))
     runpy.run_path(str(path), run_name="__main__")
+
+
+def on_ranks(
+    number: int, script: Path, arguments: list[str], folder: Path, logs: Path, **environment: str
+) -> list[Forked]:
+    """Start a script on ranks of this machine, as torchrun does."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": f"{number}", "NODE_RANK": "0"}
+    common = {**environment, **rendezvous, "LOCAL_WORLD_SIZE": f"{number}", "OMP_NUM_THREADS": "1"}
+    return [
+        Forked(
+            run_script, script, arguments, folder=folder, logs=logs,
+            environment={**common, "RANK": f"{rank}", "LOCAL_RANK": f"{rank}"},
+        )
+        for rank in range(number)
+    ]  # fmt: skip
 
 
 def _call(

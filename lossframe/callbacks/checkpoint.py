@@ -16,8 +16,9 @@ _OF_THE_BEST = ("best_model_path", "best_model_score", "kth_best_model_path", "k
 class MovableCheckpoint(ModelCheckpoint):
     """Extends Lightning's `ModelCheckpoint` to keep its best scores in a run directory that was moved or copied.
 
+    Lightning's own callback would drop the scores, overwrite a better checkpoint, and test the one in the former place.
     A checkpoint that cannot be written, see `TolerantCheckpointIO`, is not taken for the best: the earlier one stays,
-    with its own score. Lightning's own callback would drop the scores, overwrite a better checkpoint, and test the one in the former place.
+    with its own score.
     """
 
     _is_unsaved = False

@@ -126,6 +126,9 @@ def local_ranks(number: int, command: list[str], environment: dict[str, str]) ->
         yield
         for child in children:
             child.wait(60)
+    except RuntimeError as error:
+        _blame(children, error)
+        raise
     finally:
         finished.set()
         for child in children:
@@ -156,6 +159,20 @@ def _watch(children: list[subprocess.Popen[bytes]], finished: threading.Event) -
                 child.kill()
             sys.stdout.flush()
             os._exit(1)
+
+
+def _blame(children: list[subprocess.Popen[bytes]], error: RuntimeError) -> None:
+    """Name the rank that has failed, if an error says that the connection to another rank is lost."""
+    lost = type(error).__name__.startswith("Dist") or "gloo" in str(error)
+    deadline = time.monotonic() + (5 if lost else 0)
+    while time.monotonic() < deadline:
+        for number, child in enumerate(children):
+            if child.poll():
+                raise InputError(
+                    f"rank {number + 1} has ended with status {child.returncode}, and its own message is above; the "
+                    "other ranks were stopped, and the last checkpoint is whole"
+                ) from error
+        time.sleep(0.1)
 
 
 def _free_port() -> int:
