@@ -20,7 +20,8 @@ class TolerantCheckpointIO(AtomicCheckpointIO):
     def __init__(self) -> None:
         super().__init__()
         self.unsaved: dict[str, str] = {}
-        self._tolerance = Tolerance("The checkpoint")
+        self._tolerances: dict[str, Tolerance] = {}
+        self._has_written = False
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write a checkpoint, or note why there is none."""
@@ -31,11 +32,11 @@ class TolerantCheckpointIO(AtomicCheckpointIO):
             if cause is None:
                 raise
             self.unsaved[str(path)] = str(cause)
-            self._tolerance.fails(OSError(f"{path} could not be written: {cause}; an earlier checkpoint stays"))
+            self._tolerance(path).fails(cause)
         else:
             self.unsaved.pop(str(path), None)
-            if not self.unsaved:
-                self._tolerance.works()
+            self._has_written = True
+            self._tolerance(path).works()
 
     def check(self) -> None:
         """Raise an `InputError` at the end of a run whose last checkpoints are not there."""
@@ -46,6 +47,12 @@ class TolerantCheckpointIO(AtomicCheckpointIO):
                 f"{Path(next(iter(self.unsaved))).parent}: the last {found} could not be written ({reason}): what is "
                 "there is of an earlier step; make room, and train the rest again with ckpt=.../last.ckpt"
             )
+
+    def _tolerance(self, path: Any) -> Tolerance:
+        """Return the one of a path; any checkpoint that was written shows that others can be."""
+        known = self._tolerances.setdefault(str(path), Tolerance(f"The checkpoint {path}"))
+        known.has_worked |= self._has_written
+        return known
 
 
 def is_unsaved(trainer: pl.Trainer, path: str) -> bool:

@@ -47,7 +47,7 @@ class Tolerance:
 
     def loses(self, number: int, things: str) -> None:
         """Say that something is lost for good."""
-        _log.warning("%s: %d %s could not be written", self.what, number, things)
+        _log.warning("%s: %d %s are lost", self.what, number, things)
 
 
 def tolerant(logger: Any) -> Any:
@@ -56,21 +56,24 @@ def tolerant(logger: Any) -> Any:
     `finalize` never raises: it would hide the error that has ended a training.
     """
     tolerance = Tolerance(type(logger).__name__)
-    logged: list[bool] = []
+    has_logged = False
 
     def spared(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> None:
+            nonlocal has_logged
             try:
                 method(*args, **kwargs)
             except Exception as error:
+                has_logged = False
                 if name == "finalize":
                     _log.warning("%s could not finish: %s: %s", tolerance.what, type(error).__name__, error)
                 else:
                     tolerance.fails(error)
                 return
-            if name == "log_metrics":
-                logged[:] = [True]
-            elif name == "save" and logged:
+            if name == "finalize" and tolerance.failures:
+                tolerance.loses(tolerance.failures, "calls")
+            has_logged = has_logged or name == "log_metrics"
+            if name == "save" and has_logged:
                 tolerance.works()
 
         return call
