@@ -1,6 +1,7 @@
 """Starts the other ranks of this machine, each with the configuration of rank 0."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -168,10 +169,9 @@ def _blame(children: list[subprocess.Popen[bytes]], error: RuntimeError) -> None
     while time.monotonic() < deadline:
         for number, child in enumerate(children):
             if child.poll():
-                raise InputError(
-                    f"rank {number + 1} has ended with status {child.returncode}, and its own message is above; the "
-                    "other ranks were stopped, and the last checkpoint is whole"
-                ) from error
+                killed = child.returncode == -signal.SIGKILL
+                why = "killed, perhaps because memory ran out" if killed else "its own message is above"
+                raise InputError(f"rank {number + 1} ended with status {child.returncode}: {why}") from error
         time.sleep(0.1)
 
 

@@ -45,11 +45,12 @@ def run(config: DictConfig, records: Mapping[str, str] | None = None) -> float |
     if records:
         records = {**records, run_dir.RESOLVED: OmegaConf.to_yaml(config, resolve=True)}
     callbacks += [RankConsistency(values), MonitoredKeys(), _write_at_start(config.run_dir, records or {})]
-    trainer = _trainer(config, callbacks)
+    checkpoints = TolerantCheckpointIO()
+    trainer = _trainer(config, callbacks, checkpoints)
     trainer.fit(learner, data, ckpt_path=config.ckpt, weights_only=True)
     score = _test_best(trainer, learner, data, Path(config.run_dir))
     distributed.close()
-    cast(TolerantCheckpointIO, trainer.strategy.checkpoint_io).check()
+    checkpoints.check()
     return score
 
 
@@ -115,13 +116,11 @@ def _write_at_start(folder: str, records: Mapping[str, str]) -> pl.Callback:
     return pl.callbacks.LambdaCallback(on_after_backward=write, on_test_start=write)
 
 
-def _trainer(config: DictConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
+def _trainer(config: DictConfig, callbacks: list[pl.Callback], checkpoints: TolerantCheckpointIO) -> pl.Trainer:
     loggers = [tolerant(logger) for logger in instantiate(config.logger, _convert_="all").values()]
     if not config.trainer.enable_progress_bar:
         callbacks = [callback for callback in callbacks if not isinstance(callback, pl.callbacks.ProgressBar)]
-    trainer: pl.Trainer = instantiate(
-        config.trainer, logger=loggers, callbacks=callbacks, plugins=[TolerantCheckpointIO()]
-    )
+    trainer: pl.Trainer = instantiate(config.trainer, logger=loggers, callbacks=callbacks, plugins=[checkpoints])
     return trainer
 
 
