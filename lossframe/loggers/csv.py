@@ -29,14 +29,21 @@ class AppendingWriter(ExperimentWriter):
         self._fs.makedirs(self.log_dir, exist_ok=True)  # the folder may have vanished
         exists = self._fs.isfile(self.metrics_file_path)
         if self._record_new_keys() or not exists:
-            rows = []
-            if exists:
-                with self._fs.open(self.metrics_file_path, "r", newline="") as file:
-                    rows = list(csv.DictReader(file))
-            write_text(self.metrics_file_path, self._text([*rows, *self.metrics], header=True))
+            self.replace([*self.rows(), *self.metrics])
         else:
             self._append(self._text(self.metrics, header=False))
         self.metrics = []
+
+    def rows(self) -> list[Row]:
+        """Return the rows of the file, without empty entries."""
+        if not self._fs.isfile(self.metrics_file_path):
+            return []
+        with self._fs.open(self.metrics_file_path, "r", newline="") as file:
+            return [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
+
+    def replace(self, rows: list[Any]) -> None:
+        """Write the whole file anew."""
+        write_text(self.metrics_file_path, self._text(rows, header=True))
 
     def _append(self, text: str) -> None:
         size = self._fs.size(self.metrics_file_path)
@@ -94,11 +101,10 @@ class ResumableCSVLogger(CSVLogger):
     @rank_zero_only
     def forget(self, stage: str, position: Position) -> None:
         """Drop the rows of a stage at a position, which an earlier process wrote."""
-        rows = self.experiment.metrics
-        place = f"{position.samples}"
-        self.experiment.metrics = [
-            row for row in rows if self._stage(row) != stage or str(row.get(f"{self._own_prefix}{SAMPLES}")) != place
-        ]
+        place, rows = (stage, f"{position.samples}"), self.experiment.rows()
+        kept = [row for row in rows if (self._stage(row), row.get(f"{self._own_prefix}{SAMPLES}")) != place]
+        if len(kept) < len(rows):
+            self.experiment.replace(kept)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
