@@ -131,7 +131,11 @@ class _Seeded(Dataset[Any]):
         torch.default_generator.manual_seed(word)
         np.random.seed(word)
         random.seed(word)
-        return self.dataset[key[1]]
+        try:
+            return self.dataset[key[1]]
+        except Exception as error:
+            error.add_note(f"This was sample {key[1]} of the {type(self.dataset).__name__}, in epoch {key[0]}.")
+            raise
 
 
 def shard_loaders(data: Any, seed: int) -> None:

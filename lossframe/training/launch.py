@@ -1,6 +1,7 @@
 """Starts the other ranks of this machine, each with the configuration of rank 0."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -131,6 +132,9 @@ def local_ranks(number: int, environment: dict[str, str], arguments: Sequence[st
         yield
         for child in children:
             child.wait(60)
+    except RuntimeError as error:
+        _blame(children, error)
+        raise
     finally:
         finished.set()
         for child in children:
@@ -171,6 +175,19 @@ def _watch(children: list[subprocess.Popen[bytes]], finished: threading.Event) -
                 child.kill()
             sys.stdout.flush()
             os._exit(1)
+
+
+def _blame(children: list[subprocess.Popen[bytes]], error: RuntimeError) -> None:
+    """Name the rank that has failed, if an error says that the connection to another rank is lost."""
+    lost = type(error).__name__.startswith("Dist") or "gloo" in str(error)
+    deadline = time.monotonic() + (5 if lost else 0)
+    while time.monotonic() < deadline:
+        for number, child in enumerate(children):
+            if child.poll():
+                killed = child.returncode == -signal.SIGKILL
+                why = "killed, perhaps because memory ran out" if killed else "its own message is above"
+                raise InputError(f"rank {number + 1} ended with status {child.returncode}: {why}") from error
+        time.sleep(0.1)
 
 
 def _free_port() -> int:

@@ -15,9 +15,10 @@ from rich.console import Console
 
 from lossframe import distributed
 from lossframe.callbacks.rank_consistency import RankConsistency
-from lossframe.callbacks.saving import AtomicCheckpointIO
+from lossframe.callbacks.unsaved import TolerantCheckpointIO
 from lossframe.data import InMemoryData, shard_loaders
 from lossframe.loggers import tags
+from lossframe.loggers.tolerance import tolerant
 from lossframe.training import composition, model_contract, preflight, run_dir
 from lossframe.training.learner import Learner
 from lossframe.training.monitored import MonitoredKeys
@@ -44,10 +45,12 @@ def run(config: DictConfig, records: Mapping[str, str] | None = None) -> float |
     if records:
         records = {**records, run_dir.RESOLVED: OmegaConf.to_yaml(config, resolve=True)}
     callbacks += [RankConsistency(values), MonitoredKeys(), _write_at_start(config.run_dir, records or {})]
-    trainer = _trainer(config, callbacks)
+    checkpoints = TolerantCheckpointIO()
+    trainer = _trainer(config, callbacks, checkpoints)
     trainer.fit(learner, data, ckpt_path=config.ckpt, weights_only=True)
     score = _test_best(trainer, learner, data, Path(config.run_dir))
     distributed.close()
+    checkpoints.check()
     return score
 
 
@@ -113,13 +116,11 @@ def _write_at_start(folder: str, records: Mapping[str, str]) -> pl.Callback:
     return pl.callbacks.LambdaCallback(on_after_backward=write, on_test_start=write)
 
 
-def _trainer(config: DictConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
-    loggers = list(instantiate(config.logger, _convert_="all").values())
+def _trainer(config: DictConfig, callbacks: list[pl.Callback], checkpoints: TolerantCheckpointIO) -> pl.Trainer:
+    loggers = [tolerant(logger) for logger in instantiate(config.logger, _convert_="all").values()]
     if not config.trainer.enable_progress_bar:
         callbacks = [callback for callback in callbacks if not isinstance(callback, pl.callbacks.ProgressBar)]
-    trainer: pl.Trainer = instantiate(
-        config.trainer, logger=loggers, callbacks=callbacks, plugins=[AtomicCheckpointIO()]
-    )
+    trainer: pl.Trainer = instantiate(config.trainer, logger=loggers, callbacks=callbacks, plugins=[checkpoints])
     return trainer
 
 
