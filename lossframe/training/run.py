@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.plugins.environments import ClusterEnvironment, SLURMEnvironment
 from rich.console import Console
 
 from lossframe import distributed
@@ -118,9 +119,14 @@ def _trainer(config: DictConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
     if not config.trainer.enable_progress_bar:
         callbacks = [callback for callback in callbacks if not isinstance(callback, pl.callbacks.ProgressBar)]
     trainer: pl.Trainer = instantiate(
-        config.trainer, logger=loggers, callbacks=callbacks, plugins=[AtomicCheckpointIO()]
+        config.trainer, logger=loggers, callbacks=callbacks, plugins=[AtomicCheckpointIO(), *_cluster()]
     )
     return trainer
+
+
+def _cluster() -> list[ClusterEnvironment]:
+    """Return Lightning's environment of SLURM without its handler of signals, which saves and requeues by itself."""
+    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
 
 
 def _test_best(trainer: pl.Trainer, learner: Learner, data: Any, folder: Path) -> float | None:

@@ -1,14 +1,20 @@
-"""Turns Ctrl-C and SIGTERM into a request to stop, which a callback serves where a checkpoint is whole."""
+"""Turns signals that end a run into a request to stop, which a callback serves where a checkpoint is whole."""
 
+import os
 import signal
 from types import FrameType
 from typing import Any
 
-_STOP = (signal.SIGINT, signal.SIGTERM)
+_STOP = [signal.SIGINT, signal.SIGTERM]
+if "SLURM_JOB_ID" in os.environ:  # sent ahead of the time limit, by `--signal=USR1@SECONDS`
+    _STOP.append(signal.SIGUSR1)
 
 
 class StopRequest:
-    """Handles the first Ctrl-C or SIGTERM of this process by a note; the second one ends the process at once."""
+    """Handles the first Ctrl-C or SIGTERM of this process by a note; the second one ends the process at once.
+
+    Under SLURM, SIGUSR1 is such a signal too.
+    """
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -28,8 +34,8 @@ class StopRequest:
 
     def ignore(self) -> None:
         """Install Python's own handlers, which end the process at once."""
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in _STOP:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
     def restore(self) -> None:
         """Install the handlers that `remember` has kept."""
