@@ -35,7 +35,7 @@ def chosen(config: DictConfig, folder: Path) -> str | None:
         try:
             found = contents(file)
         except InputError as error:
-            _say("passed over", str(error))
+            _say("passed over", str(error).partition(";")[0])
             continue
         _say_where(file, found, config)
         return str(file)
@@ -60,9 +60,10 @@ def contents(file: Path) -> dict[str, Any]:
     try:
         found: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # of the zip, the pickle or a class that it names
-        line = str(error).partition("\n")[0]
+        other = re.search(r"GLOBAL (\S+)", str(error))
+        said = f"an object of {other[1]}, which is not loaded" if other else str(error).partition("\n")[0]
         wanted = "wanted a checkpoint of tensors and plain values"
-        raise InputError(f"{file}: {wanted}, found {line} {_remedy(file)}") from error
+        raise InputError(f"{file}: {wanted}, found {said}; {_remedy(file)}") from error
     missing = [name for name in _ENTRIES if not isinstance(found, dict) or name not in found]
     if missing and file.name != "meta.pt":
         raise InputError(f"{file}: wanted a run's checkpoint, found a file without {names(missing)}; {_remedy(file)}")

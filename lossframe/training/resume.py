@@ -114,9 +114,8 @@ def _folder(checkpoint: str) -> Path:
 def _started_in(folder: Path) -> Path | None:
     """Return the folder where a run was started; None if there is no record of it, or no such folder here."""
     record = folder / ".hydra" / "hydra.yaml"
-    found = (
-        re.search(r"^    cwd: (.+)$", record.read_text(encoding="utf-8"), re.MULTILINE) if record.is_file() else None
-    )
+    text = record.read_text(encoding="utf-8") if record.is_file() else ""
+    found = re.search("^    cwd: (.+)$", text, re.MULTILINE)
     home = Path(yaml.safe_load(found[1])) if found else None
     return home if home is not None and home.is_dir() else None
 

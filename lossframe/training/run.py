@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 from hydra.utils import instantiate
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.plugins.environments import ClusterEnvironment, SLURMEnvironment
 from rich.console import Console
 
 from lossframe import distributed
@@ -124,7 +124,7 @@ def _trainer(config: DictConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
     return trainer
 
 
-def _cluster() -> list[ClusterEnvironment]:
+def _cluster() -> list[SLURMEnvironment]:
     """Return Lightning's environment of SLURM without its handler of signals, which saves and requeues by itself."""
     return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
 
