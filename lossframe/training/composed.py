@@ -46,8 +46,7 @@ def check(config: DictConfig) -> None:
         found = _at(values, key)
         if isinstance(found, int | float) and found < least:
             raise InputError(f"{key}={found}: wanted {'more than 0' if 0 < least < 1 else f'{least} or more'}")
-    if values["ckpt"]:
-        checkpoints.check_form(Path(values["ckpt"]))
+    checkpoints.check_form(Path(values["ckpt"] or ""))
     trainer = values["trainer"]
     if re.search("spawn|fork|notebook", str(trainer["strategy"])):
         raise InputError(

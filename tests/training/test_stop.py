@@ -52,7 +52,7 @@ def test_ctrl_c_in_the_last_validation_tests_nothing(
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Checkpoint directory")
-def test_ctrl_c_in_an_epoch_loses_no_hard_sample(
+def test_usr1_in_an_epoch_under_slurm_loses_no_hard_sample(
     configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = Learner.training_step
@@ -65,12 +65,13 @@ def test_ctrl_c_in_an_epoch_loses_no_hard_sample(
 
     def interrupted(learner: Learner, batch: Any, batch_idx: int) -> Any:
         if learner.current_epoch == 1 and batch_idx == 6:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGUSR1)
         return original(learner, batch, batch_idx)
 
     monkeypatch.setattr(Learner, "training_step", interrupted)
     monkeypatch.setattr(signal, "SIG_IGN", signal.getsignal(signal.SIGINT))  # Lightning's, which later tests would have
-    with pytest.raises(SystemExit):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    with pytest.raises(SystemExit, match="138"):
         run(configure(*options))
     monkeypatch.undo()
     run(configure(*options, f"ckpt={tmp_path / 'checkpoints' / 'last.ckpt'}"))

@@ -5,10 +5,6 @@ import signal
 from types import FrameType
 from typing import Any
 
-_STOP = [signal.SIGINT, signal.SIGTERM]
-if "SLURM_JOB_ID" in os.environ:  # sent ahead of the time limit, by `--signal=USR1@SECONDS`
-    _STOP.append(signal.SIGUSR1)
-
 
 class StopRequest:
     """Handles the first Ctrl-C or SIGTERM of this process by a note; the second one ends the process at once.
@@ -21,20 +17,23 @@ class StopRequest:
         """The signal that has come; None before the first."""
         self.announces = True
         """Whether this process says that it is going to stop."""
+        self._signals = [signal.SIGINT, signal.SIGTERM]
+        if "SLURM_JOB_ID" in os.environ:  # sent ahead of the time limit, by `--signal=USR1@SECONDS`
+            self._signals.append(signal.SIGUSR1)
         self._previous: dict[int, Any] = {}
 
     def remember(self) -> None:
         """Keep the signal handlers that are installed now, for `restore`."""
-        self._previous = {number: signal.getsignal(number) for number in _STOP}
+        self._previous = {number: signal.getsignal(number) for number in self._signals}
 
     def listen(self) -> None:
         """Install the handlers."""
-        for number in _STOP:
+        for number in self._signals:
             signal.signal(number, self._note)
 
     def ignore(self) -> None:
         """Install Python's own handlers, which end the process at once."""
-        for number in _STOP:
+        for number in self._signals:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
     def restore(self) -> None:
