@@ -56,12 +56,8 @@ def test_usr1_in_an_epoch_under_slurm_loses_no_hard_sample(
     configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = Learner.training_step
-    options = [
-        "callbacks=[default,hard_samples]",
-        "logger=tensorboard",
-        "trainer.max_epochs=2",
-        "trainer.precision=64-true",
-    ]
+    options = [f"trainer.{each}" for each in ("max_epochs=2", "precision=64-true")]
+    options += ["callbacks=[default,hard_samples]", "logger=tensorboard"]
 
     def interrupted(learner: Learner, batch: Any, batch_idx: int) -> Any:
         if learner.current_epoch == 1 and batch_idx == 6:
@@ -80,6 +76,8 @@ def test_usr1_in_an_epoch_under_slurm_loses_no_hard_sample(
     assert "train_triplet.csv" in written
     for name in written:
         assert (tmp_path / "hard" / name).read_text() == (tmp_path / "whole" / "hard" / name).read_text(), name
+    events = [path.read_bytes() for path in (tmp_path / "val").glob("events*")]
+    assert sum(each.count(b"_hparams_/session_start_info") for each in events) == 1, "one session in the tab HParams"
 
 
 @pytest.mark.slow
