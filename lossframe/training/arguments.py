@@ -41,8 +41,9 @@ def normalised(arguments: Sequence[str]) -> list[str]:
         flags.remove(each)
     if known.shell_completion:
         return [*flags, *known.overrides]
-    if known.config_path and Path(known.config_path).is_dir():  # Hydra looks for it beside lossframe's own files
-        flags.append(f"--config-path={Path(known.config_path).absolute()}")
+    for flag, value in chosen_configuration(flags).items():  # Hydra looks for paths beside lossframe's own files
+        if flag != "--config-name" and Path(value).is_dir():
+            flags.append(f"{flag}={Path(value).absolute()}")
     return [*flags, *filter(None, map(_override, known.overrides))]
 
 

@@ -38,14 +38,14 @@ def entered(arguments: list[str]) -> list[str]:
     if checkpoint == "last" and not Path(checkpoint).exists():
         checkpoint = value_of(typed.get("run_dir", "")) or str(Path.cwd())
     home = _started_in(_folder(checkpoint))
-    paths = {key: value_of(typed[key]) for key in ("run_dir", *PATHS) if key in typed}
+    paths = {"ckpt": checkpoint}
     if home is not None and home != Path.cwd():
-        paths = {key: path and str(Path(path).absolute()) for key, path in paths.items()}
-        checkpoint = str(Path(checkpoint).absolute())
+        paths |= {key: value_of(typed[key]) for key in ("run_dir", *PATHS) if key in typed}
+        paths = {key: str(Path(path).absolute()) for key, path in paths.items() if path and "${" not in path}
         os.chdir(home)
         if launch.is_first():
             print(f"started in       {home}, from where relative paths are read", file=sys.stderr)
-    placed = {typed[key]: f"{key}={quoted(path)}" for key, path in {"ckpt": checkpoint, **paths}.items() if path}
+    placed = {typed[key]: f"{key}={quoted(path)}" for key, path in paths.items()}
     return [placed.get(each, each) for each in arguments]
 
 
