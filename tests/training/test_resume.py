@@ -184,7 +184,7 @@ def test_checkpoint_is_checked_before_the_run_is_changed(train: Train, tmp_path:
     torch.save({"state_dict": {}}, other / "dict.ckpt")
     (other / "pickle.ckpt").write_bytes(pickle.dumps({"state_dict": {}}))
     for wrong, said in {
-        "optimizer.lr=-1": "optimizer.lr",
+        "optimizer.lr=-1": "Invalid learning rate: -1",
         "data.batch_size=0": "data.batch_size",
         "loss=[triplet,center]": "choose the same losses, loss=[triplet]",
         "model.embedding_size=7": "head.weight of [",
@@ -214,8 +214,11 @@ def test_requeued_job_goes_on_and_begins_anew_without_a_checkpoint(
     for path in (tmp_path / "run" / "checkpoints").iterdir():
         path.unlink()
     assert "trains anew" in train(*job, "trainer.max_epochs=2")
-    assert records.curves(tmp_path / "run") == whole
-    assert records.rows(tmp_path / "run") == written
+    anew, rows_anew = records.curves(tmp_path / "run"), records.rows(tmp_path / "run")
+    assert anew.keys() == whole.keys()
+    assert all(points == whole[tag] for tag, points in anew.items() if not tag.startswith("test/"))
+    assert set(rows_anew) < set(written), "only the test of the first epoch is gone"
+    assert len(set(rows_anew)) == len(rows_anew) == len(written) - 1
 
 
 def test_repeated_run_gives_equal_numbers_and_goes_on(train: Train, tmp_path: Path) -> None:
