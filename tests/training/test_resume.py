@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import os
 import pickle
 import sys
@@ -146,6 +147,7 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         monkeypatch.setattr(sys, "argv", ["train"])
         monkeypatch.setenv(faults.CRASH, crash)
         monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+        monkeypatch.setattr(logging.getLogger(), "handlers", [*logging.getLogger().handlers])  # Hydra replaces them
         capsys.readouterr()
         try:
             main([*arguments, "trainer.enable_progress_bar=false"])
