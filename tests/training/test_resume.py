@@ -236,10 +236,8 @@ def test_repeated_run_gives_equal_numbers_and_goes_on(train: Train, tmp_path: Pa
 
 @pytest.mark.slow
 def test_run_goes_on_with_other_numbers_of_ranks(train: Train, tmp_path: Path) -> None:
-    options = [
-        "+callbacks.crash._target_=scripts.crashes.faults.Crash", "trainer.precision=64-true", "log_every=5",
-        "trainer.max_epochs=3", "trainer.enable_progress_bar=false",
-    ]  # fmt: skip
+    options = ["+callbacks.crash._target_=scripts.crashes.faults.Crash", "trainer.precision=64-true", "log_every=5"]
+    options += ["trainer.max_epochs=3"]
     train("run_dir=whole", *options)
     assert train("run_dir=run", *options, crash="SIGTERM:train:8:0") == "143"
     on_two = ["--resume", "run", "trainer=ddp_cpu", "trainer.devices=2"]
