@@ -105,7 +105,7 @@ VALUES = [
     Wrong("data=folder", "data.root:", "data.root=VALUE"),
     Wrong("data=csv", "data.path, data.target:", "data.path=VALUE data.target=VALUE"),
     Wrong("ckpt=nope.ckpt", "ckpt=nope.ckpt:", "checkpoints/last.ckpt"),
-    Wrong("ckpt=photos/0/0.png", "ckpt=photos/0/0.png:", "checkpoints/last.ckpt"),
+    Wrong("ckpt=photos/0/0.png", "photos/0/0.png:", "wanted a whole checkpoint"),
     Wrong("-m seed=1,two", "job 1 of 2 (seed=two): seed=two:", "seed=1"),
     Wrong("-m seed=1,2 loss.triplet.margin=big", "job 0 of 2 (seed=1): loss.triplet.margin=big:", "margin=0.2"),
 ]

@@ -7,6 +7,7 @@ from lossframe.data.evaluation import GroupedBatchSampler
 from lossframe.data.images import Digits, ImageData, ImageFolder, Mnist5k
 from lossframe.data.in_memory import DataOptions, InMemoryData
 from lossframe.data.loader import BatchLoader
+from lossframe.data.module_loaders import shard_loaders
 from lossframe.data.pairs import ImagePairs, ImageRows, ImageTriplets
 from lossframe.data.pairs_file import ImageRowsFile
 from lossframe.data.samplers import (
@@ -21,7 +22,7 @@ from lossframe.data.samplers import (
 )
 from lossframe.data.tabular import BreastCancer, Diabetes, DigitHalves, TabularData
 from lossframe.data.two_digits import TwoDigits
-from lossframe.data.workers import WorkerLoader, shard_loaders, sharded
+from lossframe.data.workers import WorkerLoader, sharded
 
 __all__ = [
     "Augmentation",

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from lossframe import configs
 from lossframe.errors import InputError
 from lossframe.report.endings import FAILED
-from lossframe.training import composition, data_facts, launch, project, resume, run_dir, sweep
+from lossframe.training import checkpoints, composition, data_facts, launch, project, resume, run_dir, sweep
 from lossframe.training.arguments import UsageError, normalised
 from lossframe.training.user_errors import Refused, explain
 
@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> None:
         if RANK_CONFIG in os.environ:
             _run(cast(DictConfig, OmegaConf.create(os.environ[RANK_CONFIG])), {})
         else:
-            sys.argv[1:] = project.primary(resume.expand(normalised(arguments)))  # Hydra reads sys.argv
+            sys.argv[1:] = project.primary(resume.expand(resume.entered(normalised(arguments))))  # Hydra reads sys.argv
             _train_or_sweep()
     except (Exception, Refused) as error:
         message = str(error) if isinstance(error, Refused) else explain(error)
@@ -108,22 +108,25 @@ def _place(config: DictConfig, folder: Path, started_in: Path) -> None:
         )
     config.run_dir = str(folder)
     if Path.cwd() != started_in:  # hydra.job.chdir=true
-        for key in ("ckpt", "data.root", "data.path"):
+        for key in ("ckpt", *resume.PATHS):
             if typed := OmegaConf.select(config, key):
                 OmegaConf.update(config, key, str(started_in / typed))
 
 
 def _train_in(folder: Path, config: DictConfig) -> float | None:
-    records = _records(config)
+    """Train in a run's folder; a job that SLURM has requeued goes on with the run that it has begun there."""
+    if not config.ckpt and launch.is_restarted() and run_dir.holds_run(folder):
+        config.ckpt = str(folder)
     if sweep.runs_elsewhere(HydraConfig.get()):
         launch.check_devices(config.trainer.accelerator, config.trainer.devices)
     ranks = launch.number_of_devices(config.trainer.accelerator, config.trainer.devices)
-    with (
-        run_dir.locked(folder, resume=bool(config.ckpt)),
-        launch.local_ranks(ranks, {RANK_CONFIG: data_facts.for_ranks(config)}),
-    ):
-        (folder / FAILED).unlink(missing_ok=True)
-        return _run(config, records)
+    with run_dir.locked(folder, resume=bool(config.ckpt)):
+        if config.ckpt:
+            config.ckpt = checkpoints.chosen(config, folder)
+        records = _records(config)
+        with launch.local_ranks(ranks, {RANK_CONFIG: data_facts.for_ranks(config)}):
+            (folder / FAILED).unlink(missing_ok=True)
+            return _run(config, records)
 
 
 def _run(config: DictConfig, records: dict[str, str]) -> float | None:

@@ -2,15 +2,15 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, cast
-from zipfile import is_zipfile
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, InterpolationResolutionError
 
 from lossframe import configs
 from lossframe.errors import InputError
-from lossframe.training import composition, launch, sweep
+from lossframe.training import checkpoints, composition, launch, sweep
 
 _SEVERAL = ("logger", "callbacks", "metrics")
 """Groups of which several choices may be made, apart from `loss`."""
@@ -46,8 +46,7 @@ def check(config: DictConfig) -> None:
         found = _at(values, key)
         if isinstance(found, int | float) and found < least:
             raise InputError(f"{key}={found}: wanted {'more than 0' if 0 < least < 1 else f'{least} or more'}")
-    if values["ckpt"] and not is_zipfile(values["ckpt"]):
-        raise InputError(f"ckpt={values['ckpt']}: wanted a run's checkpoints/last.ckpt, found no whole checkpoint")
+    checkpoints.check_form(Path(values["ckpt"] or ""))
     trainer = values["trainer"]
     if re.search("spawn|fork|notebook", str(trainer["strategy"])):
         raise InputError(

@@ -42,6 +42,11 @@ def started() -> str:
     return now
 
 
+def is_restarted() -> bool:
+    """Return whether SLURM has requeued the job of this process, or torchrun has started its processes again."""
+    return any(os.environ.get(name, "0") != "0" for name in ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT"))
+
+
 def _in_slurm() -> bool:
     interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
     return int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ and not interactive

@@ -3,9 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
-from zipfile import is_zipfile
 
-import torch
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_automatic_config_search_path
 from hydra.core.global_hydra import GlobalHydra
@@ -17,7 +15,7 @@ import lossframe.training.cli  # noqa: F401 - registers the resolvers and the co
 from lossframe import configs
 from lossframe.errors import InputError, names
 from lossframe.training import composed, composition, preflight, project, resume, run_dir
-from lossframe.training.arguments import normalised
+from lossframe.training.arguments import key_of, normalised
 
 CHECKPOINTS = ("best", "last")
 """Checkpoints that a run writes, as `best` for checkpoints/best.ckpt."""
@@ -30,14 +28,8 @@ _PLACES = ("trainer", "trainer.accelerator", "trainer.devices", "trainer.num_nod
 
 def configuration(folder: Path) -> DictConfig:
     """Return the resolved configuration of a run; an `InputError` says what a folder is that holds no run."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: wanted a run's folder, found {'a file' if folder.exists() else 'none'}")
-    file = folder / run_dir.RESOLVED
-    if not file.is_file():
-        runs = sorted(path.parent.name for path in folder.glob(f"*/{run_dir.RESOLVED}"))
-        found = f"a folder of runs; choose one of {names(runs)}" if runs else "none that has begun to train"
-        raise InputError(f"{folder}: wanted a run's folder, with {run_dir.RESOLVED}, found {found}")
-    config = cast(DictConfig, OmegaConf.load(file))
+    run_dir.check(folder)
+    config = cast(DictConfig, OmegaConf.load(folder / run_dir.RESOLVED))
     config.run_dir, config.ckpt = str(folder.absolute()), None  # the folder may have been moved
     return config
 
@@ -48,11 +40,11 @@ def recomposed(folder: Path, given: Sequence[str]) -> DictConfig:
     It is evaluated on one CPU unless they say otherwise. Where they choose other data, the recorded options of data are
     left out.
     """
-    flags, recorded = _arguments(folder)
-    replaced = {resume.key_of(each) for each in given} | {"ckpt", *_PLACES}
+    flags, recorded = resume.recorded(folder)
+    replaced = {key_of(each) for each in given} | {"ckpt", *_PLACES}
     if "data" in replaced:
-        replaced |= {key for each in recorded if (key := resume.key_of(each)).startswith(("data.", "data/"))}
-    kept = [each for each in recorded if resume.key_of(each) not in replaced]
+        replaced |= {key for each in recorded if (key := key_of(each)).startswith(("data.", "data/"))}
+    kept = [each for each in recorded if key_of(each) not in replaced]
     place = [] if any(each.startswith("trainer=") for each in given) else ["trainer=cpu"]
     config = _composed(flags, [*kept, *place, *normalised(given)])
     composed.check(config)
@@ -76,23 +68,9 @@ def checkpoint_file(folder: Path, checkpoint: str | Path) -> Path:
     return file
 
 
-def contents(file: Path) -> dict[str, Any]:
-    """Return the contents of a checkpoint's file; an `InputError` says so if it is damaged."""
-    others = [name for name in CHECKPOINTS if name != file.stem and file.with_name(f"{name}.ckpt").is_file()]
-    remedy = f"choose another one, as {names(others)}" if others else "the run has no other"
-    if not is_zipfile(file):
-        raise InputError(f"{file}: wanted a whole checkpoint, found a truncated or damaged one; {remedy}")
-    try:
-        found: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # of the zip, the pickle or a class that it names
-        line = str(error).partition("\n")[0]
-        raise InputError(f"{file}: wanted a checkpoint of tensors and plain values, found {line} {remedy}") from error
-    return found
-
-
 def make_importable(folder: Path, config: DictConfig) -> None:
     """Put the run's own project on the path of modules; an `InputError` names a class that cannot be imported."""
-    home = project.folder_of(_arguments(folder)[0])
+    home = project.folder_of(resume.recorded(folder)[0])
     if home is not None:
         project.make_importable(home)
     whole = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
@@ -104,15 +82,6 @@ def make_importable(folder: Path, config: DictConfig) -> None:
                 f"{key}._target_={target} cannot be imported ({_cause(error)}): put the folder of its code on the "
                 "path, as by PYTHONPATH=FOLDER"
             ) from error
-
-
-def _arguments(folder: Path) -> tuple[list[str], list[str]]:
-    """Return the flags and overrides of a run; its project is the one around it if the recorded one has been moved."""
-    flags, overrides = resume.recorded(folder)
-    here = project.around(folder)
-    if here is not None and any(each.startswith("--config-path=") for each in flags) and not project.folder_of(flags):
-        flags = [f"--config-path={here / 'conf'}" if each.startswith("--config-path=") else each for each in flags]
-    return flags, overrides
 
 
 def _cause(error: BaseException) -> str:

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 from hydra.utils import instantiate
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
 from rich.console import Console
@@ -120,8 +121,14 @@ def _trainer(config: DictConfig, callbacks: list[pl.Callback], checkpoints: Tole
     loggers = [tolerant(logger) for logger in instantiate(config.logger, _convert_="all").values()]
     if not config.trainer.enable_progress_bar:
         callbacks = [callback for callback in callbacks if not isinstance(callback, pl.callbacks.ProgressBar)]
-    trainer: pl.Trainer = instantiate(config.trainer, logger=loggers, callbacks=callbacks, plugins=[checkpoints])
+    plugins = [checkpoints, *_cluster()]
+    trainer: pl.Trainer = instantiate(config.trainer, logger=loggers, callbacks=callbacks, plugins=plugins)
     return trainer
+
+
+def _cluster() -> list[SLURMEnvironment]:
+    """Return Lightning's environment of SLURM without its handler of signals, which saves and requeues by itself."""
+    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
 
 
 def _test_best(trainer: pl.Trainer, learner: Learner, data: Any, folder: Path) -> float | None:
