@@ -74,7 +74,7 @@ def test_rank_that_dies_ends_the_run(tmp_path: Path) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.2)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    (rank,) = (int(pid) for pid in children if b"train.py" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    (rank,) = (int(pid) for pid in children if b"lossframe" in Path(f"/proc/{pid}/cmdline").read_bytes())
     os.kill(rank, signal.SIGKILL)
     _, errors = process.communicate(timeout=60)
     assert process.returncode != 0

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import logging
 import os
 import pickle
 import sys
@@ -13,6 +12,7 @@ import pytest
 import torch
 import yaml
 from curves import read
+from logs import own_log_handlers
 from omegaconf import DictConfig
 
 from lossframe import InputError
@@ -147,10 +147,10 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         monkeypatch.setattr(sys, "argv", ["train"])
         monkeypatch.setenv(faults.CRASH, crash)
         monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-        monkeypatch.setattr(logging.getLogger(), "handlers", [*logging.getLogger().handlers])  # Hydra replaces them
         capsys.readouterr()
         try:
-            main([*arguments, "trainer.enable_progress_bar=false"])
+            with own_log_handlers():
+                main([*arguments, "trainer.enable_progress_bar=false"])
         except SystemExit as stopped:
             return str(stopped.code)
         return capsys.readouterr().err
@@ -188,7 +188,7 @@ def test_checkpoint_is_checked_before_the_run_is_changed(train: Train, tmp_path:
         "optimizer.lr=-1": "Invalid learning rate: -1",
         "data.batch_size=0": "data.batch_size",
         "loss=[triplet,center]": "choose the same losses, loss=[triplet]",
-        "model.embedding_size=7": "head.weight of [",
+        "model.embedding_size=7": "model.project.weight of [64, 64] for [7, 64]",
         f"ckpt={other}/object.ckpt": "found an object of pathlib",
         f"ckpt={other}/dict.ckpt": "found a file without 'loops', 'pytorch-lightning_version'",
         f"ckpt={other}/pickle.ckpt": "found a truncated or foreign file; take another one of its folder, 'dict.ckpt'",
