@@ -17,27 +17,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import snippets
-from PIL import Image
 from snippets import ROOT
 from wrong_commands import ALL, Wrong
 
 SHORT = ["trainer.max_epochs=1", *(f"trainer.limit_{stage}_batches=2" for stage in ("train", "val", "test"))]
 QUIET = "trainer.enable_progress_bar=false"
 OURS = ("lossframe ", "python train.py ", "python -m lossframe ", "eval ")
-
-
-def prepare(folder: Path) -> None:
-    """Write what the commands take for granted: photos, and the files that the documents show."""
-    for label in range(3):
-        (folder / "photos" / str(label)).mkdir(parents=True)
-        for number in range(30):
-            name = folder / "photos" / str(label) / f"{number}.png"
-            Image.new("RGB", (8, 8), (80 * label, 8 * number, 0)).save(name)
-    for page in snippets.documents():
-        for block in snippets.blocks(page):
-            if block.file:
-                (folder / block.file).parent.mkdir(parents=True, exist_ok=True)
-                (folder / block.file).write_text(block.text)
 
 
 def documented() -> Iterator[str]:
@@ -85,7 +70,7 @@ def wrong(case: Wrong) -> str | None:
     """Run a wrong command in a folder of its own; return what is wrong with its answer, or None."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        prepare(folder)
+        snippets.furnish(folder, snippets.documents(), photos=30)
         before = sorted(path.name for path in folder.iterdir())
         ended = run([sys.executable, str(ROOT / "train.py"), QUIET, *shlex.split(case.arguments)], folder)
         lines = [line for line in ended.stderr.splitlines() if line.strip()]
@@ -125,7 +110,7 @@ def main() -> int:
     early = [each for each in commands if each not in late]
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         folder = Path(name)
-        prepare(folder)
+        snippets.furnish(folder, snippets.documents(), photos=30)
         failed = sum(map(told, early, pool.map(lambda each: right(each, folder), early)))
         failed += sum(told(each, right(each, folder)) for each in late)
         failed += sum(map(told, (case.arguments for case in cases), pool.map(wrong, cases)))

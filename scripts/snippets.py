@@ -6,9 +6,11 @@ A block that begins with `# PATH` is a file: `PATH` ends in .py or .yaml. Hydra 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 _BLOCK = re.compile(
@@ -69,6 +71,22 @@ def blocks(page: Path) -> list[Block]:
         )
         for found in _BLOCK.finditer(text)
     ]
+
+
+def furnish(folder: Path, pages: Iterable[Path], photos: int) -> None:
+    """Write what pages take for granted: the files that they show, a table, and photos of three classes."""
+    for page in pages:
+        for block in blocks(page):
+            if block.file:
+                (folder / block.file).parent.mkdir(parents=True, exist_ok=True)
+                (folder / block.file).write_text(block.text)
+    rows = [f"{50 + 3 * k},{('Ulm', 'Bonn', 'Kiel')[k % 3]},{200 + 7 * k + k % 5}.5" for k in range(40)]
+    (folder / "houses.csv").write_text("\n".join(["area,town,price", *rows]))
+    for label in range(3):
+        (folder / "photos" / str(label)).mkdir(parents=True)
+        for number in range(photos):
+            image = Image.new("RGB", (8, 8), (80 * label, 255 * number // photos, 0))
+            image.save(folder / "photos" / str(label) / f"{number}.png")
 
 
 def marked(name: str) -> str:

@@ -1,9 +1,11 @@
 """Follows the commands of the documents in this process: composes and checks trainings, and runs what is cheap."""
 
+import os
 import re
 import shlex
 import tomllib
 from collections.abc import Sequence
+from contextlib import chdir
 from pathlib import Path
 
 from conftest import ROOT
@@ -17,11 +19,11 @@ from torch.distributed.run import get_args_parser as get_torchrun_parser
 from typed import of_run
 
 from lossframe.__main__ import main
-from lossframe.training import composed, early_checks, resume, run
+from lossframe.training import composed, early_checks, project, resume, run
 from lossframe.training.arguments import normalised
 
 OTHERS = (
-    r"python3 -m venv \.venv", r"\. \.venv/bin/activate", r"\.venv/bin/python -m pytest -n 2",
+    r"python3 -m venv \.venv", r"\. \.venv/bin/activate", r"(\.venv/bin/)?python -m pytest( -n 2)?",
     r"tensorboard --logdir \S+", r"wandb sync \S+/wandb/offline-run-\*",
     r"mlflow ui --backend-store-uri sqlite:///\S+/mlflow\.db", r"mkdocs (build --strict|serve)",
 )  # fmt: skip
@@ -30,25 +32,33 @@ OTHERS = (
 
 def follow(command: str) -> None:
     """Follow a line of a shell; raise an error if it is wrong, or is none that is known here."""
-    for part in re.split(r"\s+&&\s+", command):
-        inner = re.fullmatch(r'eval "\$\((.*)\)"', part)
-        words = shlex.split(inner[1] if inner else part)
-        if words[0] == "torchrun":
-            given = get_torchrun_parser().parse_args(["0" if word == "K" else word for word in words[1:]])
-            words = ["python", *(["-m"] if given.module else []), given.training_script, *given.training_script_args]
-        elif words[0] == "srun":
-            words = words[1:]
-        program = Path(words[0]).name
-        if program == "lossframe":
-            ours(words[1:])
-        elif program == "python" and words[1:3] == ["-m", "lossframe"]:
-            ours(words[3:])
-        elif program == "python" and words[1] == "train.py":
-            train(words[2:])
-        elif program == "pip":
-            install(words)
-        else:
-            assert any(re.fullmatch(form, part) for form in OTHERS), f"nobody checks this command: {part}"
+    with chdir("."):
+        for part in re.split(r"\s+&&\s+", command):
+            obey(part)
+
+
+def obey(command: str) -> None:
+    """Follow one command; `cd` holds until the end of its line."""
+    inner = re.fullmatch(r'eval "\$\((.*)\)"', command)
+    words = shlex.split(inner[1] if inner else command)
+    if words[0] == "torchrun":
+        given = get_torchrun_parser().parse_args(["0" if word == "K" else word for word in words[1:]])
+        words = ["python", *(["-m"] if given.module else []), given.training_script, *given.training_script_args]
+    elif words[0] == "srun":
+        words = words[1:]
+    program = Path(words[0]).name
+    if program == "lossframe":
+        ours(words[1:])
+    elif program == "python" and words[1:3] == ["-m", "lossframe"]:
+        ours(words[3:])
+    elif program == "python" and words[1] == "train.py":
+        train(words[2:])
+    elif program == "pip":
+        install(words)
+    elif program == "cd":
+        os.chdir(words[1])
+    else:
+        assert any(re.fullmatch(form, command) for form in OTHERS), f"nobody checks this command: {command}"
 
 
 def ours(words: Sequence[str]) -> None:
@@ -71,7 +81,7 @@ def install(words: Sequence[str]) -> None:
 
 def train(arguments: Sequence[str]) -> None:
     """Compose the configuration of a training or of a sweep's jobs, and check each as the command does."""
-    flags, _ = get_args_parser().parse_known_intermixed_args(resume.expand(normalised(arguments)))
+    flags, _ = get_args_parser().parse_known_intermixed_args(project.primary(resume.expand(normalised(arguments))))
     if flags.shell_completion:
         return
     places = create_config_search_path(str(Path(flags.config_path or ROOT / "conf").absolute()))

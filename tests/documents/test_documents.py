@@ -10,10 +10,11 @@ import pytest
 from conftest import ROOT
 
 import lossframe
-from lossframe import losses
+from lossframe import data, losses, models
 from lossframe.__main__ import main
 from lossframe.callbacks import images
-from lossframe.losses import catalogue
+from lossframe.losses import catalogue, wrappers
+from lossframe.objectives import weighting
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import coming_from
@@ -44,7 +45,9 @@ def test_reference_has_every_loss_and_every_public_name() -> None:
     shown = set(re.findall(r"^::: (\S+)$", pages, re.MULTILINE))
     assert {entry.loss.__module__ for entry in ENTRIES} <= shown
     assert {f"lossframe.{name}" for name in lossframe.__all__} <= shown
-    assert {f"lossframe.callbacks.images.{name}" for name in images.__all__} <= shown
+    assert {f"lossframe.losses.{name}" for name in wrappers.__all__} <= shown
+    for room in (images, data, models, weighting):
+        assert {f"{room.__name__}.{name}" for name in room.__all__} <= shown
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)

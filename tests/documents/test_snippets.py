@@ -9,7 +9,6 @@ import pytest
 import yaml
 from conftest import ROOT
 from hydra.errors import HydraException
-from PIL import Image
 
 from lossframe import InputError
 from lossframe.training import cli, launch
@@ -35,19 +34,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def place(page: Path, run: Path, folder: Path) -> None:
-    """Fill a folder with what a page takes for granted: its files, a run, a sweep, and photos."""
+    """Fill a folder with what a page takes for granted: its files, a run, a sweep, a table, and photos."""
     (folder / "runs").mkdir()
     (folder / "RUN").symlink_to(run)
     (folder / "runs" / "SWEEP").symlink_to(run.parent)
-    for label in range(3):
-        photos = folder / "photos" / str(label)
-        photos.mkdir(parents=True)
-        for number in range(3):
-            Image.new("RGB", (8, 8), (80 * label, 80 * number, 0)).save(photos / f"{number}.png")
-    for block in snippets.blocks(page):
-        if block.file:
-            (folder / block.file).parent.mkdir(parents=True, exist_ok=True)
-            (folder / block.file).write_text(block.text)
+    snippets.furnish(folder, [page], photos=4)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -57,12 +48,14 @@ def test_blocks_of_a_page_work_one_after_the_other(
     place(page, run, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # restores it: a project adds itself
     names = {"__name__": "__page__"}
     for block in snippets.blocks(page):
         assert block.language in LANGUAGES, f"{page}:{block.line}: wanted one of {LANGUAGES} after the fence"
         with monkeypatch.context() as patch:
             if block.is_dry:
                 patch.setattr(launch, "check_devices", lambda *_: None)
+                patch.setattr(launch, "check_nodes", lambda *_: None)
             if block.runs:
                 work(block, names)
     for name in [name for name, module in sys.modules.items() if str(tmp_path) in str(getattr(module, "__file__", ""))]:
