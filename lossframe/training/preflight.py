@@ -16,8 +16,7 @@ from lossframe.errors import InputError, names
 from lossframe.objectives.objective import Objective
 from lossframe.objectives.terms import left_over, no_term
 from lossframe.objectives.wiring import is_required
-from lossframe.training import composition, data_facts, model_contract, variants
-from lossframe.training.signatures import wrong_numbers
+from lossframe.training import composition, data_facts, model_contract, signatures, variants
 
 Metrics = Mapping[str, Mapping[str, Any]]
 
@@ -31,11 +30,8 @@ class Problem(NamedTuple):
     keys: str
 
 
-def check_values(config: Mapping[str, Any]) -> None:
-    """Raise an `InputError` if the seed is out of range, or no number stands where a `_target_` takes only numbers."""
-    for error in wrong_numbers(config):
-        raise InputError(error)
-    seed = config["seed"]
+def check_seed(seed: Any) -> None:
+    """Raise an `InputError` if a seed is out of range."""
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise InputError(f"seed={seed}: wanted a whole number from 0 to {2**32 - 1}")
 
@@ -46,13 +42,12 @@ def data_of(config: DictConfig) -> Any:
     Raises an `InputError` if groups or values do not fit, with or without what was filled in.
     """
     check_composition(config)
-    values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
-    check_values({"data": values["data"], "seed": values["seed"]} if data_facts.awaits(config) else values)
+    signatures.check(config, "data" if data_facts.awaits(config) else None)
     data = instantiate(config.data)
     if data_facts.awaits(config):
         data_facts.fill(config, data)
         check_composition(config)
-        check_values(cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)))
+        signatures.check(config)
     return data
 
 
@@ -147,7 +142,8 @@ def fits(config: DictConfig) -> bool:
         data = _tried_data(OmegaConf.to_yaml(config.data, resolve=True))
         data_facts.fill(config, data)
         values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
-        check_values(values)
+        check_seed(config.seed)
+        signatures.check(config)
         objective = objective_of(config)
         callbacks = list(instantiate(config.callbacks, _convert_="all").values())
         check_heads(config.model, objective, callbacks)

@@ -66,7 +66,7 @@ def _prepare(config: DictConfig) -> tuple[Learner, Any, list[pl.Callback]]:
     What the data says of itself, as the number of its classes, is filled into the configuration.
     """
     preflight.check_composition(config)
-    preflight.check_values({"seed": config.seed})
+    preflight.check_seed(config.seed)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data = preflight.data_of(config)
     shard_loaders(data, config.seed)

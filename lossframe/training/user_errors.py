@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lossframe import configs
 from lossframe.errors import InputError, names, nearest
-from lossframe.training.full_keys import written_out
+from lossframe.training.full_keys import full_key, written_out
 
 
 class Refused(BaseException):
@@ -33,9 +33,8 @@ def explain(error: BaseException, config: DictConfig | None = None) -> str | Non
 
 def _of_instantiation(error: InstantiationException) -> str:
     """Return the message of what Hydra called, after the key of the call."""
-    key = str(error).rpartition("full_key: ")[2].strip()
     cause = str(error.__cause__ or "") or str(error).partition("\n")[0]
-    return f"{key}: {cause}"
+    return f"{key}: {cause}" if (key := full_key(error)) else cause
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
