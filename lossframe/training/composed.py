@@ -21,6 +21,8 @@ _OF_OTHER_KINDS = re.compile(
 """Keys that take other kinds of values than their default is of."""
 _IF_NOT_NULL = {"ckpt": "runs/RUN/checkpoints/last.ckpt", "run_dir": "runs/RUN", "checkpoint_every.steps": 100}
 """Values, as examples of their kind, of keys that are null by default."""
+_NEEDED = ("data", "model", "optimizer", "trainer")
+"""Groups that cannot be left empty, each of which is one object."""
 _ABSENT = object()
 _READS = re.compile(r"\$\{([\w.]+)\}")
 _LEAST = {
@@ -40,7 +42,9 @@ _LEAST = {
     "callbacks.model_summary.max_depth": -1,
 }
 """The least numbers of keys whose range Lightning and torch do not check, though most of them divide by it."""
-_NEVER_NULL = re.compile(r"seed|log_every|weights\..*|checkpoint_monitor\..*|.*\._recursive_")
+_NEVER_NULL = re.compile(
+    r"seed|log_every|weights\..*|checkpoint_monitor\..*|data\.(split|task|decimal)|.*\._recursive_"
+)
 
 
 def check(config: DictConfig) -> None:
@@ -51,6 +55,7 @@ def check(config: DictConfig) -> None:
     if missing := [key for key, value in _unresolved(config) if value == "???"]:
         typed = " ".join(f"{key}=VALUE" for key in missing)
         raise InputError(f"{', '.join(missing)}: wanted a value, found none; add {typed}")
+    _check_made(config)
     _check_kinds(config)
     values = {str(key): _resolved(config, str(key)) for key in config if key != "hydra"}
     _check_ranges(values)
@@ -133,6 +138,16 @@ def _instead_of(key: str, config: DictConfig) -> str:
     return preflight.instead_of(key, config)
 
 
+def _check_made(config: DictConfig) -> None:
+    """Raise an `InputError` if a group that a run cannot do without is not what a class makes."""
+    for group in _NEEDED:
+        found = config[group] if group in config else None
+        target = found.get("_target_") if isinstance(found, DictConfig) else None
+        if not isinstance(target, str) or not target.strip():
+            choices = ", ".join(f"{group}={choice}" for choice in configs.choices(group))
+            raise InputError(f"{group}={found}: wanted a mapping with a _target_, a class's name; as in {choices}")
+
+
 def _check_kinds(config: DictConfig) -> None:
     """Raise an `InputError` if a value is of another kind than its default, or an element than the default's elements.
 
@@ -163,7 +178,8 @@ def _may_be_null(key: str, wanted: Kinds) -> bool:
 
 
 def _check_kind(key: str, found: Any, wanted: Kinds, default: Any) -> None:
-    if not kinds.fits(found, wanted):
+    plain = key in _IF_NOT_NULL or wanted == {bool}  # nothing that a class makes
+    if not kinds.fits(found, wanted) or (plain and isinstance(found, Mapping)):
         raise InputError(kinds.refusal(key, found, wanted, default))
     of_elements = {kinds.of_default(each) for each in default} if isinstance(default, list) else set()
     for each in found if len(of_elements) == 1 else ():

@@ -1,7 +1,7 @@
 """Kinds of values that a key takes, by its default or an annotation, and the line that refuses one of another kind."""
 
 from collections.abc import Mapping, Sequence
-from math import isnan
+from math import isfinite, isnan
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -59,6 +59,8 @@ def refusal(key: str, value: Any, kinds: Kinds, example: Any = None) -> str:
     """
     if isinstance(value, float) and value.is_integer() and int in kinds:
         example = int(value)
+    elif isinstance(value, float) and isfinite(value) and int in kinds and example is None:
+        example = round(value)
     if str in kinds and isinstance(value, int | float):
         typed = f"'{key}=\"{shown(value)}\"'"
     else:

@@ -6,12 +6,14 @@ from typing import Any, cast
 from zipfile import is_zipfile
 
 import torch
+import yaml
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_automatic_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from lossframe import configs
 from lossframe.errors import InputError, names
@@ -36,7 +38,14 @@ def configuration(folder: Path) -> DictConfig:
         runs = sorted(path.parent.name for path in folder.glob(f"*/{run_dir.RESOLVED}"))
         found = f"a folder of runs; choose one of {names(runs)}" if runs else "none that has begun to train"
         raise InputError(f"{folder}: wanted a run's folder, with {run_dir.RESOLVED}, found {found}")
-    config = cast(DictConfig, OmegaConf.load(file))
+    try:
+        config = OmegaConf.load(file)
+    except (yaml.YAMLError, UnicodeDecodeError, OSError, OmegaConfBaseException) as error:
+        found = " ".join(str(error).split())
+        raise InputError(f"{file} is damaged: wanted the run's configuration as YAML, found {found}") from error
+    absent = [key for key in (*_UNUSED, "model", "loss", "seed") if key not in config]
+    if not isinstance(config, DictConfig) or absent:
+        raise InputError(f"{file} is damaged: wanted the run's configuration, found none of {names(absent)} in it")
     config.run_dir, config.ckpt = str(folder.absolute()), None  # the folder may have been moved
     return config
 
@@ -81,10 +90,12 @@ def contents(file: Path) -> dict[str, Any]:
     if not is_zipfile(file):
         raise InputError(f"{file}: wanted a whole checkpoint, found a truncated or damaged one; {remedy}")
     try:
-        found: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        found: Any = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # of the zip, the pickle or a class that it names
         line = str(error).partition("\n")[0]
         raise InputError(f"{file}: wanted a checkpoint of tensors and plain values, found {line} {remedy}") from error
+    if not isinstance(found, dict) or not isinstance(found.get("state_dict"), dict):
+        raise InputError(f"{file}: wanted a checkpoint with weights, its state_dict, found none; {remedy}")
     return found
 
 
