@@ -157,7 +157,7 @@ def _check_kinds(config: DictConfig) -> None:
     defaults = dict(shipped(config)) | _IF_NOT_NULL
     for key, default in defaults.items():
         found = _at(values, key)
-        if found == default or found is _ABSENT or _OF_OTHER_KINDS.fullmatch(key):
+        if found is _ABSENT or (type(found) is type(default) and found == default) or _OF_OTHER_KINDS.fullmatch(key):
             continue
         if isinstance(found, str) and "${" in found:
             found = _known(config, key)

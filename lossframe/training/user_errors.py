@@ -46,19 +46,25 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 def _choices(group: str, message: str) -> list[str]:
     """Return the choices of a group in all directories of a message's search path: for lists, Hydra names none."""
     folders = [Path(found.strip()) / group for found in re.findall(r"path=file://(.*)", message)]
-    return sorted({file.stem for folder in folders for file in folder.glob("*.yaml")} or configs.choices(group))
+    shipped = configs.choices(group) if group in configs.groups() else []
+    return sorted({file.stem for folder in folders for file in folder.glob("*.yaml")} or shipped)
 
 
 def _of_composition(error: ConfigCompositionException) -> str | None:
     """Return the message of an error that Hydra raises while it composes, if this error says what to change."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = error.missing_cfg_file.rpartition("/")
+        if group not in configs.groups():  # a choice with a slash
+            group, _, choice = error.missing_cfg_file.partition("/")
         known = error.options or _choices(group, str(error))
         return f"{group or '--config-name'}={choice}: wanted one of {names(known)}.{nearest(choice, known)}"
     if isinstance(error, MissingConfigException) and "Primary config module" in str(error):
         return "--config-path: wanted an absolute path to a directory; --config-dir also takes a relative one"
     if several := re.match(r"Multiple values for (\S+)\. ", str(error)):
         return f"+{several[1]}: the group {several[1]} has a choice already; wanted {several[1]}=CHOICE, without a plus"
+    if merged := re.match(r"Error merging override (.*)", str(error)):
+        cause = str(error.__cause__ or "another kind").partition("\n")[0]
+        return f"{merged[1]}: wanted a value of the kind that is there, found {cause}"
     if twice := re.match(r"(?:options@)?\S*?(\w+) appears more than once in the final defaults list", str(error)):
         return f"{twice[1]} is chosen twice: choose it once, and again by +loss@second_{twice[1]}={twice[1]}"
     return None
@@ -72,7 +78,7 @@ def _of_one(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, ConfigCompositionException):
         return _of_composition(error)
-    if isinstance(error, OmegaConfBaseException) and error.parent_node:
+    if isinstance(error, OmegaConfBaseException) and isinstance(error.parent_node, DictConfig) and error.parent_node:
         known = [str(key) for key in error.parent_node]
         if str(error.key) not in known:
             return f"{error.full_key}: wanted one of {names(known)}.{nearest(str(error.key), known)}"

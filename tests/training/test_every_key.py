@@ -1,0 +1,98 @@
+"""Each key of each file of conf/ refuses a misspelt name and values of wrong kinds in one line, which names the key."""
+
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from conftest import ROOT
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from lossframe import configs
+from lossframe.training import composed, kinds
+from lossframe.training.user_errors import explain
+
+sys.path.insert(0, str(ROOT / "scripts"))
+from fuzzing import commands
+
+PARSER = OverridesParser.create()
+NEEDED = {"csv": ["data.path=a.csv", "data.target=a"], "csv_pairs": ["data.path=a.csv"], "folder": ["data.root=a"]}
+SHOWN = re.compile(r".*(_target_|_partial_|\.hyperparameters\..*)")
+FILES = [(group, choice) for group in configs.groups() for choice in configs.choices(group)]
+WRONG = {
+    bool: ["perhaps", "2", "[1]", "null"],
+    int: ["many", "1.5", "[1]", "{a:1}", "true", "nan"],
+    float: ["much", "[1]", "{a:1}", "true", "nan"],
+    list: ["3", "text", "{a:1}"],
+    str: ["3", "[1]", "{a:1}", "true"],
+}
+
+
+def keys(group: str, choice: str) -> Iterator[tuple[str, Any]]:
+    """Yield the full keys of a file, with the values there."""
+    content = configs.read(f"{group}/{choice}" if group else "train")
+    package = "loss.triplet" if group == "options" else "data" if group == "data/images" else group.replace("/", ".")
+    whole = not group or package.split(".")[0] in content or group in ("experiment", "loss")
+    for key, default in configs.leaves(content):
+        if not SHOWN.fullmatch(key) and key not in configs.groups():
+            yield key if whole else f"{package}.{key}", default
+
+
+def composition(group: str, choice: str) -> DictConfig:
+    """Return a configuration with a choice of a group."""
+    chosen = [] if group in ("", "options") or (group, choice) == ("trainer", "default") else [f"{group}={choice}"]
+    chosen = [f"callbacks=[default,{choice}]"] if group == "callbacks" else chosen
+    return commands.configuration(" ".join([*chosen, *NEEDED.get(choice, [])]))
+
+
+def refusal(config: DictConfig, override: str) -> str | None:
+    """Return the line that refuses an override before torch is needed; None if there is none."""
+    changed = config.copy()
+    try:
+        ConfigLoaderImpl._apply_overrides_to_config([PARSER.parse_override(override)], changed)
+        composed.check(changed)
+    except Exception as error:
+        return explain(error, changed)
+    return None
+
+
+TRIED: set[tuple[str, str]] = set()
+
+
+def is_new(config: DictConfig, key: str) -> bool:
+    """Return whether a key is the first one of its target and name."""
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(config, parent) if parent else config
+    owner = str(node.get("_target_") or (key.split(".")[0] if group_of_terms(key) else parent))
+    tried = (owner, "" if key.startswith("weights.") else name) in TRIED
+    TRIED.add((owner, "" if key.startswith("weights.") else name))
+    return not tried
+
+
+def group_of_terms(key: str) -> bool:
+    return key.startswith(("inputs.", "weights."))
+
+
+@pytest.mark.parametrize(("group", "choice"), [("", "train"), *FILES])
+def test_each_key_refuses_a_misspelt_name_and_wrong_kinds(group: str, choice: str) -> None:
+    config = composition(group, choice)
+    for key, default in keys(group, choice):
+        if not is_new(config, key):
+            continue
+        parent, _, name = key.rpartition(".")
+        misspelt = f"{name[:2]}{name[3:]}" if len(name) > 5 else f"{name}x"
+        line = refusal(config, f"{parent}.{misspelt}=1".lstrip(".")) or ""
+        assert re.search(rf"{re.escape(misspelt)}: wanted one of .*Did you mean '{name}'|wanted the name of", line), (
+            line
+        )
+        (kind, *_) = sorted(kinds.of_default(default), key=lambda each: each is int) or [None]
+        if "${" in str(default) or composed._OF_OTHER_KINDS.fullmatch(key):
+            continue
+        for value in WRONG.get(kind, []):
+            line = refusal(config, f"{key}={value}") or ""
+            assert line.startswith(f"{key}="), (key, value, line)
+            assert ": wanted " in line
+            assert "\n" not in line
