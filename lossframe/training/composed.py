@@ -141,7 +141,7 @@ def _instead_of(key: str, config: DictConfig) -> str:
 def _check_made(config: DictConfig) -> None:
     """Raise an `InputError` if a group that a run cannot do without is not what a class makes."""
     for group in _NEEDED:
-        found = config[group] if group in config else None
+        found = config.get(group)
         target = found.get("_target_") if isinstance(found, DictConfig) else None
         if not isinstance(target, str) or not target.strip():
             choices = ", ".join(f"{group}={choice}" for choice in configs.choices(group))

@@ -88,8 +88,10 @@ def trained() -> dict[str, bytes]:
 
     from lossframe.training.cli import main
 
-    options = ["loss=triplet", "model.embedding_size=4", "model.width=2", "trainer.max_epochs=1", "logger=csv",
-               "trainer.enable_progress_bar=false", "hydra/job_logging=disabled", "trainer.limit_train_batches=2"]  # fmt: skip
+    options = [
+        "loss=triplet", "model.embedding_size=4", "model.width=2", "trainer.max_epochs=1", "logger=csv",
+        "trainer.enable_progress_bar=false", "hydra/job_logging=disabled", "trainer.limit_train_batches=2",
+    ]  # fmt: skip
     argv, printed = sys.argv, sys.stdout
     with tempfile.TemporaryDirectory() as name:
         try:

@@ -69,7 +69,7 @@ def _retyped(x: Tensor, chance: Chance) -> Tensor:
 
 def _reshaped(x: Tensor, chance: Chance) -> Tensor:
     changes = [
-        lambda: x[None], lambda: x[..., None], lambda: x.reshape(-1), lambda: x[:0], lambda: x[1:], lambda: x.sum(),
+        lambda: x[None], lambda: x[..., None], lambda: x.reshape(-1), lambda: x[:0], lambda: x[1:], x.sum,
         lambda: x.movedim(0, -1), lambda: torch.cat([x, x]), lambda: x[..., :0], lambda: x.expand(2, *x.shape),
     ]  # fmt: skip
     try:
@@ -79,7 +79,7 @@ def _reshaped(x: Tensor, chance: Chance) -> Tensor:
 
 
 def _valued(x: Tensor, chance: Chance) -> Tensor:
-    if not x.numel() or x.is_complex() or x.dtype == torch.bool or x.dtype == torch.float8_e4m3fn:
+    if not x.numel() or x.is_complex() or x.dtype in (torch.bool, torch.float8_e4m3fn):
         return x
     info = torch.finfo(x.dtype) if x.is_floating_point() else torch.iinfo(x.dtype)
     values = [info.min, info.max, 0, 1, *([float("nan"), float("inf")] if x.is_floating_point() else [info.max - 1])]
@@ -91,7 +91,7 @@ def _valued(x: Tensor, chance: Chance) -> Tensor:
 
 
 def _laid_out(x: Tensor, chance: Chance) -> Tensor:
-    changes = [lambda: x.to_sparse(), lambda: x.detach().requires_grad_(), lambda: x.t()]
+    changes = [x.to_sparse, lambda: x.detach().requires_grad_(), x.t]
     try:
         return chance.choose(*changes)()
     except (RuntimeError, NotImplementedError):  # of dtypes and shapes that have no such layout

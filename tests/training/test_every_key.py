@@ -66,14 +66,12 @@ def is_new(config: DictConfig, key: str) -> bool:
     """Return whether a key is the first one of its target and name."""
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(config, parent) if parent else config
-    owner = str(node.get("_target_") or (key.split(".")[0] if group_of_terms(key) else parent))
-    tried = (owner, "" if key.startswith("weights.") else name) in TRIED
-    TRIED.add((owner, "" if key.startswith("weights.") else name))
-    return not tried
-
-
-def group_of_terms(key: str) -> bool:
-    return key.startswith(("inputs.", "weights."))
+    of_terms = key.startswith(("inputs.", "weights."))
+    owner = str(node.get("_target_") or (key.partition(".")[0] if of_terms else parent))
+    tried = (owner, "" if key.startswith("weights.") else name)
+    known = tried in TRIED
+    TRIED.add(tried)
+    return not known
 
 
 @pytest.mark.parametrize(("group", "choice"), [("", "train"), *FILES])
