@@ -1,7 +1,7 @@
 """Feed random input to all that reads input: `python scripts/fuzz_inputs.py --cases 100000 --seed 1`.
 
 Kinds: frames of an objective, values of configurations, command lines, event files, checkpoints, CSV files and records
-of runs; `fuzz_losses.py` compares losses with float64. A case ends in a value, which is right where that is known, or in
+of runs; `fuzz_losses.py` compares losses with float64. A case ends in a value, which is right where it is known, or in
 one line of an `InputError`. Another error, a call that hangs and a silent NaN are failures, printed with the case:
 `--seed 1 --case 123` runs it alone. Exits with 1 after a failure.
 """
