@@ -19,7 +19,11 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from fuzzing import commands
 
 PARSER = OverridesParser.create()
-NEEDED = {"csv": ["data.path=a.csv", "data.target=a"], "csv_pairs": ["data.path=a.csv"], "folder": ["data.root=a"]}
+NEEDED = {
+    "data/csv": ["data.path=a.csv", "data.target=a"],
+    "data/csv_pairs": ["data.path=a.csv"],
+    "data/folder": ["data.root=a"],
+}
 SHOWN = re.compile(r".*(_target_|_partial_|\.hyperparameters\..*)")
 FILES = [(group, choice) for group in configs.groups() for choice in configs.choices(group)]
 WRONG = {
@@ -34,7 +38,7 @@ WRONG = {
 def keys(group: str, choice: str) -> Iterator[tuple[str, Any]]:
     """Yield the full keys of a file, with the values there."""
     content = configs.read(f"{group}/{choice}" if group else "train")
-    package = "loss.triplet" if group == "options" else "data" if group == "data/images" else group.replace("/", ".")
+    package = "loss.triplet" if group == "options" else group.replace("/", ".")
     whole = not group or package.split(".")[0] in content or group in ("experiment", "loss")
     for key, default in configs.leaves(content):
         if not SHOWN.fullmatch(key) and key not in configs.groups():
@@ -46,7 +50,7 @@ def composition(group: str, choice: str) -> DictConfig:
     chosen = [] if group in ("", "options") or (group, choice) == ("trainer", "default") else [f"{group}={choice}"]
     chosen = [f"callbacks=[default,{choice}]"] if group == "callbacks" else chosen
     chosen = ["data=digit_pairs", *chosen] if group == "data/images" else chosen
-    return commands.configuration(" ".join([*chosen, *NEEDED.get(choice, [])]))
+    return commands.configuration(" ".join([*chosen, *NEEDED.get(f"{group}/{choice}", [])]))
 
 
 def refusal(config: DictConfig, override: str) -> str | None:
