@@ -44,8 +44,15 @@ def description(name: str) -> str:
 
 
 def report(folders: list[Path], output: Path | None) -> str:
-    """Write the report and return the line that says where; print on stderr what could not be read."""
-    from lossframe.report import write
+    """Write the report and return the line that says where, after the summary of several runs.
+
+    What could not be read is printed on stderr.
+    """
+    from lossframe.report.summary import show, summary
+
+    if found := summary(folders):
+        show(found)
+    from lossframe.report.writing import write
 
     return f"report           {write(folders, output, warn=lambda text: print(f'warning: {text}', file=sys.stderr))}"
 
@@ -111,6 +118,13 @@ def _predict(given: argparse.Namespace) -> str:
     return ""
 
 
+def _schedule(given: argparse.Namespace) -> str:
+    _enter_project()
+    from lossframe.training import schedule_table
+
+    return schedule_table.shown(given.overrides, given.points, given.out)
+
+
 def _init(given: argparse.Namespace) -> str:
     from lossframe.training.project import make
 
@@ -152,6 +166,12 @@ def _add_losses(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", help="as in loss=NAME")
 
 
+def _add_schedule(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as of train: schedule.center={...}")
+    parser.add_argument("--points", type=int, default=13, help="rows of the table")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="draw a PNG, too")
+
+
 def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", nargs="+", type=Path, help="a run's folder, or a folder of runs, such as a sweep's")
     parser.add_argument("--output", type=Path, metavar="FILE", help="default: report.html in the folder given")
@@ -174,6 +194,7 @@ COMMANDS = {
         "list the losses, or describe one", _add_losses,
         lambda given: description(given.name) if given.name else listing(),
     ),
+    "schedule": Command("show the weights that schedule.TERM=... gives, without training", _add_schedule, _schedule),
     "report": Command(
         "write the curves of runs as one HTML file, without TensorBoard", _add_report,
         lambda given: report(given.run, given.output),

@@ -18,8 +18,8 @@ def root() -> Traversable:
 
 @cache
 def groups() -> list[str]:
-    """Return the groups, the nested ones too, as `loss` or `data/sampler`."""
-    return sorted(_folders(root(), ""))
+    """Return the groups, the nested ones too, as `loss` or `data/sampler`; Hydra's own groups are not among them."""
+    return sorted(group for group in _folders(root(), "") if group.split("/")[0] != "hydra")
 
 
 def choices(group: str) -> list[str]:

@@ -15,7 +15,7 @@ from benchmarks import report
 from benchmarks.cases import Setting
 from benchmarks.runner import run
 
-SUITES = ("relational", "ranking", "dense", "logging", "startup")
+SUITES = ("relational", "ranking", "dense", "logging", "balancing", "startup")
 """Modules of `benchmarks`, whose `cases(quick)` gives what is measured."""
 
 

@@ -43,7 +43,7 @@ CHOICES = [
     Wrong("metrics=acc", "metrics=acc:", "'classification'"),
     Wrong("logger=tensorbord", "logger=tensorbord:", "'tensorboard'"),
     Wrong("callbacks=[default,hard]", "callbacks=hard:", "'hard_samples'"),
-    Wrong("weighting=learned", "weighting=learned:", "'fixed'"),
+    Wrong("balance=learned", "balance=learned:", "'fixed'"),
     Wrong("experiment=digits", "experiment=digits:", "'diabetes'"),
     Wrong("loss=null", "loss=null:", "'triplet'"),
     Wrong("data=null", "data=null:", "'digits'"),
@@ -51,7 +51,7 @@ CHOICES = [
     Wrong("model=null", "model=null:", "'embedder'"),
     Wrong("optimizer=null", "optimizer=null:", "'adam'"),
     Wrong("trainer=null", "trainer=null:", "'cpu'"),
-    Wrong("weighting=null", "weighting=null:", "'fixed'"),
+    Wrong("balance=null", "balance=null:", "'fixed'"),
     Wrong("-m logger=csv,null", "logger=csv,null:", "logger=[]"),
     Wrong("--config-name=nope", "--config-name=nope:", "'train'"),
     Wrong("--config-path=nope --config-name=config", "--config-path:", "--config-dir"),
@@ -71,6 +71,10 @@ KEYS = [
     Wrong("callbacks.monitor.logevery=3", "callbacks.monitor.logevery:", "'log_every'"),
     Wrong("inputs.triplet.lables=labels", "inputs.triplet.lables:", "'labels'"),
     Wrong("weights.centre=1", "weights.centre:", "'triplet'"),
+    Wrong("schedule.centre={kind:linear}", "schedule.centre:", "'triplet'"),
+    Wrong("schedule.triplet={kind:linaer}", "schedule.triplet.kind=linaer:", "'linear'"),
+    Wrong("balance=upgrad balance_at=featurs", "balance_at reads 'featurs'", "balance_at=ENTRY"),
+    Wrong("optional=[centre]", "optional=[centre]:", "'triplet'"),
     Wrong("data.seed=${sed}", "data.seed reads sed", "name a key that is there"),
 ]
 """Keys that are not there."""
@@ -101,7 +105,7 @@ VALUES = [
     Wrong("data=folder", "data.root:", "data.root=VALUE"),
     Wrong("data=csv", "data.path, data.target:", "data.path=VALUE data.target=VALUE"),
     Wrong("ckpt=nope.ckpt", "ckpt=nope.ckpt:", "checkpoints/last.ckpt"),
-    Wrong("ckpt=photos/0/0.png", "ckpt=photos/0/0.png:", "checkpoints/last.ckpt"),
+    Wrong("ckpt=photos/0/0.png", "photos/0/0.png:", "wanted a whole checkpoint"),
     Wrong("-m seed=1,two", "job 1 of 2 (seed=two): seed=two:", "seed=1"),
     Wrong("-m seed=1,2 loss.triplet.margin=big", "job 0 of 2 (seed=1): loss.triplet.margin=big:", "margin=0.2"),
 ]

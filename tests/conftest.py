@@ -1,13 +1,13 @@
 """Fixtures that compose and start runs, in this process or as a user does."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from forked import ROOT, Completed, Forked, on_ranks, run_script
 from hydra import compose, initialize_config_dir
 from hypothesis import settings
 from omegaconf import DictConfig
@@ -17,7 +17,6 @@ import lossframe.training.cli  # noqa: F401 - registers the resolvers that conf/
 
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
-ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 
@@ -39,19 +38,32 @@ def configure(tmp_path: Path) -> Callable[..., DictConfig]:
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def command(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Completed]:
     """Run `python train.py ...` as a user does, in a folder that is not the project's."""
+    logs = tmp_path_factory.mktemp("logs")
 
-    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, str(ROOT / "train.py"), *arguments],
-            cwd=tmp_path,
-            env={"OMP_NUM_THREADS": "1", **os.environ, **environment},  # the tests share the cores
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+    def run(*arguments: str, **environment: str) -> Completed:
+        threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}  # the tests share the cores
+        script = Forked(
+            run_script, ROOT / "train.py", list(arguments), folder=tmp_path, logs=logs,
+            environment={**threads, **environment},
+        )  # fmt: skip
+        return script.end(300)
+
+    return run
+
+
+@pytest.fixture
+def on_each_rank(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
+    """Run `train.py ...` on ranks that torchrun would have started, as `command` does on one; all must succeed."""
+    logs = tmp_path_factory.mktemp("logs")
+
+    def run(ranks: int, *arguments: str) -> None:
+        chosen = [] if any(each.startswith(("trainer=", "ckpt=")) for each in arguments) else ["trainer=ddp_cpu"]
+        options = [*chosen, f"trainer.devices={ranks}", *arguments]
+        for process in on_ranks(ranks, ROOT / "train.py", options, tmp_path, logs):
+            result = process.end(300)
+            assert result.returncode == 0, result.stderr
 
     return run
 

@@ -1,7 +1,6 @@
 """Real ranks for tests: processes that are started once a session and joined by gloo, as many as a test asks for."""
 
 import datetime
-import multiprocessing
 import tempfile
 import traceback
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from forked import context
 
 TIMEOUT = 60
 
@@ -35,7 +35,6 @@ class Pool:
     """Runs `function(rank, *arguments)` on the first `world_size` of its processes."""
 
     def __init__(self, size: int) -> None:
-        context = multiprocessing.get_context("spawn")
         self.folder = tempfile.TemporaryDirectory()
         self.jobs = 0
         self.connections: list[Connection] = []

@@ -3,14 +3,37 @@
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
+from torch import Tensor
+
+from lossframe.callbacks.unsaved import is_unsaved
+
+_OF_THE_BEST = ("best_model_path", "best_model_score", "kth_best_model_path", "kth_value", "current_score")
+"""What Lightning's callback says of the best checkpoints, before it saves them."""
 
 
 class MovableCheckpoint(ModelCheckpoint):
     """Extends Lightning's `ModelCheckpoint` to keep its best scores in a run directory that was moved or copied.
 
     Lightning's own callback would drop the scores, overwrite a better checkpoint, and test the one in the former place.
+    A checkpoint that cannot be written, see `TolerantCheckpointIO`, is not taken for the best: the earlier one stays,
+    with its own score.
     """
+
+    _is_unsaved = False
+
+    def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
+        super()._save_checkpoint(trainer, filepath)
+        self._is_unsaved = is_unsaved(trainer, filepath)
+
+    def _update_best_and_save(
+        self, current: Tensor, trainer: pl.Trainer, monitor_candidates: dict[str, Tensor]
+    ) -> None:
+        before = {name: getattr(self, name) for name in _OF_THE_BEST} | {"best_k_models": dict(self.best_k_models)}
+        super()._update_best_and_save(current, trainer, monitor_candidates)
+        if self._is_unsaved:
+            vars(self).update(before)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the state, with all paths in the current directory if the best checkpoint is there."""

@@ -29,12 +29,15 @@ class HParams(MonitorCallback):
     def __init__(self, hyperparameters: Mapping[str, Any]) -> None:
         self.hyperparameters = dict(flat(hyperparameters))
         self._end = 0
+        self._written: dict[str, dict[str, Scalar]] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the hyperparameters."""
+        """Write the hyperparameters, unless the checkpoint of a resumed run says that they are written."""
         for writer, _ in self.writers(trainer, STAGE):
             name = run_name(writer.log_dir.removesuffix(STAGE))
-            writer.add_unprefixed(hparams_pb(self.hyperparameters, trial_id=name))
+            if self._written.get(name) != self.hyperparameters:
+                writer.add_unprefixed(hparams_pb(self.hyperparameters, trial_id=name))
+            self._written[name] = dict(self.hyperparameters)
         for logger in trainer.loggers:
             if not is_tensorboard(logger):
                 logger.log_hyperparams(self.hyperparameters)
@@ -56,6 +59,14 @@ class HParams(MonitorCallback):
         for writer, _ in self.writers(trainer, STAGE) if self._end else []:
             for name, value in measured.items():
                 writer.add_scalar(f"final/{name}", value, self._end)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the hyperparameters that are written, by the name of the run that shows them."""
+        return {"written": self._written}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what is written."""
+        self._written = dict(state_dict["written"])
 
 
 def flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Scalar]]:

@@ -58,6 +58,8 @@ class InMemoryData(pl.LightningDataModule, ABC):
         self.frame: dict[str, Tensor] = {}
         self.splits: Splits = {}
         self._facts: dict[str, Any] = {}
+        self._training: BatchLoader | None = None
+        self._progress: dict[str, int] | None = None
 
     @abstractmethod
     def load(self) -> dict[str, Tensor]:
@@ -93,7 +95,11 @@ class InMemoryData(pl.LightningDataModule, ABC):
 
     def train_dataloader(self) -> BatchLoader:
         """Return this rank's share of the sampler's batches."""
-        return self._loader("train", self.sampler(self._of("train"), self.batch_size, self.seed), self.change())
+        loader = self._loader("train", self.sampler(self._of("train"), self.batch_size, self.seed), self.change())
+        if self._progress is not None:
+            loader.load_state_dict(self._progress)
+        self._training, self._progress = loader, None
+        return loader
 
     def val_dataloader(self) -> BatchLoader:
         """Return this rank's share of the validation samples, each once, with several of a class in a batch."""
@@ -112,11 +118,19 @@ class InMemoryData(pl.LightningDataModule, ABC):
         return None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return how the samples are split, for checkpoints."""
-        return {"splits": fingerprint(self.splits), "options": self._split_options()}
+        """Return how the samples are split, and the position in the training batches, for checkpoints.
+
+        Lightning saves the position too, and loses it where a loader is made before it is loaded.
+        """
+        progress = None if self._training is None else self._training.state_dict()
+        return {"splits": fingerprint(self.splits), "options": self._split_options(), "progress": progress}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Raise an `InputError` unless the samples are split as in a checkpoint, whose model has seen its own split."""
+        """Set the position in the training batches.
+
+        Raises an `InputError` unless the samples are split as in the checkpoint, whose model has seen its own split.
+        """
+        self._progress = state.get("progress")
         if fingerprint(self.splits) == state["splits"]:
             return
         now, before = self._split_options(), state["options"]

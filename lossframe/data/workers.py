@@ -1,9 +1,8 @@
 """Loads a map-style data set of the user's own by worker processes, each global batch shared out over the ranks."""
 
-import functools
 import random
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -131,23 +130,11 @@ class _Seeded(Dataset[Any]):
         torch.default_generator.manual_seed(word)
         np.random.seed(word)
         random.seed(word)
-        return self.dataset[key[1]]
-
-
-def shard_loaders(data: Any, seed: int) -> None:
-    """Make the methods of a data module that return loaders return `sharded` ones, for the rank of its trainer."""
-    for stage in ("train", "val", "test", "predict"):
-        name = f"{stage}_dataloader"
-        setattr(data, name, _sharding(data, getattr(data, name), seed))
-
-
-def _sharding(data: Any, made: Callable[[], Any], seed: int) -> Callable[[], Any]:
-    @functools.wraps(made)  # by which Lightning sees whether the data module has such loaders
-    def loaders() -> Any:
-        rank, world_size = (data.trainer.global_rank, data.trainer.world_size) if data.trainer else (0, 1)
-        return sharded(made(), seed, rank, world_size)
-
-    return loaders
+        try:
+            return self.dataset[key[1]]
+        except Exception as error:
+            error.add_note(f"This was sample {key[1]} of the {type(self.dataset).__name__}, in epoch {key[0]}.")
+            raise
 
 
 def sharded(loaders: Any, seed: int = 0, rank: int = 0, world_size: int = 1) -> Any:

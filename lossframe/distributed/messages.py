@@ -19,7 +19,7 @@ def exchange(message: object, capacity: int, device: torch.device) -> list[Any]:
 
     Every rank sends `capacity` bytes, whatever its message is, so that the shape of the collective is the same on all
     ranks. If a message does not fit, all ranks see its length and send again in a second collective. `capacity` must be
-    the same on all ranks.
+    the same on all ranks. Messages are pickles: ranks trust each other, as they do in torch's own collectives.
     """
     if world_size() == 1:
         return [message]

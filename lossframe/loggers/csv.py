@@ -1,17 +1,67 @@
 """Extends Lightning's CSV logger to keep earlier rows when a run is resumed."""
 
 import csv
+import io
+import os
 from collections.abc import Mapping
 from typing import Any
 
+from fsspec.implementations.local import LocalFileSystem
+from lightning_fabric.loggers.logger import rank_zero_experiment
 from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.utilities import rank_zero_only
 
-from lossframe.loggers.files import join
+from lossframe.loggers.files import join, write_text
 from lossframe.loggers.position import Position
 from lossframe.loggers.tags import EPOCH, SAMPLES
 
 Row = dict[str, str]
+
+
+class AppendingWriter(ExperimentWriter):
+    """Extends Lightning's writer to leave the file whole, and keep the rows that wait, if the disk is full."""
+
+    def save(self) -> None:
+        """Append the rows that wait; a file that gets new columns is written anew, and replaced in one step."""
+        if not self.metrics:
+            return
+        self._fs.makedirs(self.log_dir, exist_ok=True)  # the folder may have vanished
+        exists = self._fs.isfile(self.metrics_file_path)
+        if self._record_new_keys() or not exists:
+            self.replace([*self.rows(), *self.metrics])
+        else:
+            self._append(self._text(self.metrics, header=False))
+        self.metrics = []
+
+    def rows(self) -> list[Row]:
+        """Return the rows of the file, without empty entries."""
+        if not self._fs.isfile(self.metrics_file_path):
+            return []
+        with self._fs.open(self.metrics_file_path, "r", newline="") as file:
+            return [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
+
+    def replace(self, rows: list[Any]) -> None:
+        """Write the whole file anew."""
+        write_text(self.metrics_file_path, self._text(rows, header=True))
+
+    def _append(self, text: str) -> None:
+        size = self._fs.size(self.metrics_file_path)
+        try:
+            with self._fs.open(self.metrics_file_path, "a", newline="") as file:
+                file.write(text)
+        except OSError:
+            if isinstance(self._fs, LocalFileSystem):
+                os.truncate(self.metrics_file_path, size)  # half a row would be followed by the next one
+            raise
+
+    def _text(self, rows: list[Any], header: bool) -> str:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self.metrics_keys)
+        if header:
+            writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue()
 
 
 class ResumableCSVLogger(CSVLogger):
@@ -22,11 +72,14 @@ class ResumableCSVLogger(CSVLogger):
         self._earlier = join(self.root_dir, "metrics.earlier.csv")
 
     @property
+    @rank_zero_experiment
     def experiment(self) -> Any:
-        """Rename an earlier file, and return Lightning's writer, whose constructor would delete the file."""
+        """Rename an earlier file, and return a writer, whose constructor would delete the file."""
         if self._experiment is None:
             self._set_aside()
-        return super().experiment
+            self._fs.makedirs(self.root_dir, exist_ok=True)
+            self._experiment = AppendingWriter(self.log_dir)
+        return self._experiment
 
     @rank_zero_only
     def keep(self, ends: Mapping[str, Position], resumed: Position | None) -> None:
@@ -48,11 +101,10 @@ class ResumableCSVLogger(CSVLogger):
     @rank_zero_only
     def forget(self, stage: str, position: Position) -> None:
         """Drop the rows of a stage at a position, which an earlier process wrote."""
-        rows = self.experiment.metrics
-        place = f"{position.samples}"
-        self.experiment.metrics = [
-            row for row in rows if self._stage(row) != stage or str(row.get(f"{self._own_prefix}{SAMPLES}")) != place
-        ]
+        place, rows = (stage, f"{position.samples}"), self.experiment.rows()
+        kept = [row for row in rows if (self._stage(row), row.get(f"{self._own_prefix}{SAMPLES}")) != place]
+        if len(kept) < len(rows):
+            self.experiment.replace(kept)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:

@@ -1,5 +1,6 @@
 """Names and writes files in the directory of a logger, which may be on any file system that fsspec knows."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -26,6 +27,11 @@ def write_text(path: str, text: str) -> None:
     system, target = fsspec.core.url_to_fs(path)
     system.makedirs(os.path.dirname(target), exist_ok=True)
     unfinished = f"{target}.tmp"
-    with system.open(unfinished, "w", newline="") as file:
-        file.write(text)
-    system.mv(unfinished, target)
+    try:
+        with system.open(unfinished, "w", newline="") as file:
+            file.write(text)
+        system.mv(unfinished, target)
+    except OSError:  # half a file takes room on a full disk
+        with contextlib.suppress(OSError):
+            system.rm_file(unfinished)
+        raise

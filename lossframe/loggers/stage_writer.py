@@ -7,6 +7,7 @@ from lossframe.loggers.csv import ResumableCSVLogger
 from lossframe.loggers.position import Position, check_axis
 from lossframe.loggers.tags import EPOCH, SAMPLES
 from lossframe.loggers.tensorboard import Layout, StageFile, is_tensorboard
+from lossframe.loggers.tolerance import Tolerance
 from lossframe.statistics.moments import Moments
 
 
@@ -28,6 +29,7 @@ class StageWriter:
         self._purged: set[tuple[int, str]] = set()
         self._kept = False
         self._files: dict[tuple[int, str], StageFile] = {}
+        self._tolerances: dict[int, Tolerance] = {}
 
     def write(
         self,
@@ -86,7 +88,8 @@ class StageWriter:
         if key not in self._files:
             purge = self._purge_step(stage, position) if key not in self._purged else None
             self._purged.add(key)
-            file = self._files[key] = StageFile(logger, stage, purge)
+            tolerance = self._tolerances.setdefault(id(logger), Tolerance(f"TensorBoard in {logger.log_dir}"))
+            file = self._files[key] = StageFile(logger, stage, purge, tolerance)
             if self.layout and [opened for opened, _ in self._files].count(id(logger)) == 1:
                 file.add_custom_scalars(self.layout)
         return self._files[key]

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from lossframe.statistics import series
 
 LOSS, WEIGHTED, SHARE, WEIGHT, VALUES, FINAL = "loss", "weighted", "share", "weight", "values", "final"
-"""First parts of tags other than metrics: of terms, of histograms, and of final results in the HParams tab."""
+GRADIENT, GRADIENT_SHARE, COSINE = "gradient", "gradient_share", "cosine"
+"""First parts of tags other than metrics: of terms, of histograms, of final results in the HParams tab, and of the
+gradients of terms: norms, their shares, and cosines between two terms."""
 TOTAL = "total"
 """Name of an objective's total among the terms."""
 RATE, NORM, SPEED = "lr", "gradient_norm", "samples_per_second"
@@ -22,6 +24,15 @@ def of_loss(term: str, name: str = LOSS) -> str:
     ('loss/triplet', 'loss/triplet/active_triplets')
     """
     return f"{LOSS}/{term}" if name == LOSS else f"{LOSS}/{term}/{name}"
+
+
+def of_pair(term: str, other: str) -> str:
+    """Return what names a pair of terms in tags.
+
+    >>> of_pair("triplet", "center")
+    'triplet~center'
+    """
+    return f"{term}~{other}"
 
 
 def of_dataloader(index: int) -> str:
@@ -81,5 +92,5 @@ def metrics(tags: Iterable[str]) -> list[str]:
     >>> metrics(["loss/a", "lr", "lr/0", "weight/a", "gradient_norm", "final/val/auroc", "precision_at_1"])
     ['precision_at_1']
     """
-    kinds = (LOSS, WEIGHTED, SHARE, WEIGHT, VALUES, FINAL)
+    kinds = (LOSS, WEIGHTED, SHARE, WEIGHT, VALUES, FINAL, GRADIENT, GRADIENT_SHARE, COSINE)
     return [tag for tag in means(tags) if tag.split("/")[0] not in kinds and not is_progress(tag)]

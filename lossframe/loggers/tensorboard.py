@@ -5,11 +5,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pytorch_lightning.loggers import TensorBoardLogger
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
-from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard import FileWriter, SummaryWriter
 from torch.utils.tensorboard.summary import custom_scalars
 
+from lossframe.loggers.event_file import EventFile
 from lossframe.loggers.files import join
+from lossframe.loggers.tolerance import Tolerance
 from lossframe.statistics.moments import Moments
 
 Layout = Mapping[str, Mapping[str, tuple[str, list[str]]]]
@@ -22,10 +25,11 @@ _BARS = 64
 class StageFile(SummaryWriter):
     """Writes the event file of one stage into the directory of a TensorBoard logger, with the logger's prefix on tags.
 
-    `purge_step` hides the points from this step on that an earlier process wrote.
+    `purge_step` hides the points from this step on that an earlier process wrote; `tolerance` decides about errors.
     """
 
-    def __init__(self, logger: Any, stage: str, purge_step: int | None = None) -> None:
+    def __init__(self, logger: Any, stage: str, purge_step: int | None, tolerance: Tolerance) -> None:
+        self.tolerance = tolerance
         prefix: str = getattr(logger, "_prefix", "")
         self.prefix = f"{prefix}{logger.LOGGER_JOIN_CHAR}" if prefix else ""
         options: dict[str, Any] = getattr(logger, "_kwargs", {})
@@ -71,29 +75,37 @@ class StageFile(SummaryWriter):
 
     def add_unprefixed(self, summary: Any) -> None:
         """Write a summary whose tags say which tab of TensorBoard reads it."""
-        events: Any = self.file_writer
-        events.add_summary(summary)
+        self._get_file_writer().add_unprefixed(summary)
 
     def _get_file_writer(self) -> Any:
-        """Return torch's file writer, through which all `add_*` methods write their tags."""
-        file = super()._get_file_writer()
-        return _PrefixedFile(file, self.prefix) if self.prefix else file
+        """Return the writer through which all `add_*` methods write their events; the first one may purge a step."""
+        if self.file_writer is None:
+            file = EventFile(self.log_dir, self.filename_suffix, self.tolerance)
+            writer: Any = _Writer(file, self.prefix)
+            vars(self).update(file_writer=writer, all_writers={self.log_dir: writer})
+            if self.purge_step is not None:
+                writer.add_event(Event(file_version="brain.Event:2"), self.purge_step)
+                writer.add_event(Event(session_log=SessionLog(status=SessionLog.START)), self.purge_step)
+                self.purge_step = None
+        return self.file_writer
 
 
-class _PrefixedFile:
-    """Forwards to a file writer, and puts a prefix before the tags of a summary."""
+class _Writer(FileWriter):
+    """Turns summaries into events of a file, and puts a prefix before their tags."""
 
-    def __init__(self, file: Any, prefix: str) -> None:
-        self._file = file
-        self._prefix = prefix
+    def __init__(self, file: EventFile, prefix: str) -> None:
+        self.event_writer = file
+        self.prefix = prefix
 
-    def add_summary(self, summary: Any, *args: Any) -> None:
+    def add_summary(self, summary: Any, global_step: Any = None, walltime: Any = None) -> None:
+        """Add the values of a summary."""
         for value in summary.value:
-            value.tag = self._prefix + value.tag
-        self._file.add_summary(summary, *args)
+            value.tag = self.prefix + value.tag
+        super().add_summary(summary, global_step, walltime)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
+    def add_unprefixed(self, summary: Any) -> None:
+        """Add the values of a summary whose tags have a meaning of their own."""
+        super().add_summary(summary)
 
 
 class LazyTensorBoardLogger(TensorBoardLogger):

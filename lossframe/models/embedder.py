@@ -16,7 +16,8 @@ _SMALL = 16  # pixels a side
 class ConvEmbedder(nn.Module):
     """Embeds images by three convolutions that halve their size, a mean over pixels and a linear layer.
 
-    The first convolution halves only images above 16 pixels. The model reads `image` [N, C, H, W], and always returns
+    The first convolution halves only images above 16 pixels. Without `pooled` there is no mean: the linear layer reads
+    all pixels, and features depend on where things are. The model reads `image` [N, C, H, W], and always returns
     `features` [N, D] and `embeddings` [N, D], the features scaled to length 1. `heads` names further outputs: `logits`
     and `probabilities` [N, K]; `reconstruction` [N, C, H, W] in [0, 1], the sigmoid of a linear layer; `parameters`
     [N, 3 M, H, W], or 10 M for three channels, of mixtures of M = `num_mixtures` logistics; `activity` [N], the mean
@@ -30,18 +31,21 @@ class ConvEmbedder(nn.Module):
 
     def __init__(
         self, image_shape: Sequence[int], num_classes: int | None = None, embedding_size: int = 64, width: int = 32,
-        num_mixtures: int = 5, heads: Collection[str] = (),
+        num_mixtures: int = 5, pooled: bool = True, heads: Collection[str] = (),
     ) -> None:  # fmt: skip
         super().__init__()
         check_counts(self, embedding_size=embedding_size, width=width, num_mixtures=num_mixtures)
         self.image_shape = tuple(image_shape)
+        self.pooled = pooled
         self.heads = frozenset(heads)
+        stride = 1 if max(self.image_shape[1:]) <= _SMALL else 2
         self.trunk = nn.Sequential(
-            _block(self.image_shape[0], width, stride=1 if max(self.image_shape[1:]) <= _SMALL else 2),
+            _block(self.image_shape[0], width, stride),
             _block(width, 2 * width, stride=2),
             _block(2 * width, 2 * width, stride=2),
         )
-        self.project = nn.Linear(2 * width, embedding_size)
+        pixels = 1 if pooled else prod(-(-side // (4 * stride)) for side in self.image_shape[1:])
+        self.project = nn.Linear(2 * width * pixels, embedding_size)
         if self.heads & {"logits", "probabilities"}:
             self.classify = nn.Linear(embedding_size, classes_of_logits(self, num_classes))
         if "reconstruction" in self.heads:
@@ -52,7 +56,8 @@ class ConvEmbedder(nn.Module):
     def forward(self, frame: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the entries that the model adds to the frame."""
         image = read(self, frame, "image", self.image_shape)
-        features = self.project(self.trunk(image).mean(dim=(2, 3)))
+        found = self.trunk(image)
+        features = self.project(found.mean(dim=(2, 3)) if self.pooled else found.flatten(1))
         entries = {"features": features, "embeddings": F.normalize(features, dim=1, eps=1e-6)}
         if self.heads & {"logits", "probabilities"}:
             entries["logits"] = self.classify(features)

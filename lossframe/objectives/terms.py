@@ -16,8 +16,10 @@ _OF_MODULES = nn.ModuleDict()
 """A module without terms: a term cannot be called like one of its attributes."""
 
 
-def check_terms(losses: Mapping[str, Loss], weights: Mapping[str, float], inputs: Mapping[str, Any]) -> None:
-    """Raise an `InputError` unless every term is a loss that can be summed, and weights and inputs name terms."""
+def check_terms(
+    losses: Mapping[str, Loss], weights: Mapping[str, float], inputs: Mapping[str, Any], optional: Any = ()
+) -> None:
+    """Raise an `InputError` unless every term is a loss that can be summed, and the other arguments name terms."""
     for given, what, example in (
         (losses, "loss", "loss.NAME=..., a loss under each name"),
         (weights, "weights", "weights.TERM=0.5"),
@@ -35,7 +37,16 @@ def check_terms(losses: Mapping[str, Loss], weights: Mapping[str, float], inputs
             raise InputError(f"term {name!r} has reduction='none'; an Objective adds scalars: choose another")
     if keys := left_over(losses, weights, inputs):
         raise InputError(no_term(keys, losses))
+    _check_optional(optional, losses)
     _check_shared(losses)
+
+
+def _check_optional(optional: Any, losses: Iterable[str]) -> None:
+    if isinstance(optional, str) or not isinstance(optional, Iterable):
+        raise InputError(f"optional={optional}: wanted a list of terms, as optional=[{next(iter(losses))}]")
+    for name in optional:
+        if name not in losses:
+            raise InputError(f"optional=[{name}]: the terms are {names(losses)}.{nearest(str(name), list(losses))}")
 
 
 def check_state(losses: nn.ModuleDict, state: Mapping[str, Any], prefix: str) -> None:
@@ -56,7 +67,7 @@ def check_state(losses: nn.ModuleDict, state: Mapping[str, Any], prefix: str) ->
 
 def _saved_terms(state: Mapping[str, Any], prefix: str) -> list[str]:
     """Return the terms of a state: those with a weight, and those with tensors of their own."""
-    weighted = list((state.get(f"{prefix}weighting._extra_state") or {}).get("configured", {}))
+    weighted = list((state.get(f"{prefix}_extra_state") or {}).get("configured", {}))
     losses = f"{prefix}losses."
     return list(
         dict.fromkeys(weighted + [k.removeprefix(losses).partition(".")[0] for k in state if k.startswith(losses)])

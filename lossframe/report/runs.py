@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import yaml
 
 from lossframe.errors import InputError, names
+from lossframe.report.endings import FAILED, PRUNED
 from lossframe.report.events import Curve, Note, Stage, read_stage
 
 STAGES = ("train", "val", "test")
@@ -36,6 +37,7 @@ class Run:
     overrides: list[str]
     metrics: dict[str, Any]
     hard: dict[str, list[dict[str, str]]]  # STAGE_TERM -> rows
+    ending: str  # how the run ended, in words; empty if it was tested
     notes: list[Note]
 
     @property
@@ -95,11 +97,22 @@ def left_out(folders: Sequence[Path], runs: Sequence[Path]) -> list[Path]:
     return sorted(configured - set(runs), key=_natural)
 
 
-def read_run(folder: Path, name: str) -> Run:
-    """Read one run; any other file than an event file that cannot be read counts as missing, with a note."""
-    stages = {stage: read_stage(folder / stage) for stage in STAGES if any((folder / stage).glob(EVENTS))}
-    beside = read_stage(folder) if any(folder.glob(EVENTS)) else Stage()
+def find_jobs(folders: Sequence[Path]) -> list[Path]:
+    """Return all runs at or below `folders` that record their overrides, in natural order, failed ones too."""
+    files = (file for folder in folders for file in folder.resolve().rglob(".hydra/overrides.yaml"))
+    return sorted({file.parent.parent for file in files}, key=_natural)
+
+
+def read_run(folder: Path, name: str, curves: bool = True) -> Run:
+    """Read one run, perhaps without its event files.
+
+    Any other file than an event file that cannot be read counts as missing, with a note.
+    """
+    files = [stage for stage in STAGES if curves and any((folder / stage).glob(EVENTS))]
+    stages = {stage: read_stage(folder / stage) for stage in files}
+    beside = read_stage(folder) if curves and any(folder.glob(EVENTS)) else Stage()
     notes = [note for one in (*stages.values(), beside) for note in one.notes]
+    metrics = _read(folder / "metrics.json", _metrics, notes) or {}
     return Run(
         name=name,
         folder=folder,
@@ -108,8 +121,9 @@ def read_run(folder: Path, name: str) -> Run:
         config=_config(folder, notes),
         derived=_read(folder / ".hydra" / "config.yaml", _interpolated, notes) or frozenset(),
         overrides=_read(folder / ".hydra" / "overrides.yaml", _overrides, notes) or [],
-        metrics=_read(folder / "metrics.json", _metrics, notes) or {},
+        metrics=metrics,
         hard={file.stem: _read(file, _rows, notes) or [] for file in sorted(folder.glob("hard/*.csv"))},
+        ending=_ending(folder, bool(metrics), notes),
         notes=notes,
     )
 
@@ -118,6 +132,12 @@ def run_names(runs: Sequence[Path]) -> list[str]:
     """Return the names of runs: the name of a single folder, or the paths of several below their common parent."""
     shared = Path(os.path.commonpath([run.parent for run in runs]))
     return [str(run.relative_to(shared)) for run in runs]
+
+
+def _ending(folder: Path, tested: bool, notes: list[Note]) -> str:
+    """Describe how a run ended: failed, pruned, or neither and without a test."""
+    failed, pruned = (_read(folder / name, str.strip, notes) for name in (FAILED, PRUNED))
+    return f"failed: {failed}" if failed else pruned or ("" if tested else "unfinished")
 
 
 def _read(file: Path, parse: Callable[[str], T], notes: list[Note]) -> T | None:

@@ -1,6 +1,7 @@
 """Reads the form of command line arguments before Hydra does: flags, overrides, and groups that are left empty."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,6 +15,8 @@ from lossframe.errors import InputError, names, nearest
 
 _EMPTY = {"logger": "[]", "callbacks": "[]", "metrics": "[]", "scheduler": "none"}
 """The choice that leaves a group empty, of the groups that may be: what `GROUP=null` stands for."""
+CONFIG_FLAGS = ("--config-path", "--config-name", "--config-dir")
+"""The flags that choose a configuration."""
 _FORM = "wanted GROUP=CHOICE or KEY=VALUE, without spaces"
 
 
@@ -24,11 +27,13 @@ class UsageError(InputError):
 def normalised(arguments: Sequence[str]) -> list[str]:
     """Return arguments as Hydra takes them: flags, then overrides in one piece, no group null, absolute paths of flags.
 
+    `--resume RUN` becomes `ckpt=RUN`, and `--resume` alone `ckpt=last`.
     Raises a `UsageError` if an argument is no flag and no override.
     """
+    arguments = _with_checkpoint(list(arguments))
     parser = get_args_parser()
     parser.error = _refuse  # type: ignore[method-assign]
-    known, unknown = parser.parse_known_intermixed_args(list(arguments))
+    known, unknown = parser.parse_known_intermixed_args(arguments)
     if unknown:
         raise UsageError(_unknown_flag(unknown[0], parser.format_usage().split()))
     flags = list(arguments)
@@ -36,9 +41,53 @@ def normalised(arguments: Sequence[str]) -> list[str]:
         flags.remove(each)
     if known.shell_completion:
         return [*flags, *known.overrides]
-    if known.config_path and Path(known.config_path).is_dir():  # Hydra looks for it beside lossframe's own files
-        flags.append(f"--config-path={Path(known.config_path).absolute()}")
+    for flag, value in chosen_configuration(flags).items():  # Hydra looks for paths beside lossframe's own files
+        if flag != "--config-name" and Path(value).is_dir():
+            flags.append(f"{flag}={Path(value).absolute()}")
     return [*flags, *filter(None, map(_override, known.overrides))]
+
+
+def chosen_configuration(arguments: Sequence[str]) -> dict[str, str]:
+    """Return the flags among command line arguments that choose a configuration, by their long names."""
+    known, _ = get_args_parser().parse_known_intermixed_args(list(arguments))
+    values = {flag: getattr(known, flag[2:].replace("-", "_")) for flag in CONFIG_FLAGS}
+    return {flag: value for flag, value in values.items() if value is not None}
+
+
+def key_of(override: str) -> str:
+    """Return the key or group of an override, as `data.seed` of `+data.seed=1`."""
+    return override.lstrip("+~").partition("=")[0]
+
+
+def overrides_by_key(arguments: Iterable[str]) -> dict[str, str]:
+    """Return the overrides among command line arguments, key -> override."""
+    return {key_of(each): each for each in arguments if each[:1] == "~" or ("=" in each and each[:1] != "-")}
+
+
+def value_of(override: str) -> str:
+    """Return the value of an override, without quotes; an empty text for null."""
+    value = override.partition("=")[2]
+    if value[:1] in ("'", '"') and value[-1:] == value[0]:
+        return value[1:-1].replace(f"\\{value[0]}", value[0])
+    return "" if value == "null" else value
+
+
+def quoted(value: object) -> str:
+    """Return a value as Hydra's grammar reads it, in quotes if need be."""
+    text = str(value)
+    return text if re.fullmatch(r"[\w./@-]+", text) else "'" + text.replace("'", r"\'") + "'"
+
+
+def _with_checkpoint(arguments: list[str]) -> list[str]:
+    """Replace `--resume`, `--resume RUN` and `--resume=RUN`; an override or a flag is no RUN."""
+    at = next((at for at, each in enumerate(arguments) if each.partition("=")[0] == "--resume"), None)
+    if at is None:
+        return arguments
+    _, equals, run = arguments[at].partition("=")
+    behind = arguments[at + 1 :]
+    if not equals and behind and (Path(behind[0]).exists() or not re.search("^[-~]|=", behind[0])):
+        run, *behind = behind
+    return [*arguments[:at], f"ckpt={quoted(run or 'last')}", *behind]
 
 
 def _refuse(message: str) -> NoReturn:
@@ -60,6 +109,8 @@ def _override(text: str) -> str | None:
     except HydraException as error:
         raise UsageError(f"{text}: {_remedy(text)}") from error
     group = parsed.key_or_group
+    if group.startswith("schedule.") and text.startswith("schedule."):
+        return f"++{text}"  # no file of conf/ names the terms that may have one
     if group in ("trainer.logger", "trainer.callbacks"):
         chosen = group.partition(".")[2]
         raise InputError(f"{text}: wanted a choice of the group {chosen}; use {chosen}=[] for none")

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import cast
 
@@ -14,15 +15,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from lossframe import configs
 from lossframe.errors import InputError
-from lossframe.training import composition, data_facts, launch, project, resume, run_dir
+from lossframe.report.endings import FAILED
+from lossframe.training import checkpoints, composition, data_facts, launch, project, resume, run_dir, sweep
 from lossframe.training.arguments import UsageError, normalised
 from lossframe.training.user_errors import Refused, explain
 
 RANK_CONFIG = "LOSSFRAME_RANK_CONFIG"
 """The environment variable by which rank 0 hands its configuration, as YAML, to the ranks that it starts."""
-
-RANK_COMMAND = launch.this_command()  # before Hydra changes the working directory, if hydra.job.chdir=true
-"""The command line that starts another rank of this command."""
 
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # idle threads sleep after 0.1 ms; see docs/performance.md
 OmegaConf.register_new_resolver("terms", lambda _, *, _root_: "+".join(composition.terms(_root_)), replace=True)
@@ -56,16 +55,27 @@ def main(arguments: list[str]) -> None:
         if RANK_CONFIG in os.environ:
             _run(cast(DictConfig, OmegaConf.create(os.environ[RANK_CONFIG])), {})
         else:
-            sys.argv[1:] = project.primary(resume.expand(normalised(arguments)))  # Hydra reads sys.argv
-            _train()
+            sys.argv[1:] = project.primary(resume.expand(resume.entered(normalised(arguments))))  # Hydra reads sys.argv
+            _train_or_sweep()
     except (Exception, Refused) as error:
         message = str(error) if isinstance(error, Refused) else explain(error)
         if traceback or message is None:
             raise
+        if RANK_CONFIG in os.environ:
+            time.sleep(3)  # rank 0 mostly has the same to say, and ends this process
         if isinstance(error, UsageError):
             print(f"error: {message}", file=sys.stderr)
             sys.exit(2)
         sys.exit(f"error: {message}")
+
+
+def _train_or_sweep() -> None:
+    try:
+        _train()
+    except Exception as error:
+        sweep.close(error)
+        raise
+    sweep.close()
 
 
 @hydra.main(version_base="1.3", config_path=str(configs.root()), config_name="train")
@@ -77,15 +87,17 @@ def _train(config: DictConfig) -> float | None:
     try:
         config = composition.prepared(config)
         _place(config, folder, Path(hydra_config.runtime.cwd))
-        return _train_in(folder, config)
+        return sweep.checked(_train_in(folder, config), config)
     except Exception as error:
         message = explain(error, config)
+        single = hydra_config.mode == RunMode.RUN
+        if fresh and not single:
+            sweep.record_failure(folder, message or f"{type(error).__name__}: {error}")
         if message is None:
             raise
-        if fresh and launch.is_first():
+        if fresh and single and launch.is_first():
             run_dir.discard(folder, Path(hydra_config.runtime.cwd))
-        kind = Refused if hydra_config.mode == RunMode.RUN else InputError  # a sweep goes on with its other jobs
-        raise kind(message) from error
+        raise (Refused if single else InputError)(message) from error  # a sweep goes on with its other jobs
 
 
 def _place(config: DictConfig, folder: Path, started_in: Path) -> None:
@@ -96,19 +108,25 @@ def _place(config: DictConfig, folder: Path, started_in: Path) -> None:
         )
     config.run_dir = str(folder)
     if Path.cwd() != started_in:  # hydra.job.chdir=true
-        for key in ("ckpt", "data.root", "data.path"):
+        for key in ("ckpt", *resume.PATHS):
             if typed := OmegaConf.select(config, key):
                 OmegaConf.update(config, key, str(started_in / typed))
 
 
 def _train_in(folder: Path, config: DictConfig) -> float | None:
-    records = _records(config)
+    """Train in a run's folder; a job that SLURM has requeued goes on with the run that it has begun there."""
+    if not config.ckpt and launch.is_restarted() and run_dir.holds_run(folder):
+        config.ckpt = str(folder)
+    if sweep.runs_elsewhere(HydraConfig.get()):
+        launch.check_devices(config.trainer.accelerator, config.trainer.devices)
     ranks = launch.number_of_devices(config.trainer.accelerator, config.trainer.devices)
-    with (
-        run_dir.locked(folder, resume=bool(config.ckpt)),
-        launch.local_ranks(ranks, RANK_COMMAND, {RANK_CONFIG: data_facts.for_ranks(config)}),
-    ):
-        return _run(config, records)
+    with run_dir.locked(folder, resume=bool(config.ckpt)):
+        if config.ckpt:
+            config.ckpt = checkpoints.chosen(config, folder)
+        records = _records(config)
+        with launch.local_ranks(ranks, {RANK_CONFIG: data_facts.for_ranks(config)}):
+            (folder / FAILED).unlink(missing_ok=True)
+            return _run(config, records)
 
 
 def _run(config: DictConfig, records: dict[str, str]) -> float | None:

@@ -2,15 +2,15 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, cast
-from zipfile import is_zipfile
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, InterpolationResolutionError, OmegaConfBaseException
 
 from lossframe import configs
 from lossframe.errors import InputError
-from lossframe.training import composition, kinds, launch
+from lossframe.training import checkpoints, composition, kinds, launch, sweep
 from lossframe.training.kinds import Kinds
 
 _SEVERAL = ("logger", "callbacks", "metrics")
@@ -59,8 +59,7 @@ def check(config: DictConfig) -> None:
     _check_kinds(config)
     values = {str(key): _resolved(config, str(key)) for key in config if key != "hydra"}
     _check_ranges(values)
-    if values["ckpt"] and not is_zipfile(values["ckpt"]):
-        raise InputError(f"ckpt={values['ckpt']}: wanted a run's checkpoints/last.ckpt, found no whole checkpoint")
+    checkpoints.check_form(Path(values["ckpt"] or ""))
     trainer = values["trainer"]
     if re.search("spawn|fork|notebook", str(trainer["strategy"])):
         raise InputError(
@@ -68,7 +67,15 @@ def check(config: DictConfig) -> None:
             "its memory; use trainer=ddp_cpu, or trainer=ddp for GPUs"
         )
     _check_batchnorm(trainer)
-    launch.check_devices(trainer["accelerator"], trainer["devices"])
+    launch.check_nodes(trainer["num_nodes"], str(config.hydra.launcher._target_))
+    if not sweep.runs_elsewhere(config.hydra):
+        launch.check_devices(trainer["accelerator"], trainer["devices"])
+
+
+def check_seed(seed: Any) -> None:
+    """Raise an `InputError` if a seed is out of range."""
+    if not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise InputError(f"seed={seed}: wanted a whole number from 0 to {2**32 - 1}")
 
 
 def _check_ranges(values: Mapping[str, Any]) -> None:
@@ -133,9 +140,9 @@ def _resolved(config: DictConfig, key: str) -> Any:
 
 
 def _instead_of(key: str, config: DictConfig) -> str:
-    from lossframe.training import preflight  # torch takes seconds
+    from lossframe.training import proposals  # torch takes seconds
 
-    return preflight.instead_of(key, config)
+    return proposals.instead_of(key, config)
 
 
 def _check_made(config: DictConfig) -> None:

@@ -13,7 +13,7 @@ from lossframe.errors import InputError, names, nearest
 
 _TERMS = ("loss", "weights", "inputs")
 """The keys that a file of conf/loss fills for its term."""
-_BY_NAME = (*_TERMS, "metrics", "logger", "callbacks")
+_BY_NAME = (*_TERMS, "schedule", "metrics", "logger", "callbacks")
 """The keys that hold things by name; null means none of them."""
 
 
@@ -32,7 +32,7 @@ def prepared(config: DictConfig) -> DictConfig:
         for parent in (result, result.loss):
             for name in [name for name in parent if _is_package(parent, name)]:
                 _move_term(result, str(name), parent.pop(name))
-        for key, along in (("loss", _TERMS), ("logger", ["logger"]), ("callbacks", ["callbacks"])):
+        for key, along in (("loss", (*_TERMS, "schedule")), ("logger", ["logger"]), ("callbacks", ["callbacks"])):
             for name in [name for name, each in result[key].items_ex(resolve=False) if each is None]:
                 for each in along:
                     result[each].pop(name, None)

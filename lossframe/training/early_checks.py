@@ -1,16 +1,19 @@
 """Checks a run, or every job of a sweep, in the moment before Hydra makes its folder."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from lossframe.training import composed
+from lossframe.errors import InputError
+from lossframe.training import composed, sweep
 from lossframe.training.user_errors import Refused, explain
 
 
@@ -23,6 +26,7 @@ class EarlyChecks(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check the one run."""
         _refuse(config, composed.check)
+        _refuse(config, _check_single)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check the jobs: the values of all before the objects of all, which need torch."""
@@ -30,6 +34,10 @@ class EarlyChecks(Callback):
         _refuse(config, lambda config: jobs.extend(_jobs(config)))
         for name, job in jobs:
             _refuse(job, composed.check, name)
+            _refuse(job, sweep.check)
+        if "direction" in config.hydra.sweeper:
+            _refuse(config, lambda _: sweep.check_monitors([job for _, job in jobs]))
+        _refuse(config, lambda config: sweep.check_folder(Path(config.hydra.sweep.dir)))
         from lossframe.training.run import check
 
         for index, (name, job) in enumerate(jobs):
@@ -51,18 +59,50 @@ def _check_objects(check: Callable[..., None], config: DictConfig, load: bool) -
     check(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]), load=load)
 
 
+def _check_single(config: DictConfig) -> None:
+    """Raise an `InputError` if a run that is no job of a sweep, nor goes on from one, would be compared with others."""
+    targets = [str(each.get("_target_")) for each in config.callbacks.values() if each]
+    if not config.ckpt and any(target.endswith(".pruning.Pruning") for target in targets):
+        raise InputError("callbacks=pruning: wanted the jobs of a sweep, found one run; add -m, or leave pruning out")
+
+
 def _jobs(config: DictConfig) -> Iterator[tuple[str, DictConfig]]:
-    """Compose the jobs of a sweep over choices, each with its name for messages; none of another sweeper's."""
-    if not config.hydra.sweeper._target_.endswith(".BasicSweeper"):
-        return
+    """Compose the jobs of a sweep over choices, each with its name for messages, or samples of another sweeper's jobs.
+
+    The samples have each value of each swept key, and both ends of an interval.
+    """
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     loader = GlobalHydra.instance().config_loader()
-    swept = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+    sweeper = config.hydra.sweeper
+    swept = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
     overrides = OverridesParser.create(config_loader=loader).parse_overrides([*swept, *config.hydra.overrides.task])
-    (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+    if grid := sweeper._target_.endswith(".BasicSweeper"):
+        (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+    else:
+        jobs = _samples(overrides)
     common = set(jobs[0]).intersection(*jobs)
     for number, job in enumerate(jobs):
         own = " ".join(each for each in job if each not in common)
-        name = f"job {number} of {len(jobs)} ({own}): " if own else ""
-        yield name, loader.load_sweep_config(config, list(job))
+        name = f"job {number} of {len(jobs)} ({own}): " if grid else f"a job with {own}: "
+        yield name if own else "", loader.load_sweep_config(config, list(job))
+
+
+def _samples(overrides: Sequence[Override]) -> list[list[str]]:
+    """Return overrides of jobs that try the values of each swept key in turn, beside the first ones of the others."""
+    values = [[f"{each.get_key_element()}={value}" for value in _values(each)] for each in overrides]
+    first = [each[0] for each in values]
+    others = [[*first[:k], value, *first[k + 1 :]] for k, each in enumerate(values) for value in each[1:]]
+    return [first, *others]
+
+
+def _values(override: Override) -> list[str]:
+    """Return the values of an override; of an interval its ends, the upper end without the end itself."""
+    if not override.is_sweep_override():
+        return [override.get_value_element_as_str()]
+    if override.is_discrete_sweep():
+        return list(override.sweep_string_iterator())
+    ends = cast(IntervalSweep, override.value())
+    low, high = cast(float, ends.start), cast(float, ends.end)
+    whole = isinstance(low, int) and isinstance(high, int)
+    return [str(low), str(high if whole else high - (high - low) / 1000)]

@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 from lossframe import distributed
 from lossframe.data import InMemoryData
 from lossframe.errors import InputError
-from lossframe.training import cli, launch, recorded, run, run_dir
+from lossframe.training import launch, recorded, run, run_dir
 from lossframe.training.loaded_run import ON_ONE_CPU, LoadedRun
 from lossframe.training.user_errors import explain
 
@@ -49,7 +49,7 @@ def on_all_ranks(
     place = {} if overrides else ON_ONE_CPU
     options = {key: value for key, value in options.items() if not _is_given(f"trainer.{key}", overrides)}
     ranks = launch.number_of_devices(config.trainer.accelerator, config.trainer.devices) if overrides else 1
-    with launch.local_ranks(ranks, cli.RANK_COMMAND, {}):
+    with launch.local_ranks(ranks, {}, sys.argv[1:]):
         loaded = LoadedRun(folder, config, recorded.checkpoint_file(folder, checkpoint))
         work(loaded, loaded.trainer(*callbacks, **place, **options))
         distributed.close()

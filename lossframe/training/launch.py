@@ -1,6 +1,7 @@
 """Starts the other ranks of this machine, each with the configuration of rank 0."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 from lossframe.errors import InputError
 
 _GPU = ("gpu", "cuda", "mps")
+_STARTED_IN = os.getcwd()  # before Hydra changes the working directory, if hydra.job.chdir=true
 _RENDEZVOUS = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "NODE_RANK", "LOCAL_RANK")
 
 
@@ -40,9 +42,25 @@ def started() -> str:
     return now
 
 
+def is_restarted() -> bool:
+    """Return whether SLURM has requeued the job of this process, or torchrun has started its processes again."""
+    return any(os.environ.get(name, "0") != "0" for name in ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT"))
+
+
 def _in_slurm() -> bool:
     interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
     return int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ and not interactive
+
+
+def check_nodes(number: int | None, launcher: str = "") -> None:
+    """Raise an `InputError` without a number of machines, or if nothing starts the ranks of the other machines."""
+    if number is None:
+        raise InputError("trainer.num_nodes: wanted the number of machines, found none; add trainer.num_nodes=2")
+    if number > 1 and not launched_elsewhere() and not launcher.endswith("SlurmLauncher"):
+        raise InputError(
+            f"trainer.num_nodes={number}: wanted to be started on each machine by torchrun or srun, found one process; "
+            "conf/trainer/multi_node.yaml has the command, or use trainer=ddp for this machine alone"
+        )
 
 
 def check_devices(accelerator: str, devices: Any) -> None:
@@ -102,16 +120,9 @@ def _typed(devices: Any) -> str:
     return str(devices).replace(" ", "")
 
 
-def this_command() -> list[str]:
-    """Return the command that started this process: `python -m MODULE ...`, or `python SCRIPT ...`."""
-    module = getattr(sys.modules["__main__"], "__spec__", None)
-    program = ["-m", module.name] if module else [os.path.abspath(sys.argv[0])]
-    return [sys.executable, *program, *sys.argv[1:]]
-
-
 @contextmanager
-def local_ranks(number: int, command: list[str], environment: dict[str, str]) -> Iterator[None]:
-    """Make this process rank 0, start `command` as ranks 1 to `number - 1`, and end these ranks with the block.
+def local_ranks(number: int, environment: dict[str, str], arguments: Sequence[str] = ("train",)) -> Iterator[None]:
+    """Make this process rank 0, start `lossframe` with arguments as ranks 1 to `number - 1`, and end them with it.
 
     If one of them fails, this process ends with status 1: it would wait for that rank for ever. Processes that torchrun
     or SLURM launched start no further ranks.
@@ -119,13 +130,16 @@ def local_ranks(number: int, command: list[str], environment: dict[str, str]) ->
     if number == 1 or launched_elsewhere():
         yield
         return
-    children = _start(number, command, environment)
+    children = _start(number, environment, arguments)
     finished = threading.Event()
     threading.Thread(target=_watch, args=(children, finished), daemon=True).start()
     try:
         yield
         for child in children:
             child.wait(60)
+    except RuntimeError as error:
+        _blame(children, error)
+        raise
     finally:
         finished.set()
         for child in children:
@@ -135,15 +149,25 @@ def local_ranks(number: int, command: list[str], environment: dict[str, str]) ->
             os.environ.pop(name, None)
 
 
-def _start(number: int, command: list[str], environment: dict[str, str]) -> list[subprocess.Popen[bytes]]:
-    """Set the variables of rank 0 in this process, and start the other ranks with theirs."""
+def _start(number: int, environment: dict[str, str], arguments: Sequence[str]) -> list[subprocess.Popen[bytes]]:
+    """Set the variables of rank 0 in this process, and start the other ranks with theirs.
+
+    They do not repeat the command of this process, which is another program in a worker of a sweep's launcher, but
+    find the modules that this process finds.
+    """
+    command = [sys.executable, "-m", "lossframe", *arguments]
     threads = str(max(1, (os.cpu_count() or 1) // number))
-    variables = {"OMP_NUM_THREADS": threads, **os.environ, **environment}
+    variables = {"OMP_NUM_THREADS": threads, **os.environ, **environment, "PYTHONPATH": _module_path()}
     rendezvous = dict(zip(_RENDEZVOUS, ("127.0.0.1", str(_free_port()), str(number), "0", "0"), strict=True))
     os.environ.update(rendezvous)
     return [
         subprocess.Popen(command, env={**variables, **rendezvous, "LOCAL_RANK": str(rank)}) for rank in range(1, number)
     ]
+
+
+def _module_path() -> str:
+    """Return the folders in which this process looks for modules, absolute where it was started."""
+    return os.pathsep.join(os.path.join(_STARTED_IN, folder) for folder in sys.path)
 
 
 def _watch(children: list[subprocess.Popen[bytes]], finished: threading.Event) -> None:
@@ -156,6 +180,19 @@ def _watch(children: list[subprocess.Popen[bytes]], finished: threading.Event) -
                 child.kill()
             sys.stdout.flush()
             os._exit(1)
+
+
+def _blame(children: list[subprocess.Popen[bytes]], error: RuntimeError) -> None:
+    """Name the rank that has failed, if an error says that the connection to another rank is lost."""
+    lost = type(error).__name__.startswith("Dist") or "gloo" in str(error)
+    deadline = time.monotonic() + (5 if lost else 0)
+    while time.monotonic() < deadline:
+        for number, child in enumerate(children):
+            if child.poll():
+                killed = child.returncode == -signal.SIGKILL
+                why = "killed, perhaps because memory ran out" if killed else "its own message is above"
+                raise InputError(f"rank {number + 1} ended with status {child.returncode}: {why}") from error
+        time.sleep(0.1)
 
 
 def _free_port() -> int:

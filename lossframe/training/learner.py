@@ -1,5 +1,6 @@
 """Defines `Learner`, the `LightningModule` that trains a model on an objective."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypedDict
 
@@ -16,7 +17,7 @@ from lossframe.callbacks.monitor.loss_monitor import LossMonitor
 from lossframe.errors import InputError, names
 from lossframe.objectives.objective import Objective
 from lossframe.objectives.wiring import Frame
-from lossframe.training import model_contract, reconfigured
+from lossframe.training import checkpoints, model_contract, reconfigured
 
 
 class FrameMetric(TypedDict):
@@ -62,9 +63,9 @@ class Learner(pl.LightningModule):
             made: Learner = super().load_from_checkpoint(checkpoint_path, *args, **options)
             return made
         from lossframe.training.loaded_run import load_run
-        from lossframe.training.resume import run_dir_of
+        from lossframe.training.run_dir import of_checkpoint
 
-        return load_run(run_dir_of(str(checkpoint_path)), checkpoint_path).learner
+        return load_run(of_checkpoint(checkpoint_path), checkpoint_path).learner
 
     def setup(self, stage: str) -> None:
         """Convert to float64 before a checkpoint is loaded: Lightning converts afterwards, and rounds its values."""
@@ -102,6 +103,7 @@ class Learner(pl.LightningModule):
     def training_step(self, batch: Frame, batch_idx: int) -> dict[str, Any]:
         """Return the objective's value as "loss", and the "frame" for callbacks that draw it."""
         frame = self(batch)
+        self.objective.advance(self.global_step, self.current_epoch + self._part_of_epoch(batch_idx))
         total: Tensor = self.objective(frame)
         if not total.requires_grad:
             terms = names(name for name, _ in self.objective.named_losses())
@@ -148,12 +150,18 @@ class Learner(pl.LightningModule):
         checkpoint[reconfigured.RECORD] = self._optimisation()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse other terms; make the configured optimiser and scheduler hold where they are not the checkpoint's."""
+        """Refuse other terms and weights; make the configured optimiser and scheduler hold where they differ."""
         if self.strict_loading and "state_dict" in checkpoint:  # a checkpoint of FSDP holds its tensors elsewhere
             self.objective.check_state(checkpoint["state_dict"], "objective.")
+            checkpoints.check_weights(checkpoint["state_dict"], self)
         fits = self._fabric is None and self._trainer is not None and self._trainer.state.fn == "fit"
         if fits and checkpoint.get(reconfigured.RECORD) != self._optimisation():
             reconfigured.restart(checkpoint, self.optimizer, self.scheduler, self._trained())
+
+    def _part_of_epoch(self, batch_idx: int) -> float:
+        """Return how much of the epoch is done before a batch; 0 if nobody knows how many batches it has."""
+        batches = self.trainer.num_training_batches
+        return batch_idx / batches if math.isfinite(batches) and batches else 0.0
 
     def _trained(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.parameters() if parameter.requires_grad]

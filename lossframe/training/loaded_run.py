@@ -1,6 +1,5 @@
 """Loads the model of a trained run from its folder, and evaluates it."""
 
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +13,7 @@ from lossframe.callbacks.monitor.loss_monitor import LossMonitor
 from lossframe.data import shard_loaders
 from lossframe.errors import InputError
 from lossframe.objectives.objective import Objective
-from lossframe.training import recorded, run
+from lossframe.training import checkpoints, recorded, run
 from lossframe.training.user_errors import explain
 
 ON_ONE_CPU = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto"}
@@ -36,14 +35,15 @@ class LoadedRun:
         self.folder, self.checkpoint = folder, checkpoint
         self.config = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
         self._config = config
-        self.state = recorded.contents(checkpoint)
+        self.state = checkpoints.contents(checkpoint)
         recorded.make_importable(folder, config)
         with torch.random.fork_rng(devices=[]):
             self.learner, callbacks = run.learner_of(config)
         self._monitors = [each for each in callbacks if isinstance(each, LossMonitor)]
         if str(config.trainer.precision) in ("64", "64-true"):
             self.learner.double()  # before its weights come, which float32 would round
-        self._load_weights()
+        self.learner.on_load_checkpoint(self.state)
+        self.learner.load_state_dict(self.state["state_dict"])
         self.learner.eval()
 
     @property
@@ -98,16 +98,6 @@ class LoadedRun:
         """Evaluate a split of a datamodule by a trainer, and return the metrics by name."""
         getattr(trainer, _EVALUATIONS[split])(self.learner, data, verbose=False)
         return {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(f"{split}/")}
-
-    def _load_weights(self) -> None:
-        """Load the checkpoint's weights; an `InputError` names the first that the configuration does not have."""
-        weights: Mapping[str, Any] = self.state["state_dict"]
-        self.objective.check_state(weights, "objective.")
-        try:
-            self.learner.load_state_dict(weights)
-        except RuntimeError as error:
-            line = " ".join(str(error).partition("\n")[2].split())
-            raise InputError(f"{self.checkpoint} does not fit the configuration: {line[:300]}") from error
 
     def _started_in(self) -> str:
         """Say where the run was started, from where it found its data."""

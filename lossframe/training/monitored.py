@@ -22,6 +22,15 @@ class MonitoredKeys(pl.Callback):
     def __init__(self) -> None:
         self._checked = False
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse early stopping by results of a validation that `trainer.limit_val_batches=0` leaves out."""
+        for callback in getattr(trainer, "early_stopping_callbacks"):  # noqa: B009 - Lightning's stubs do not know it
+            if not trainer.enable_validation and callback.monitor.startswith("val/"):
+                raise InputError(
+                    f"{type(callback).__name__} watches {callback.monitor}, but there is no validation: leave it out, "
+                    "give trainer.limit_val_batches more than 0, or watch a curve of training, as train/loss/total"
+                )
+
     def on_sanity_check_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check after the sanity check."""
         self._check(trainer, pl_module)

@@ -9,7 +9,8 @@ from shlex import quote
 from shutil import copytree, ignore_patterns
 
 from lossframe.errors import InputError, names
-from lossframe.training import launch, resume
+from lossframe.training import launch
+from lossframe.training.arguments import chosen_configuration, key_of
 
 _PRIMARY = Path("conf", "train.yaml")
 
@@ -24,8 +25,8 @@ def primary(arguments: list[str]) -> list[str]:
     home = here or folder_of(arguments)
     if home is not None:
         make_importable(home)
-    continues = any(resume.key_of(each) == "ckpt" for each in arguments)
-    if here is None or continues or resume.chooses_configuration(arguments):
+    continues = any(key_of(each) == "ckpt" for each in arguments)
+    if here is None or continues or chosen_configuration(arguments):
         return arguments
     if launch.is_first() and not {"-sc", "--shell-completion"} & {each.partition("=")[0] for each in arguments}:
         print(f"configuration    {_PRIMARY}, with the modules of this folder", file=sys.stderr)

@@ -56,7 +56,7 @@ def restart(
     fresh = make("optimizer", optimizer, parameters)
     schedule = None if scheduler is None else make("scheduler", scheduler, fresh)
     if schedule is not None:
-        _advance(schedule, _epochs(checkpoint))
+        _advance(schedule, trained_epochs(checkpoint))
     saved, state = checkpoint["optimizer_states"][0], fresh.state_dict()
     for group, old in zip(state["param_groups"], saved["param_groups"], strict=False):
         group["params"] = old["params"]  # names, where parameters are sharded
@@ -84,7 +84,7 @@ def _plain(value: Any) -> Any:
     return getattr(value, "__qualname__", type(value).__qualname__)
 
 
-def _epochs(checkpoint: Mapping[str, Any]) -> int:
+def trained_epochs(checkpoint: Mapping[str, Any]) -> int:
     """Return how many epochs a checkpoint has trained to their last batch, after which a scheduler is stepped."""
     loop = checkpoint["loops"]["fit_loop"]
     started: int = loop["epoch_progress"]["current"]["started"]

@@ -3,9 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
-from zipfile import is_zipfile
 
-import torch
 import yaml
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_automatic_config_search_path
@@ -15,10 +13,11 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+import lossframe.training.cli  # noqa: F401 - registers the resolvers and the configuration `lossframe`
 from lossframe import configs
 from lossframe.errors import InputError, names
 from lossframe.training import composed, composition, preflight, project, resume, run_dir
-from lossframe.training.arguments import normalised
+from lossframe.training.arguments import key_of, normalised
 
 CHECKPOINTS = ("best", "last")
 """Checkpoints that a run writes, as `best` for checkpoints/best.ckpt."""
@@ -31,13 +30,8 @@ _PLACES = ("trainer", "trainer.accelerator", "trainer.devices", "trainer.num_nod
 
 def configuration(folder: Path) -> DictConfig:
     """Return the resolved configuration of a run; an `InputError` says what a folder is that holds no run."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: wanted a run's folder, found {'a file' if folder.exists() else 'none'}")
+    run_dir.check(folder)
     file = folder / run_dir.RESOLVED
-    if not file.is_file():
-        runs = sorted(path.parent.name for path in folder.glob(f"*/{run_dir.RESOLVED}"))
-        found = f"a folder of runs; choose one of {names(runs)}" if runs else "none that has begun to train"
-        raise InputError(f"{folder}: wanted a run's folder, with {run_dir.RESOLVED}, found {found}")
     try:
         config = OmegaConf.load(file)
     except (yaml.YAMLError, UnicodeDecodeError, OSError, OmegaConfBaseException) as error:
@@ -56,11 +50,11 @@ def recomposed(folder: Path, given: Sequence[str]) -> DictConfig:
     It is evaluated on one CPU unless they say otherwise. Where they choose other data, the recorded options of data are
     left out.
     """
-    flags, recorded = _arguments(folder)
-    replaced = {resume.key_of(each) for each in given} | {"ckpt", *_PLACES}
+    flags, recorded = resume.recorded(folder)
+    replaced = {key_of(each) for each in given} | {"ckpt", *_PLACES}
     if "data" in replaced:
-        replaced |= {key for each in recorded if (key := resume.key_of(each)).startswith(("data.", "data/"))}
-    kept = [each for each in recorded if resume.key_of(each) not in replaced]
+        replaced |= {key for each in recorded if (key := key_of(each)).startswith(("data.", "data/"))}
+    kept = [each for each in recorded if key_of(each) not in replaced]
     place = [] if any(each.startswith("trainer=") for each in given) else ["trainer=cpu"]
     config = _composed(flags, [*kept, *place, *normalised(given)])
     composed.check(config)
@@ -68,6 +62,7 @@ def recomposed(folder: Path, given: Sequence[str]) -> DictConfig:
         config.pop("hydra")
     config = composition.prepared(config)
     config.run_dir, config.ckpt = str(folder.absolute()), None
+    make_importable(folder, config)
     preflight.data_of(config)  # which fills in what the data says of itself
     _check_unchanged(config, configuration(folder))
     return config
@@ -83,25 +78,9 @@ def checkpoint_file(folder: Path, checkpoint: str | Path) -> Path:
     return file
 
 
-def contents(file: Path) -> dict[str, Any]:
-    """Return the contents of a checkpoint's file; an `InputError` says so if it is damaged."""
-    others = [name for name in CHECKPOINTS if name != file.stem and file.with_name(f"{name}.ckpt").is_file()]
-    remedy = f"choose another one, as {names(others)}" if others else "the run has no other"
-    if not is_zipfile(file):
-        raise InputError(f"{file}: wanted a whole checkpoint, found a truncated or damaged one; {remedy}")
-    try:
-        found: Any = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # of the zip, the pickle or a class that it names
-        line = str(error).partition("\n")[0]
-        raise InputError(f"{file}: wanted a checkpoint of tensors and plain values, found {line} {remedy}") from error
-    if not isinstance(found, dict) or not isinstance(found.get("state_dict"), dict):
-        raise InputError(f"{file}: wanted a checkpoint with weights, its state_dict, found none; {remedy}")
-    return found
-
-
 def make_importable(folder: Path, config: DictConfig) -> None:
     """Put the run's own project on the path of modules; an `InputError` names a class that cannot be imported."""
-    home = project.folder_of(_arguments(folder)[0])
+    home = project.folder_of(resume.recorded(folder)[0])
     if home is not None:
         project.make_importable(home)
     whole = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
@@ -113,15 +92,6 @@ def make_importable(folder: Path, config: DictConfig) -> None:
                 f"{key}._target_={target} cannot be imported ({_cause(error)}): put the folder of its code on the "
                 "path, as by PYTHONPATH=FOLDER"
             ) from error
-
-
-def _arguments(folder: Path) -> tuple[list[str], list[str]]:
-    """Return the flags and overrides of a run; its project is the one around it if the recorded one has been moved."""
-    flags, overrides = resume.recorded(folder)
-    here = project.around(folder)
-    if here is not None and any(each.startswith("--config-path=") for each in flags) and not project.folder_of(flags):
-        flags = [f"--config-path={here / 'conf'}" if each.startswith("--config-path=") else each for each in flags]
-    return flags, overrides
 
 
 def _cause(error: BaseException) -> str:

@@ -1,5 +1,9 @@
-"""Continues a run from a checkpoint: adds the overrides that its directory records to the command line."""
+"""Continues a run: adds the flags and overrides that its directory records to the command line."""
 
+import os
+import re
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,41 +12,65 @@ from hydra.core.hydra_config import HydraConfig
 
 from lossframe import configs
 from lossframe.errors import InputError
+from lossframe.training import launch, project, run_dir
+from lossframe.training.arguments import chosen_configuration, key_of, overrides_by_key, quoted, value_of
 
 OVERRIDES = "overrides.yaml"
 """The file in a run's directory that records the command line arguments which chose its configuration."""
+PATHS = ("data.root", "data.path")
+"""Keys whose values are paths from where the command was started."""
 
-_CONFIG_FLAGS = {"--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"}
+_OWN_OPTIONS = ("data", "optimizer", "scheduler")
+"""Groups of which another choice has other options, so that the recorded ones mean nothing to it."""
+_PLACES = tuple(f"trainer.{key}" for key in ("accelerator", "devices", "num_nodes", "strategy"))
+"""What another choice of `trainer` chooses; the length of the training stays."""
+
+
+def entered(arguments: list[str]) -> list[str]:
+    """Go to the folder where the run that `ckpt=` continues was started, on which its relative paths depend.
+
+    Returns the arguments, `ckpt=last` with the folder of the run, and paths as they were typed here.
+    """
+    typed = overrides_by_key(arguments)
+    checkpoint = value_of(typed.get("ckpt", ""))
+    if not checkpoint:
+        return arguments
+    if checkpoint == "last" and not Path(checkpoint).exists():
+        checkpoint = value_of(typed.get("run_dir", "")) or str(Path.cwd())
+    home = _started_in(_folder(checkpoint))
+    paths = {"ckpt": checkpoint}
+    if home is not None and home != Path.cwd():
+        paths |= {key: value_of(typed[key]) for key in ("run_dir", *PATHS) if key in typed}
+        paths = {key: str(Path(path).absolute()) for key, path in paths.items() if path and "${" not in path}
+        os.chdir(home)
+        if launch.is_first():
+            print(f"started in       {home}, from where relative paths are read", file=sys.stderr)
+    placed = {typed[key]: f"{key}={quoted(path)}" for key, path in paths.items()}
+    return [placed.get(each, each) for each in arguments]
 
 
 def expand(arguments: list[str]) -> list[str]:
-    """Insert the recorded overrides of the run that `ckpt=RUN/checkpoints/FILE` names into command line arguments.
+    """Insert the recorded flags and overrides of the run that `ckpt=` names, a run's folder or its checkpoint.
 
-    An argument replaces the recorded override of the same key. Arguments without `ckpt=`, or with a flag that chooses a
-    configuration, as `--config-path`, are returned unchanged.
-    Raises an `InputError` if the checkpoint is missing or the record is damaged.
+    An argument replaces the recorded flag, or the recorded override of the same key. Arguments without `ckpt=`, or with
+    a flag that chooses another primary configuration than the run's, are returned unchanged.
+    Raises an `InputError` if there is no such run, or its record is damaged.
     """
-    present = {key_of(each): each for each in arguments if _is_override(each)}
-    checkpoint = present.get("ckpt", "").partition("=")[2].strip("'\"")
-    if checkpoint in ("", "null"):
+    typed = overrides_by_key(arguments)
+    checkpoint = value_of(typed.get("ckpt", ""))
+    if not checkpoint:
         return arguments
-    if not Path(checkpoint).is_file():
-        raise InputError(f"ckpt={checkpoint}: there is no such file; wanted a run's checkpoints/last.ckpt")
-    if chooses_configuration(arguments):
+    folder = _folder(checkpoint)
+    flags, overrides = recorded(folder)
+    chosen, before = chosen_configuration(arguments), chosen_configuration(flags)
+    if any(chosen.get(flag, before.get(flag)) != before.get(flag) for flag in ("--config-path", "--config-name")):
         return arguments
-    run_dir = run_dir_of(checkpoint)
-    flags, overrides = recorded(run_dir)
-    if flags:  # another configuration does not place a resumed run into its directory, as conf/train.yaml does
-        quoted = str(run_dir).replace("'", r"\'")
-        overrides.append(f"hydra.run.dir='{quoted}'")
-    added = [each for each in overrides if key_of(each) not in present]
-    place = arguments.index(present["ckpt"])  # Hydra's parser accepts overrides only in one piece
-    return [*flags, *arguments[:place], *added, *arguments[place:]]
-
-
-def run_dir_of(checkpoint: str) -> Path:
-    """Return the directory of the run that wrote a checkpoint, RUN of `RUN/checkpoints/FILE`."""
-    return Path(checkpoint).absolute().parent.parent
+    if before:  # another configuration may place a run elsewhere
+        overrides.append(f"hydra.run.dir={quoted(folder)}")
+    added = [each for each in overrides if not _is_replaced(each, typed, overrides)]
+    place = arguments.index(typed["ckpt"])  # Hydra's parser accepts overrides only in one piece
+    kept = [f"{flag}={value}" for flag, value in before.items() if flag not in chosen]
+    return [*kept, *arguments[:place], *added, *arguments[place:]]
 
 
 def config_flags() -> list[str]:
@@ -56,24 +84,51 @@ def config_flags() -> list[str]:
         flags.append(f"--config-name={hydra_config.job.config_name}")
     if "command-line" in sources:
         flags.append(f"--config-dir={sources['command-line']}")
-    return flags + [override for override in hydra_config.overrides.hydra if "hydra.searchpath=" in override]
+    return flags + [each for each in hydra_config.overrides.hydra if "hydra.searchpath=" in each]
 
 
-def recorded(run_dir: Path) -> tuple[list[str], list[str]]:
-    """Return the flags that chose a run's configuration, and its overrides; none if it has no record of them."""
-    found = _read(run_dir / OVERRIDES)
+def recorded(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the flags that chose a run's configuration, and its overrides; none if it has no record of them.
+
+    If the run's project was moved, its configuration is that of the project around the run.
+    """
+    found = _read(folder / OVERRIDES)
     flags = [each for each in found if each.startswith("-")]
-    return flags, [each for each in found if each not in flags]
+    overrides = [each for each in found if each not in flags]
+    here = project.around(folder)
+    if here is not None and "--config-path" in chosen_configuration(flags) and not project.folder_of(flags):
+        flags = [f"--config-path={here / 'conf'}" if each.startswith("--config-path=") else each for each in flags]
+    return flags, overrides
 
 
-def chooses_configuration(arguments: list[str]) -> bool:
-    """Return whether a flag among command line arguments chooses a configuration, as `--config-path` does."""
-    return bool(_CONFIG_FLAGS & {each.partition("=")[0] for each in arguments})
+def _folder(checkpoint: str) -> Path:
+    """Return the folder of the run that a checkpoint or a run's folder belongs to."""
+    path = Path(checkpoint)
+    if not path.exists():
+        raise InputError(f"ckpt={checkpoint}: there is no such file; wanted a run's folder or checkpoints/last.ckpt")
+    if path.is_dir() and not (path / "meta.pt").is_file():  # of a checkpoint that is sharded over the ranks
+        run_dir.check(path.absolute())
+    return run_dir.of_checkpoint(path)
 
 
-def key_of(override: str) -> str:
-    """Return the key or group of an override, as `data.seed` of `+data.seed=1`."""
-    return override.lstrip("+~").partition("=")[0]
+def _started_in(folder: Path) -> Path | None:
+    """Return the folder where a run was started; None if there is no record of it, or no such folder here."""
+    record = folder / ".hydra" / "hydra.yaml"
+    text = record.read_text(encoding="utf-8") if record.is_file() else ""
+    found = re.search("^    cwd: (.+)$", text, re.MULTILINE)
+    home = Path(yaml.safe_load(found[1])) if found else None
+    return home if home is not None and home.is_dir() else None
+
+
+def _is_replaced(override: str, typed: Mapping[str, str], overrides: list[str]) -> bool:
+    """Return whether typed overrides replace a recorded one: that of its key, or another choice of its group."""
+    key = key_of(override)
+    if key in typed:
+        return True
+    if "trainer" in typed and key in _PLACES:
+        return True
+    group = re.split(r"[./]", key)[0]
+    return group in _OWN_OPTIONS and group != key and group in typed and typed[group] not in overrides
 
 
 def _read(path: Path) -> list[str]:
@@ -90,7 +145,3 @@ def _read(path: Path) -> list[str]:
         f"{path} is damaged: wanted the run's overrides, as `- KEY=VALUE` each, found {found!r}; mend it, or delete it "
         "and give them again"
     )
-
-
-def _is_override(argument: str) -> bool:
-    return argument.startswith("~") or ("=" in argument and not argument.startswith("-"))

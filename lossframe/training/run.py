@@ -9,16 +9,18 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 from hydra.utils import instantiate
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
 from rich.console import Console
 
 from lossframe import distributed
 from lossframe.callbacks.rank_consistency import RankConsistency
-from lossframe.callbacks.saving import AtomicCheckpointIO
+from lossframe.callbacks.unsaved import TolerantCheckpointIO
 from lossframe.data import InMemoryData, shard_loaders
 from lossframe.loggers import tags
-from lossframe.training import composition, model_contract, preflight, run_dir
+from lossframe.loggers.tolerance import tolerant
+from lossframe.training import composed, composition, model_contract, preflight, provision, run_dir
 from lossframe.training.learner import Learner
 from lossframe.training.monitored import MonitoredKeys
 
@@ -44,10 +46,12 @@ def run(config: DictConfig, records: Mapping[str, str] | None = None) -> float |
     if records:
         records = {**records, run_dir.RESOLVED: OmegaConf.to_yaml(config, resolve=True)}
     callbacks += [RankConsistency(values), MonitoredKeys(), _write_at_start(config.run_dir, records or {})]
-    trainer = _trainer(config, callbacks)
+    checkpoints = TolerantCheckpointIO()
+    trainer = _trainer(config, callbacks, checkpoints)
     trainer.fit(learner, data, ckpt_path=config.ckpt, weights_only=True)
     score = _test_best(trainer, learner, data, Path(config.run_dir))
     distributed.close()
+    checkpoints.check()
     return score
 
 
@@ -66,7 +70,7 @@ def _prepare(config: DictConfig) -> tuple[Learner, Any, list[pl.Callback]]:
     What the data says of itself, as the number of its classes, is filled into the configuration.
     """
     preflight.check_composition(config)
-    preflight.check_seed(config.seed)
+    composed.check_seed(config.seed)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data = preflight.data_of(config)
     shard_loaders(data, config.seed)
@@ -88,9 +92,9 @@ def learner_of(config: DictConfig) -> tuple[Learner, list[pl.Callback]]:
     """Build the learner, whose model has the heads that losses, metrics and callbacks read, and the callbacks."""
     metrics = instantiate(config.metrics, _convert_="all")
     callbacks = list(instantiate(config.callbacks, _convert_="all").values())
-    objective = preflight.objective_of(config)
-    preflight.check_heads(config.model, objective, callbacks)
-    read = [metric["reads"] for metric in metrics.values()] + [preflight.reads_of(each) for each in callbacks]
+    objective = provision.objective_of(config)
+    provision.check_heads(config.model, objective, callbacks)
+    read = [metric["reads"] for metric in metrics.values()] + [provision.reads_of(each) for each in callbacks]
     learner = Learner(
         model=model_contract.build(config.model, objective.reads.union(*read)),
         objective=objective,
@@ -113,14 +117,18 @@ def _write_at_start(folder: str, records: Mapping[str, str]) -> pl.Callback:
     return pl.callbacks.LambdaCallback(on_after_backward=write, on_test_start=write)
 
 
-def _trainer(config: DictConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
-    loggers = list(instantiate(config.logger, _convert_="all").values())
+def _trainer(config: DictConfig, callbacks: list[pl.Callback], checkpoints: TolerantCheckpointIO) -> pl.Trainer:
+    loggers = [tolerant(logger) for logger in instantiate(config.logger, _convert_="all").values()]
     if not config.trainer.enable_progress_bar:
         callbacks = [callback for callback in callbacks if not isinstance(callback, pl.callbacks.ProgressBar)]
-    trainer: pl.Trainer = instantiate(
-        config.trainer, logger=loggers, callbacks=callbacks, plugins=[AtomicCheckpointIO()]
-    )
+    plugins = [checkpoints, *_cluster()]
+    trainer: pl.Trainer = instantiate(config.trainer, logger=loggers, callbacks=callbacks, plugins=plugins)
     return trainer
+
+
+def _cluster() -> list[SLURMEnvironment]:
+    """Return Lightning's environment of SLURM without its handler of signals, which saves and requeues by itself."""
+    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
 
 
 def _test_best(trainer: pl.Trainer, learner: Learner, data: Any, folder: Path) -> float | None:
@@ -131,6 +139,8 @@ def _test_best(trainer: pl.Trainer, learner: Learner, data: Any, folder: Path) -
     trainer.test(learner, data, ckpt_path=path, verbose=False, weights_only=True)
     if trainer.is_global_zero:
         numbers = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
+        if score is not None and best.monitor:
+            numbers[best.monitor] = score
         _report(folder, numbers, path, "" if best is None or not best.monitor else f"{best.monitor}, {best.mode}")
     return score
 
@@ -138,7 +148,7 @@ def _test_best(trainer: pl.Trainer, learner: Learner, data: Any, folder: Path) -
 def _report(folder: Path, numbers: Mapping[str, float], checkpoint: str | None, chosen_by: str) -> None:
     """Write metrics.json, and print the test metrics and where the run's files are."""
     write_metrics(folder / "metrics.json", numbers, checkpoint)
-    console = print_metrics(numbers)
+    console = print_metrics({name: value for name, value in numbers.items() if name.startswith("test/")})
     best = run_dir.as_typed(checkpoint) if checkpoint else "none; the last weights were tested"
     console.print(f"best checkpoint  {best}", markup=False)
     if checkpoint and chosen_by:

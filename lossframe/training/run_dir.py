@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from lossframe.errors import InputError
-from lossframe.training import launch, resume
+from lossframe.errors import InputError, names
+from lossframe.training import launch
 
 RESOLVED = "resolved.yaml"
 """The file in a run's directory that records its whole configuration, with every interpolation resolved."""
@@ -21,7 +21,42 @@ _STARTED_IN = Path.cwd()  # before Hydra changes the working directory, if hydra
 
 def chosen(checkpoint: str | None, given: str | None, new: str) -> str:
     """Return the directory of a run: the checkpoint's, if it goes on from one, or else the given one, or a new one."""
-    return str(resume.run_dir_of(checkpoint)) if checkpoint else given or new
+    return str(of_checkpoint(checkpoint)) if checkpoint else given or new
+
+
+def of_checkpoint(checkpoint: str | Path) -> Path:
+    """Return the directory of a run, RUN of `RUN/checkpoints/FILE` or of `RUN`."""
+    path = Path(checkpoint).absolute()
+    return path if holds_run(path) else path.parent.parent
+
+
+def holds_run(folder: Path) -> bool:
+    """Return whether a directory holds the records of a run that has begun to train."""
+    return (folder / RESOLVED).is_file()
+
+
+def check(folder: Path) -> None:
+    """Raise an `InputError` that says what a folder is that holds no run."""
+    if holds_run(folder):
+        return
+    runs = [path.parent for path in [*folder.glob(f"*/{RESOLVED}"), *folder.glob(f"runs/*/{RESOLVED}")]]
+    newest = sorted(runs, key=lambda run: (run / RESOLVED).stat().st_mtime)[-4:]
+    if not folder.is_dir():
+        found = "a file" if folder.exists() else "none"
+    elif runs:
+        found = f"a folder of runs; choose one, as {names(str(run.relative_to(folder)) for run in reversed(newest))}"
+    elif (folder / _LOG).is_file():
+        found = "none that has begun to train; start it again by its command"
+    else:
+        found = "another folder"
+    raise InputError(f"{folder}: wanted a run's folder, with {RESOLVED}, found {found}")
+
+
+def clear(folder: Path) -> None:
+    """Remove the curves of a run that is trained from its beginning again."""
+    for pattern in ("*/events.out.tfevents.*", "csv/metrics*.csv"):
+        for path in folder.glob(pattern):
+            path.unlink()
 
 
 def is_fresh(folder: Path) -> bool:
@@ -62,8 +97,10 @@ def locked(run_dir: Path, resume: bool, patience: float = 10.0) -> Iterator[None
     descriptor = os.open(run_dir, os.O_RDONLY)
     try:
         _wait_for_lock(descriptor, run_dir, patience if resume else 0.0)
-        if not resume and (run_dir / RESOLVED).exists():
-            raise InputError(f"{run_dir} holds a run already; choose another run_dir, or go on with ckpt=CHECKPOINT")
+        if not resume and holds_run(run_dir):
+            raise InputError(
+                f"{run_dir} holds a run already; choose another run_dir, or go on by --resume {as_typed(run_dir)}"
+            )
         yield
     finally:
         os.close(descriptor)

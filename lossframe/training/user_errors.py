@@ -12,6 +12,15 @@ from lossframe import configs
 from lossframe.errors import InputError, names, nearest
 from lossframe.training.full_keys import full_key, written_out
 
+_EXTRAS = {
+    "optuna": "optuna",
+    "joblib": "joblib",
+    "submitit_local": "submitit",
+    "submitit_slurm": "submitit",
+    "ray": "ray",
+}
+"""The extra of lossframe that installs a choice of Hydra's groups, which is missing without it."""
+
 
 class Refused(BaseException):
     """Carries the one line that a run ends with through Hydra, which would print lines of its own on an `Exception`."""
@@ -33,8 +42,11 @@ def explain(error: BaseException, config: DictConfig | None = None) -> str | Non
 
 def _of_instantiation(error: InstantiationException) -> str:
     """Return the message of what Hydra called, after the key of the call."""
+    key = full_key(error)
+    if "No module named 'optuna'" in str(error):
+        return f"{key}: optuna is not installed; add lossframe's extra 'pruning': pip install -e '.[pruning]'"
     cause = str(error.__cause__ or "") or str(error).partition("\n")[0]
-    return f"{key}: {cause}" if (key := full_key(error)) else cause
+    return f"{key}: {cause}" if key else cause
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -50,14 +62,21 @@ def _choices(group: str, message: str) -> list[str]:
     return sorted({file.stem for folder in folders for file in folder.glob("*.yaml")} or shipped)
 
 
+def _of_choice(error: MissingConfigException, file: str) -> str:
+    """Return the message about a choice of a group, of which there is no such file."""
+    group, _, choice = file.rpartition("/")
+    if group in ("hydra/launcher", "hydra/sweeper") and (extra := _EXTRAS.get(choice)):
+        return f"{group}={choice}: found no such plugin; add lossframe's extra: pip install -e '.[{extra}]'"
+    if group not in configs.groups():  # a choice with a slash
+        group, _, choice = file.partition("/")
+    known = error.options or _choices(group, str(error))
+    return f"{group or '--config-name'}={choice}: wanted one of {names(known)}.{nearest(choice, known)}"
+
+
 def _of_composition(error: ConfigCompositionException) -> str | None:
     """Return the message of an error that Hydra raises while it composes, if this error says what to change."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, choice = error.missing_cfg_file.rpartition("/")
-        if group not in configs.groups():  # a choice with a slash
-            group, _, choice = error.missing_cfg_file.partition("/")
-        known = error.options or _choices(group, str(error))
-        return f"{group or '--config-name'}={choice}: wanted one of {names(known)}.{nearest(choice, known)}"
+        return _of_choice(error, error.missing_cfg_file)
     if isinstance(error, MissingConfigException) and "Primary config module" in str(error):
         return "--config-path: wanted an absolute path to a directory; --config-dir also takes a relative one"
     if several := re.match(r"Multiple values for (\S+)\. ", str(error)):

@@ -17,7 +17,7 @@ from fuzzing import damage
 from fuzzing.chance import Chance
 from fuzzing.endings import FailureError, ending
 from lossframe import configs
-from lossframe.training import cli, composed, composition, model_contract, preflight, run, signatures
+from lossframe.training import cli, composed, composition, model_contract, preflight, provision, run, signatures
 from lossframe.training.arguments import normalised
 from lossframe.training.user_errors import explain
 
@@ -50,7 +50,7 @@ def checked(config: DictConfig, part: str) -> None:
     composed.check(config)
     config = composition.prepared(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
     preflight.check_composition(config)
-    preflight.check_seed(config.seed)
+    composed.check_seed(config.seed)
     signatures.check(config)
     _MAKERS.get(part, lambda config: run._trainer(config, []))(config)
 
@@ -64,7 +64,7 @@ def _optimise(config: DictConfig) -> None:
 
 
 _MAKERS: dict[str, Callable[[DictConfig], Any]] = {
-    **dict.fromkeys(("loss", "weights", "inputs", "weighting"), preflight.objective_of),
+    **dict.fromkeys(("loss", "weights", "inputs", "balance"), provision.objective_of),
     **dict.fromkeys(("optimizer", "scheduler"), _optimise),
     "data": lambda config: instantiate(config.data),
     "model": lambda config: model_contract.build(config.model, ["embeddings"]),

@@ -90,12 +90,11 @@ def test_loss_keeps_one_value_per_sample_only_on_request(weight: torch.Tensor | 
 
 
 @pytest.mark.slow
-def test_samples_without_ids_get_distinct_names_on_two_ranks(command: Command, tmp_path: Path) -> None:
-    result = command(
-        "loss=cross_entropy", "callbacks=[default,hard_samples]", "callbacks.hard_samples.ids=none", "trainer=ddp_cpu",
-        "callbacks.hard_samples.k=400", "trainer.devices=2", "trainer.max_epochs=1", "hydra.run.dir=run",
+def test_samples_without_ids_get_distinct_names_on_two_ranks(on_each_rank: Callable[..., None], tmp_path: Path) -> None:
+    on_each_rank(
+        2, "loss=cross_entropy", "callbacks=[default,hard_samples]", "callbacks.hard_samples.ids=none",
+        "callbacks.hard_samples.k=400", "trainer.max_epochs=1", "hydra.run.dir=run",
     )  # fmt: skip
-    assert result.returncode == 0, result.stderr
     names = [row["id"] for row in rows(tmp_path / "run" / "hard" / "val_cross_entropy.csv")]
     assert len(set(names)) == len(names) == 179, "each of the split"
     assert {name.split(":")[0] for name in names} == {"rank0", "rank1"}

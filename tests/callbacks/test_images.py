@@ -63,14 +63,13 @@ def test_default_run_draws_no_images(configure: Configure, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_images_and_hard_samples_of_three_ranks_equal_those_of_one(command: Callable[..., Any], tmp_path: Path) -> None:
+def test_images_and_hard_samples_of_three_ranks_equal_those_of_one(
+    on_each_rank: Callable[..., None], tmp_path: Path
+) -> None:
     exact = ["trainer.precision=64-true", "trainer.max_epochs=2", "trainer.enable_progress_bar=false"]
+    options = ["loss=[cross_entropy,triplet]", ALL.replace("]", ",hard_samples]"), "callbacks.embeddings.limit=100"]
     for ranks in (1, 3):
-        result = command(
-            "loss=[cross_entropy,triplet]", ALL.replace("]", ",hard_samples]"), "trainer=ddp_cpu",
-            f"trainer.devices={ranks}", f"hydra.run.dir={ranks}", *exact, "callbacks.embeddings.limit=100",
-        )  # fmt: skip
-        assert result.returncode == 0, result.stderr
+        on_each_rank(ranks, *options, *exact, f"hydra.run.dir={ranks}")
     for name in ("train_cross_entropy", "train_triplet", "val_cross_entropy", "test_triplet"):
         alone, shared = (rows(tmp_path / ranks / "hard" / f"{name}.csv") for ranks in ("1", "3"))
         assert len(alone) == 16
@@ -94,9 +93,9 @@ def test_images_and_hard_samples_of_three_ranks_equal_those_of_one(command: Call
     ("arguments", "wanted", "found"),
     [
         (
-            ["experiment=diabetes", "callbacks=[default,embeddings]"],
+            ["experiment=diabetes", "callbacks=[default,embeddings]", "callbacks.embeddings.embeddings=nothing"],
             "'inputs'",
-            "reads 'embeddings', 'image', 'labels'",
+            "reads 'image', 'labels', 'nothing'",
         ),
         (["logger=csv", "callbacks=[default,retrieval]"], "TensorBoardLogger", "ResumableCSVLogger"),
         ([ALL, "callbacks.confusion.every_n_epochs=0"], "every_n_epochs >= 1", "found 0"),

@@ -14,8 +14,9 @@ from lossframe.data import BatchLoader, Digits, ShardedBatchSampler, ShuffledBat
 class Recorder(pl.LightningModule):
     """Remembers the ids that it was trained and validated on."""
 
-    def __init__(self) -> None:
+    def __init__(self, reads_steps: bool) -> None:
         super().__init__()
+        self.reads_steps = reads_steps
         self.scale = nn.Parameter(torch.ones(()))
         self.trained: list[list[int]] = []
         self.validated: list[list[int]] = []
@@ -28,6 +29,8 @@ class Recorder(pl.LightningModule):
         self.validated.append(batch["index"].tolist())
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
+        if self.reads_steps:  # as a scheduler does: the loaders are made before Lightning loads their positions
+            assert self.trainer.estimated_stepping_batches
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
@@ -51,7 +54,7 @@ class KeepEverything(pl.Callback):
 
 
 def fit(path: Path, resume: Path | None = None, **options: int) -> Recorder:
-    recorder = Recorder()
+    recorder = Recorder("val_check_interval" in options)
     trainer = tiny_trainer(
         path, [KeepEverything(path)], max_epochs=3, logger=False, enable_checkpointing=False, num_sanity_val_steps=0,
         use_distributed_sampler=False, **options,

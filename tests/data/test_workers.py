@@ -124,6 +124,7 @@ class Reader(pl.LightningModule):
         self.read["val"].append(batch["index"].tolist())
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
+        assert self.trainer.estimated_stepping_batches, "which makes the loaders before Lightning loads their positions"
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 

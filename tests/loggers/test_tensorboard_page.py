@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from chromium import CHROMIUM, OFFLINE, needs_chromium
-from conftest import ROOT
+from forked import ROOT, Forked, run_script
 from playwright.sync_api import Browser, Error, Page, sync_playwright
 
 pytestmark = [pytest.mark.slow, needs_chromium]
@@ -36,11 +36,13 @@ TABS = {
 @pytest.fixture(scope="module")
 def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Train with all that can be seen, and serve the run with tensorboard; give its address."""
-    folder = tmp_path_factory.mktemp("seen")
-    arguments = ["loss=[cross_entropy,center]", "weights.center=0.01", "trainer.max_epochs=12",
+    folder, logs = tmp_path_factory.mktemp("seen"), tmp_path_factory.mktemp("logs")
+    arguments = ["loss=[cross_entropy,center]", "weights.center=0.01", "trainer.max_epochs=8",
                  "trainer.enable_progress_bar=false",
                  "callbacks=[default,embeddings,retrieval,confusion,hard_samples]"]  # fmt: skip
-    subprocess.run([sys.executable, ROOT / "train.py", *arguments, f"hydra.run.dir={folder}"], check=True, timeout=300)
+    arguments.append(f"hydra.run.dir={folder}")
+    trained = Forked(run_script, ROOT / "train.py", arguments, folder=folder, logs=logs, environment={}).end(300)
+    assert trained.returncode == 0, trained.stderr
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
-from lossframe import InputError, Loss, Objective
+from lossframe import InputError, Loss, Objective, losses
 from lossframe.callbacks.monitor.discovery import keep_samples
 from lossframe.losses import BatchAllTripletLoss, CenterLoss, CrossEntropyLoss, L1L2Penalty, MSELoss
 from lossframe.statistics.recorder import Recorder
@@ -124,3 +124,48 @@ def test_compiled_formula_is_one_graph_and_records_logged_values(inside: bool) -
         found = trained(compiled, call)
     torch.testing.assert_close(found, trained(eager, eager))
     assert counters["stats"]["unique_graphs"] == (3 if inside else 1)  # the step's are before and after the loss
+
+
+@of_torch
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["CrossEntropyLoss", "FocalLoss"])
+def test_compiled_values_equal_eager_ones(name: str) -> None:
+    logits, target = torch.randn(20, 4, dtype=torch.float64, requires_grad=True), torch.randint(0, 4, (20,))
+    eager, compiled = (getattr(losses, name)(compile=option) for option in (False, True))
+    for rows in (20, 7):
+        found, wanted = compiled(logits[:rows], target[:rows]), eager(logits[:rows], target[:rows])
+        torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(
+            torch.autograd.grad(found, logits), torch.autograd.grad(wanted, logits), rtol=1e-12, atol=1e-12
+        )
+    assert compiled.avg == pytest.approx(eager.avg)
+
+
+@of_torch
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(50, 300), (2, 19, 5, 5)])
+def test_compiled_cross_entropy_is_stable_and_leaves_out_ignored_targets(shape: tuple[int, ...]) -> None:
+    torch._dynamo.reset()
+    logits = 1000 + 100 * torch.randn(shape)
+    logits[0, 2] = -torch.inf
+    target = torch.randint(3, shape[1], (shape[0], *shape[2:]))
+    target[-1] = 1
+    wanted, found = (logits.to(dtype).requires_grad_() for dtype in (torch.float64, torch.float32))
+    values = [
+        losses.CrossEntropyLoss(ignore_index=1, compile=scores is found)(scores, target) for scores in (wanted, found)
+    ]
+    assert values[1].item() == pytest.approx(values[0].item(), rel=1e-6)
+    gradients = [torch.autograd.grad(value, scores)[0] for value, scores in zip(values, (wanted, found), strict=True)]
+    torch.testing.assert_close(gradients[1].double(), gradients[0], rtol=1e-4, atol=1e-8)
+    assert not gradients[1][-1].any()
+
+
+@of_torch
+def test_missing_compiler_is_an_input_error_that_names_it() -> None:
+    torch._dynamo.reset()
+    criterion = losses.HuberLoss(delta=0.123, compile=True)
+    with (
+        torch._inductor.config.patch({"cpp.cxx": (None, "/no/such/compiler"), "fx_graph_cache": False}),
+        pytest.raises(InputError, match=r"^HuberLoss: compile=True wants .* a C\+\+ compiler; found: .*no/such"),
+    ):
+        criterion(torch.zeros(3), torch.ones(3))

@@ -2,10 +2,10 @@
 
 import resource
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 
 import pytest
 import torch
+from forked import context
 
 from lossframe import losses
 
@@ -32,5 +32,5 @@ def peak(name: str, classes: int) -> float:
     ("name", "limit"), [("BatchAllTripletLoss", 64), ("ContrastiveLoss", 100), ("NTXentLoss", 64), ("SupConLoss", 64)]
 )
 def test_peak_memory_of_a_large_batch_stays_below_its_limit(name: str, limit: float, classes: int) -> None:
-    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+    with ProcessPoolExecutor(1, context) as process:
         assert process.submit(peak, name, classes).result() < limit

@@ -54,6 +54,21 @@ def read(loss: Loss, given: Inputs) -> Inputs:
     return {**found, first: found[first].requires_grad_()}
 
 
+@pytest.mark.parametrize("shape", [(N,), (N, D)])
+def test_missing_targets_are_left_out_with_a_gradient_of_zero(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(1)
+    prediction, mask = torch.randn(shape).double().requires_grad_(), torch.rand(shape) < 0.7
+    target = torch.where(mask, torch.randn(shape).double(), torch.nan)
+    criterion = Masked(losses.HuberLoss(log_std=True), missing="target")
+    value = criterion(prediction, target)
+    wanted = F.huber_loss(prediction[mask], target[mask])
+    assert torch.allclose(value, wanted, rtol=1e-12)
+    found, same = (torch.autograd.grad(each, prediction, retain_graph=True)[0] for each in (value, wanted))
+    assert torch.allclose(found, same, rtol=1e-12)
+    assert found[~mask].eq(0).all()
+    assert criterion.moments()["loss"].count == mask.sum()
+
+
 @every_masked
 def test_masked_loss_is_the_loss_of_the_samples_that_the_mask_marks(name: str) -> None:
     whole, plain = Masked(MASKED[name]()), MASKED[name]()
@@ -188,6 +203,8 @@ def test_wrapper_is_configured() -> None:
     ("make", "message"),
     [
         (lambda: Masked(nn.MSELoss()), r"loss is a MSELoss; wanted a Loss: wrap it in NativeLoss"),
+        (lambda: Masked(losses.MSELoss(), missing="tagret"), r"missing='tagret': wanted an input of the loss"),
+        (lambda: Masked(losses.MSELoss(), True, "target"), r"wanted invert with a mask, found it with missing"),
         (lambda: Masked(losses.L1L2Penalty()), r"wanted a loss that reads inputs, found a L1L2Penalty"),
         (lambda: Masked(losses.MSELoss())([1.0], [1.0], torch.ones(1)), r"wanted prediction as a tensor, found list"),
         (lambda: Masked(losses.MSELoss())(torch.ones(1), torch.ones(1), [True]), r"wanted mask as a tensor"),

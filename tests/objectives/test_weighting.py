@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 import torch
 from curves import read
 from omegaconf import DictConfig
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from trainers import tiny_trainer
@@ -83,7 +85,7 @@ def test_weight_that_is_configured_otherwise_is_not_restored() -> None:
     configured = Objective({"mse": MSELoss(), "l1": L1Loss()}, {"l1": 3.0})
     configured.load_state_dict(saved.state_dict())
     assert configured.weights["l1"] == 3
-    without = {key: value for key, value in saved.state_dict().items() if "weighting" not in key}
+    without = {key: value for key, value in saved.state_dict().items() if "_extra_state" not in key}
     configured.load_state_dict(without)
     assert configured.weights["l1"] == 3
 
@@ -131,30 +133,51 @@ def test_weights_of_a_weighting_are_curves_and_its_state_is_in_the_checkpoint(tm
     assert not torch.equal(other.objective.weighting.means, torch.ones(2))
 
 
-def means(folder: Path) -> Tensor:
-    """Return the buffer of the weighting in a run's last checkpoint."""
+def state(folder: Path) -> dict[str, Any]:
+    """Return the state of the objective in a run's last checkpoint."""
     checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=False)
-    return checkpoint["state_dict"]["objective.weighting.means"]
+    return {key: value for key, value in checkpoint["state_dict"].items() if "objective." in key}
+
+
+def same(one: Any, other: Any) -> bool:
+    return torch.equal(one, other) if isinstance(one, Tensor) else one == other
+
+
+BALANCES = {
+    "one of one's own": ["balance._target_=test_weighting.InverseMean"],
+    "one of gradients, with a schedule and pictures": [
+        "balance=gradnorm",
+        "++schedule.center={kind: linear, start: 0.5, end: 1, until: 2}",
+        "callbacks=[default,gradients]",
+        "callbacks.gradients.every_n_batches=2",
+    ],
+}
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", BALANCES)
 def test_weighting_from_a_configuration_drives_a_run_and_is_restored_exactly(
-    configure: Callable[..., DictConfig], tmp_path: Path
+    name: str, configure: Callable[..., DictConfig], tmp_path: Path
 ) -> None:
-    def trained(name: str, epochs: int, *overrides: str) -> Path:
-        folder = tmp_path / name
+    def trained(name_: str, epochs: int, *overrides: str) -> Path:
+        folder = tmp_path / name_
         run(
             configure(
-                "loss=[triplet,center]", "weighting._target_=test_weighting.InverseMean", f"run_dir={folder}",
-                f"trainer.max_epochs={epochs}", "trainer.limit_train_batches=4", "log_every=2", *overrides,
+                "loss=[triplet,center]", *BALANCES[name], f"run_dir={folder}", f"trainer.max_epochs={epochs}",
+                "trainer.limit_train_batches=4", "log_every=2", *overrides,
             )
         )  # fmt: skip
         return folder
 
-    whole = trained("whole", 2)
-    resumed = trained("resumed", 1)
-    assert not torch.equal(means(whole), means(resumed))
+    whole, resumed = trained("whole", 2), trained("resumed", 1)
     trained("resumed", 2, f"ckpt={resumed}/checkpoints/last.ckpt")
-    assert torch.equal(means(whole), means(resumed))
-    assert len(read(whole / "train")["weight/triplet"]) == 4
-    assert read(whole / "train")["weight/center"] == read(resumed / "train")["weight/center"]
+    found, wanted = state(resumed), state(whole)
+    assert all(same(found[key], wanted[key]) for key in wanted)
+    curves, again = read(whole / "train"), read(resumed / "train")
+    assert len(curves["weight/triplet"]) == 4
+    for tag in {tag for tag in curves if tag.split("/")[0] in ("weight", "share", "gradient", "cosine")}:
+        assert curves[tag] == again[tag], tag
+    if "gradnorm" in BALANCES[name][0]:
+        assert {"gradient/center", "gradient_share/triplet", "cosine/triplet~center"} <= curves.keys()
+        accumulator = EventAccumulator(str(whole / "train"))
+        assert accumulator.Reload().Tags()["images"] == ["pictures/cosines"]

@@ -45,7 +45,7 @@ def changed(**changes: Any) -> dict[str, Any]:
 
 def a_run(name: str, config: dict[str, Any], scores: dict[str, float]) -> Run:
     curves = {tag: Curve(np.array([10.0]), np.array([value])) for tag, value in scores.items()}
-    return Run(name, Path(name), {"val": Stage(scalars=curves)}, Stage(), config, frozenset(), [], {}, {}, [])
+    return Run(name, Path(name), {"val": Stage(scalars=curves)}, Stage(), config, frozenset(), [], {}, {}, "", [])
 
 
 def column(runs: list[Run], head: str) -> list[Any]:

@@ -7,8 +7,8 @@ import pytest
 from torch.utils.tensorboard import SummaryWriter
 
 from lossframe.__main__ import main
-from lossframe.report import write
 from lossframe.report.runs import read_run
+from lossframe.report.writing import write
 
 
 def points(folder: Path) -> tuple[Path, list[int]]:

@@ -49,7 +49,8 @@ def test_report_of_a_sweep_opens_without_a_network(
     tmp_path: Path, command: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     sweep = tmp_path / "sweep"
-    result = command("-m", f"loss={','.join(LOSSES)}", "trainer.max_epochs=2", f"hydra.sweep.dir={sweep}")
+    result = command("-m", f"loss={','.join(LOSSES)}", "trainer.max_epochs=2", "trainer.limit_train_batches=8",
+                     f"hydra.sweep.dir={sweep}")  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert main(["report", str(sweep)]) == 0
     moved = Path(shutil.move(sweep / "report.html", tmp_path / "alone.html"))

@@ -45,9 +45,9 @@ def test_help_lists_every_choice_and_shows_the_chosen_config(command: Command) -
     shown = command("loss=[triplet,huber]", "loss.huber.delta=0.125", "--help")
     assert shown.returncode == 0, shown.stderr
     lines = shown.stdout.splitlines()
-    for folder in {file.parent for file in (ROOT / "conf").glob("*/**/*.yaml")}:
-        choices = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
-        assert f"{folder.relative_to(ROOT / 'conf')}: {choices}" in lines
+    for group in {str(file.parent.relative_to(ROOT / "conf")) for file in (ROOT / "conf").glob("*/**/*.yaml")}:
+        choices = ", ".join(sorted(file.stem for file in (ROOT / "conf" / group).glob("*.yaml")))
+        assert (f"{group}: {choices}" in lines) == (not group.startswith("hydra/")), "Hydra lists its own elsewhere"
     assert "  huber:\n" in shown.stdout
     assert "    delta: 0.125\n" in shown.stdout
 
@@ -85,8 +85,8 @@ def test_command_in_a_changed_directory_starts_the_other_ranks(tmp_path: Path) -
     [
         ("lossframe ", list(COMMANDS)),
         ("lossframe tr", list(COMMANDS)),
-        ("lossframe train data=digi", ["data=digit_halves", "data=digits"]),
-        ("lossframe evaluate RUN data=digi", ["data=digit_halves", "data=digits"]),
+        ("lossframe train loss=binary", ["loss=binary_cross_entropy", "loss=binary_focal"]),
+        ("lossframe evaluate RUN data=mni", ["data=mnist5k"]),
         ("lossframe losses x", []),
     ],
 )
@@ -101,8 +101,8 @@ def test_completion_query_is_answered_for_the_line(
 
 
 def test_script_answers_a_completion_query(tmp_path: Path) -> None:
-    shown = start([*SCRIPT, "-sc", "query=bash"], tmp_path, COMP_LINE="python train.py data=digi")
-    assert shown.stdout.split() == ["data=digit_halves", "data=digits"]
+    shown = start([*SCRIPT, "-sc", "query=bash"], tmp_path, COMP_LINE="python train.py loss=binary")
+    assert shown.stdout.split() == ["loss=binary_cross_entropy", "loss=binary_focal"]
 
 
 @pytest.mark.parametrize("arguments", [["-sc", "install=bash"], ["train", "-sc", "install=bash"]])

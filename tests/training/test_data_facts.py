@@ -117,7 +117,7 @@ def test_batch_without_names_is_refused(configure: Configure, monkeypatch: pytes
     monkeypatch.setattr(Own, "train_dataloader", lambda self: DataLoader(torch.utils.data.TensorDataset(torch.ones(9))))
     config = configure("~data", f"+data._target_={__name__}.Own", "+data.num_classes=10", "+data.image_shape=[1,8,8]")
     config.trainer.limit_val_batches = 0
-    with pytest.raises(InputError, match="the data gives a batch of the type list: wanted a mapping from name to"):
+    with pytest.raises(InputError, match="reads a batch: wanted a mapping from names to tensors, found list;"):
         run(config)
 
 

@@ -80,7 +80,7 @@ def test_loss_that_is_chosen_twice_becomes_two_terms(command: str) -> None:
     assert [*objective.losses] == ["second_triplet", *chosen.split(",")]
 
 
-@pytest.mark.parametrize("group", ["optimizer", "data", "model", "trainer", "weighting", "loss"])
+@pytest.mark.parametrize("group", ["optimizer", "data", "model", "trainer", "balance", "loss"])
 def test_group_that_cannot_be_null_names_its_choices(group: str) -> None:
     line = refusal(f"{group}=null") or ""
     assert line.startswith(f"{group}=null: wanted one of ")

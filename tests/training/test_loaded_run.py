@@ -34,7 +34,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def metrics(file: Path) -> dict[str, float]:
-    return {name: value for name, value in json.loads(file.read_text()).items() if name != "checkpoint"}
+    return {name: value for name, value in json.loads(file.read_text()).items() if name.startswith("test/")}
 
 
 def table(file: Path) -> dict[str, np.ndarray]:

@@ -2,7 +2,10 @@
 
 import csv
 import json
-import subprocess
+import logging
+import os
+import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,13 +16,21 @@ from curves import read
 from omegaconf import DictConfig
 
 from lossframe import InputError
+from lossframe.training.arguments import normalised
+from lossframe.training.cli import main
 from lossframe.training.resume import OVERRIDES, expand
 from lossframe.training.run import run
 from lossframe.training.run_dir import RESOLVED
-from scripts.crashes import stories
+from scripts.crashes import faults, records, stories
 
 Configure = Callable[..., DictConfig]
-Command = Callable[..., subprocess.CompletedProcess[str]]
+Train = Callable[..., str]
+BRIEF = ["trainer.max_epochs=1", *(f"trainer.limit_{stage}_batches=2" for stage in ("train", "val", "test"))]
+OWN = """
+# @package _global_
+loss: {mine: {_target_: lossframe.losses.MSELoss}}
+inputs: {mine: {prediction: features, target: features, weight: null}}
+"""
 
 
 @pytest.mark.slow
@@ -52,15 +63,46 @@ def test_arguments_of_a_resumed_run_are_the_recorded_and_the_new(tmp_path: Path)
     ]  # fmt: skip
     assert expand(["--cfg", "job", on]) == ["--cfg", "job", *given[:-1], on], "overrides in one piece"
     assert expand(["-p", "seed", "seed=8", on])[:4] == ["-p", "seed", "seed=8", given[1]], "a flag's is no key"
-    quoted = expand([f"ckpt='{checkpoint}'"])
-    assert quoted[0] == "seed=7"
-    for arguments in (["seed=1"], [""], ["ckpt=null"], ["--cfg", "job"], ["--config-dir=elsewhere", on]):
+    assert expand(["--config-dir=mine", on]) == ["--config-dir=mine", *given[:-1], on]
+    assert expand([f"ckpt='{checkpoint}'"])[0] == "seed=7"
+    for arguments in (["seed=1"], [""], ["ckpt=null"], ["--cfg", "job"], ["--config-path=elsewhere", on]):
         assert expand(arguments) == arguments
     (tmp_path / OVERRIDES).write_text(yaml.safe_dump(["--config-name=mine", *given]))
-    assert expand([on]) == ["--config-name=mine", *given[:-1], f"hydra.run.dir='{tmp_path}'", on]
-    for missing in ("last", "nope/last.ckpt"):
+    wanted = ["--config-name=mine", *given[:-1], f"hydra.run.dir={tmp_path}", on]
+    assert expand([on]) == wanted
+    assert expand(["--config-name=mine", on]) == wanted
+    for missing in ("nope", "nope/last.ckpt"):
         with pytest.raises(InputError, match=f"^ckpt={missing}: there is no such file"):
             expand([f"ckpt={missing}"])
+
+
+@pytest.mark.parametrize(
+    ("typed", "left"),
+    [
+        ("trainer=ddp_cpu", ["trainer.max_epochs=9", "data=csv", "data.path=a.csv", "optimizer.lr=1"]),
+        ("data=digits", ["trainer.devices=3", "trainer.max_epochs=9", "optimizer.lr=1"]),
+        ("data=csv", ["trainer.devices=3", "trainer.max_epochs=9", "data.path=a.csv", "optimizer.lr=1"]),
+        ("optimizer=sgd", ["trainer.devices=3", "trainer.max_epochs=9", "data=csv", "data.path=a.csv"]),
+    ],
+)
+def test_another_choice_of_a_group_leaves_out_its_recorded_options(tmp_path: Path, typed: str, left: list[str]) -> None:
+    (tmp_path / RESOLVED).touch()
+    recorded = ["trainer.devices=3", "trainer.max_epochs=9", "data=csv", "data.path=a.csv", "optimizer.lr=1"]
+    (tmp_path / OVERRIDES).write_text(yaml.safe_dump(recorded))
+    assert expand([f"ckpt={tmp_path}", typed]) == [*left, f"ckpt={tmp_path}", typed]
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        (["--resume"], ["ckpt=last"]),
+        (["--resume", "seed=2"], ["ckpt=last", "seed=2"]),
+        (["seed=2", "--resume", "a run", "--cfg", "job"], ["--cfg", "job", "seed=2", "ckpt='a run'"]),
+        (["--resume=runs/a", "seed=2"], ["ckpt=runs/a", "seed=2"]),
+    ],
+)
+def test_flag_resume_names_a_run(typed: list[str], read: list[str]) -> None:
+    assert normalised(typed) == read
 
 
 @pytest.mark.parametrize("damaged", [b"", b"null", b"- [1", b"- 1", b"seed=1", b"{seed: 1}", b"\xff\xfe"])
@@ -96,39 +138,113 @@ def test_run_resumed_from_a_moved_directory_keeps_its_checkpoints(configure: Con
     assert f'"{moved}/checkpoints/best.ckpt"' in (moved / "metrics.json").read_text()
 
 
-@pytest.mark.slow
-def test_resume_that_fails_before_training_leaves_the_run_unchanged(command: Command, tmp_path: Path) -> None:
-    def contents() -> dict[Path, bytes]:
-        return {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != "train.log"}
+@pytest.fixture
+def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Train:
+    """Run `lossframe train ...` in this process and in a folder, and return what it says on stderr, or its status."""
 
-    run = tmp_path / "run"
-    assert command("trainer.max_epochs=1", "hydra.run.dir=run").returncode == 0
-    before = contents()
-    assert {path.name for path in before} >= {RESOLVED, OVERRIDES, "hydra.yaml", "metrics.csv", "last.ckpt"}
-    for wrong in ("optimizer.lr=-1", "data.batch_size=0"):
-        assert command("ckpt=run/checkpoints/last.ckpt", "trainer.max_epochs=2", wrong).returncode == 1
-        assert contents() == before, wrong
-    assert command("ckpt=run/checkpoints/last.ckpt", "trainer.max_epochs=2").returncode == 0
-    assert len(rows(run)) > before[run / "csv" / "metrics.csv"].count(b"\n") - 1
+    def run_command(*arguments: str, folder: str = ".", crash: str = ":::") -> str:
+        monkeypatch.chdir(tmp_path / folder)
+        monkeypatch.setattr(sys, "argv", ["train"])
+        monkeypatch.setenv(faults.CRASH, crash)
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+        monkeypatch.setattr(logging.getLogger(), "handlers", [*logging.getLogger().handlers])  # Hydra replaces them
+        capsys.readouterr()
+        try:
+            main([*arguments, "trainer.enable_progress_bar=false"])
+        except SystemExit as stopped:
+            return str(stopped.code)
+        return capsys.readouterr().err
+
+    return run_command
 
 
-@pytest.mark.slow
-def test_run_repeated_from_its_directory_gives_equal_numbers(command: Command, tmp_path: Path) -> None:
-    brief = ["trainer.max_epochs=1", *(f"trainer.limit_{stage}_batches=2" for stage in ("train", "val", "test"))]
-    first = command("loss=[triplet,center]", "weights.center=0.01", "run_dir=first", *brief)
-    assert first.returncode == 0, first.stderr
-    again = command("--config-path", "first/.hydra", "--config-name", "config", *brief)
-    assert again.returncode == 0, again.stderr
+def test_run_goes_on_from_its_own_folder_with_its_own_configuration(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "loss").mkdir(parents=True)
+    (tmp_path / "mine" / "loss" / "own.yaml").write_text(OWN)
+    train("--config-dir=mine", "loss=own", "metrics=[]", "run_dir=run", *BRIEF)
+    said = train("--resume", "trainer.max_epochs=2", folder="run")
+    assert f"goes on          {tmp_path}/run/checkpoints/last.ckpt, after 1 whole epochs, 2 steps" in said
+    assert [step for step, _ in read(tmp_path / "run" / "val")["loss/mine"]] == [160, 320]
+    assert "finished" in train("--config-dir=mine", "ckpt=run")
+    assert "found a folder of runs; choose one, as 'run'" in train("--resume")
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "train.log").touch()
+    assert "found none that has begun to train; start it again by its command" in train("--resume", "begun")
+
+
+def contents(run: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != "train.log"}
+
+
+def test_checkpoint_is_checked_before_the_run_is_changed(train: Train, tmp_path: Path) -> None:
+    train("run_dir=run", *BRIEF)
+    run, before = tmp_path / "run", contents(tmp_path / "run")
+    other = tmp_path / "other" / "checkpoints"
+    other.mkdir(parents=True)
+    torch.save({"state_dict": {}, "of": Path("no tensor")}, other / "object.ckpt")
+    torch.save({"state_dict": {}}, other / "dict.ckpt")
+    (other / "pickle.ckpt").write_bytes(pickle.dumps({"state_dict": {}}))
+    for wrong, said in {
+        "optimizer.lr=-1": "Invalid learning rate: -1",
+        "data.batch_size=0": "data.batch_size",
+        "loss=[triplet,center]": "choose the same losses, loss=[triplet]",
+        "model.embedding_size=7": "head.weight of [",
+        f"ckpt={other}/object.ckpt": "found an object of pathlib",
+        f"ckpt={other}/dict.ckpt": "found a file without 'loops', 'pytorch-lightning_version'",
+        f"ckpt={other}/pickle.ckpt": "found a truncated or foreign file; take another one of its folder, 'dict.ckpt'",
+    }.items():
+        answer = train("ckpt=run/checkpoints/last.ckpt", "trainer.max_epochs=2", wrong)
+        assert answer.startswith("error: "), wrong
+        assert said in answer
+        assert contents(run) == before, wrong
+    os.truncate(run / "checkpoints" / "last.ckpt", 1000)
+    answer = train("--resume", "run", "trainer.max_epochs=2")
+    assert "passed over" in answer
+    assert f"goes on          {run}/checkpoints/best.ckpt" in answer
+
+
+def test_requeued_job_goes_on_and_begins_anew_without_a_checkpoint(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = ["run_dir=run", *BRIEF[1:]]
+    train(*job, "trainer.max_epochs=1")
+    assert "holds a run already" in train(*job, "trainer.max_epochs=2")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert "goes on" in train(*job, "trainer.max_epochs=2")
+    whole, written = records.curves(tmp_path / "run"), records.rows(tmp_path / "run")
+    for path in (tmp_path / "run" / "checkpoints").iterdir():
+        path.unlink()
+    assert "trains anew" in train(*job, "trainer.max_epochs=2")
+    anew, found = records.curves(tmp_path / "run"), records.rows(tmp_path / "run")
+    assert all(points == anew[tag] for tag, points in whole.items() if not tag.startswith("test/"))
+    assert [row for row in written if row in found] == found, "none twice, none but the first test is gone"
+
+
+def test_repeated_run_gives_equal_numbers_and_goes_on(train: Train, tmp_path: Path) -> None:
+    train("loss=[triplet,center]", "weights.center=0.01", "run_dir=first", *BRIEF)
+    train("--config-path", "first/.hydra", "--config-name", "config", *BRIEF)
     (second,) = (tmp_path / "runs").iterdir()
     assert second.name.startswith("triplet+center")
-    assert (second / "overrides.yaml").read_text().startswith(f"- --config-path={tmp_path / 'first' / '.hydra'}\n")
+    assert (second / OVERRIDES).read_text().startswith(f"- --config-path={tmp_path / 'first' / '.hydra'}\n")
     numbers = [json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path / "first", second)]
     assert {**numbers[0], "checkpoint": None} == {**numbers[1], "checkpoint": None}
-    last = second.relative_to(tmp_path) / "checkpoints" / "last.ckpt"
-    on = command(f"ckpt={last}", "trainer.max_epochs=2", "hydra.job.chdir=true")
-    assert on.returncode == 0, on.stderr
+    train("--resume", str(second), "trainer.max_epochs=2", "hydra.job.chdir=true")
     assert [step for step, _ in read(second / "val")["loss/triplet"]] == [160, 320]
     assert "ckpt: null\n" in (second / ".hydra" / "config.yaml").read_text(), "a repetition starts anew"
     assert {path.name for path in tmp_path.iterdir()} == {"first", "runs"}
-    elsewhere = command(f"ckpt={last}", "trainer.max_epochs=3", "hydra.run.dir=third")
-    assert elsewhere.returncode == 0, elsewhere.stderr
+
+
+@pytest.mark.slow
+def test_run_goes_on_with_other_numbers_of_ranks(train: Train, tmp_path: Path) -> None:
+    options = ["+callbacks.crash._target_=scripts.crashes.faults.Crash", "trainer.precision=64-true", "log_every=5"]
+    options += ["trainer.max_epochs=3"]
+    train("run_dir=whole", *options)
+    assert train("run_dir=run", *options, crash="SIGTERM:train:8:0") == "143"
+    on_two = ["--resume", "run", "trainer=ddp_cpu", "trainer.devices=2"]
+    assert stories.start(tmp_path, on_two, "SIGTERM:train:13:1").returncode == 143
+    assert "goes on" in train("--resume", "run", "trainer=cpu")
+    whole, found = records.curves(tmp_path / "whole"), records.curves(tmp_path / "run")
+    assert found.keys() == whole.keys()
+    for tag, points in whole.items():
+        assert [step for step, _ in found[tag]] == [step for step, _ in points], tag
+        assert [value for _, value in found[tag]] == pytest.approx([value for _, value in points], rel=1e-6), tag

@@ -52,25 +52,22 @@ def test_ctrl_c_in_the_last_validation_tests_nothing(
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Checkpoint directory")
-def test_ctrl_c_in_an_epoch_loses_no_hard_sample(
+def test_usr1_in_an_epoch_under_slurm_loses_no_hard_sample(
     configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = Learner.training_step
-    options = [
-        "callbacks=[default,hard_samples]",
-        "logger=tensorboard",
-        "trainer.max_epochs=2",
-        "trainer.precision=64-true",
-    ]
+    options = [f"trainer.{each}" for each in ("max_epochs=2", "precision=64-true")]
+    options += ["callbacks=[default,hard_samples]", "logger=tensorboard"]
 
     def interrupted(learner: Learner, batch: Any, batch_idx: int) -> Any:
         if learner.current_epoch == 1 and batch_idx == 6:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGUSR1)
         return original(learner, batch, batch_idx)
 
     monkeypatch.setattr(Learner, "training_step", interrupted)
     monkeypatch.setattr(signal, "SIG_IGN", signal.getsignal(signal.SIGINT))  # Lightning's, which later tests would have
-    with pytest.raises(SystemExit):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    with pytest.raises(SystemExit, match="138"):
         run(configure(*options))
     monkeypatch.undo()
     run(configure(*options, f"ckpt={tmp_path / 'checkpoints' / 'last.ckpt'}"))
@@ -79,6 +76,8 @@ def test_ctrl_c_in_an_epoch_loses_no_hard_sample(
     assert "train_triplet.csv" in written
     for name in written:
         assert (tmp_path / "hard" / name).read_text() == (tmp_path / "whole" / "hard" / name).read_text(), name
+    events = [path.read_bytes() for path in (tmp_path / "val").glob("events*")]
+    assert sum(each.count(b"_hparams_/session_start_info") for each in events) == 1, "one session in the tab HParams"
 
 
 @pytest.mark.slow

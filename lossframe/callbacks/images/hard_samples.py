@@ -18,6 +18,7 @@ from lossframe.callbacks.images.tiles import sheet
 from lossframe.callbacks.images.top_k import Row, TopK, highest, of_all_ranks, write_csv
 from lossframe.errors import InputError
 from lossframe.loggers.files import join
+from lossframe.loggers.tolerance import Tolerance
 from lossframe.losses.base.loss import Loss
 
 
@@ -49,6 +50,7 @@ class HardSamples(MonitorCallback):
         self._hardest: dict[str, dict[str, TopK]] = {}
         self._rows: dict[str, dict[str, list[Row]]] = {}
         self._epochs: dict[str, dict[str, Counter[Any]]] = {}
+        self._files = Tolerance("HardSamples")
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Make the losses keep their values by sample."""
@@ -151,8 +153,8 @@ class HardSamples(MonitorCallback):
             ]
             if trainer.is_global_zero:
                 often = [{"id": each, **_name(each, datamodule), "epochs": n} for each, n in epochs.most_common()]
-                write_csv(join(folder, f"{stage}_{term}.csv"), listed)
-                write_csv(join(folder, f"{stage}_{term}_often.csv"), often)
+                self._files.attempt(write_csv, join(folder, f"{stage}_{term}.csv"), listed)
+                self._files.attempt(write_csv, join(folder, f"{stage}_{term}_often.csv"), often)
             for writer, step in self.writers(trainer, stage):
                 if "image" in listed[0]:
                     picture = draw(listed, self.thumbnail, class_names)

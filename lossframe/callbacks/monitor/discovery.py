@@ -124,9 +124,9 @@ def _is_free(name: str, loss: Loss, owners: Owners) -> bool:
 
 
 def _tag_of_objective(prefix: str, name: str) -> str:
-    """Return the tag of the total, of a term's weighted value or weight, or of a value that the objective logs."""
+    """Return the tag of the total, of what is recorded of a term or a pair, or of a value that the objective logs."""
     kind, _, term = name.partition("/")
-    if kind in (tags.WEIGHTED, tags.WEIGHT) and term:
+    if kind in (tags.WEIGHTED, tags.WEIGHT, tags.GRADIENT, tags.GRADIENT_SHARE, tags.COSINE) and term:
         return f"{kind}/{prefix}{term}"
     total = tags.of_loss(prefix + tags.TOTAL)
     return total if name == tags.TOTAL else f"{total}/{name}"

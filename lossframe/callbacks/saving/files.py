@@ -54,12 +54,14 @@ def rotate(path: Path, keep: int) -> None:
 
     The present file stays where it is too, until another takes its place.
     """
+    copy = earlier(path, 1)
+    if path.exists() and copy.exists() and path.samefile(copy):
+        return  # the save after the last rotation has failed
     for number in range(keep - 2, 0, -1):
         if earlier(path, number).exists():
             earlier(path, number).replace(earlier(path, number + 1))
     if keep < 2 or not path.exists():
         return
-    copy = earlier(path, 1)
     new = copy.with_name(copy.name + SUFFIX)
     new.unlink(missing_ok=True)
     try:

@@ -1,5 +1,6 @@
 """Saves the checkpoint from which a training goes on, also in the middle of an epoch, and stops where it is whole."""
 
+import contextlib
 import signal
 import time
 from pathlib import Path
@@ -110,7 +111,8 @@ class LastCheckpoint(Checkpoint):
         """Save the checkpoint, and stop if a rank has got a signal."""
         stop, self._agreed = self._signal(), []
         if trainer.is_global_zero:
-            rotate(self.path, self.keep)
+            with contextlib.suppress(OSError):  # the save that follows says what is wrong
+                rotate(self.path, self.keep)
         trainer.save_checkpoint(self.path)
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
         if stop is None:

@@ -1,0 +1,141 @@
+"""Finds the checkpoint from which a run goes on, and checks what a file holds before it is loaded."""
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zipfile import is_zipfile
+
+from omegaconf import DictConfig, OmegaConf
+
+from lossframe.errors import InputError, names
+from lossframe.training import launch, run_dir
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_ENTRIES = ("state_dict", "loops", "pytorch-lightning_version")
+"""Entries that every checkpoint of a training has."""
+_SHOWN = 3
+"""Number of weights that a message names."""
+
+
+def chosen(config: DictConfig, folder: Path) -> str | None:
+    """Return the checkpoint from which the run of a folder goes on; None if it begins anew, for it has none.
+
+    `config.ckpt` is a file, or the folder, which stands for the newest whole checkpoint: `last.ckpt`, those before it,
+    and then any other. Says which one it is, and which damaged ones are passed over.
+    """
+    if not run_dir.holds_run(Path(config.ckpt)):
+        contents(Path(config.ckpt))
+        return str(config.ckpt)
+    files = list(_files(folder, config))
+    for file in files:
+        try:
+            found = contents(file)
+        except InputError as error:
+            _say("passed over", str(error).partition(";")[0])
+            continue
+        _say_where(file, found, config)
+        return str(file)
+    if files:
+        raise InputError(f"{folder}: wanted a whole checkpoint, found damaged ones; delete them to train anew")
+    _say("trains anew", f"{run_dir.as_typed(folder)}, which was stopped before its first checkpoint")
+    if launch.is_first():
+        run_dir.clear(folder)
+    return None
+
+
+def contents(file: Path) -> dict[str, Any]:
+    """Return the contents of a checkpoint, without reading tensors that nothing uses; only tensors and plain values.
+
+    Raises an `InputError` that names another checkpoint if the file is truncated, foreign, or holds other objects.
+    """
+    check_form(file)
+    import torch
+
+    if file.is_dir():  # sharded over the ranks
+        file = file / "meta.pt"
+    try:
+        found: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # of the zip, the pickle or a class that it names
+        other = re.search(r"GLOBAL (\S+)", str(error))
+        said = f"an object of {other[1]}, which is not loaded" if other else str(error).partition("\n")[0]
+        wanted = "wanted a checkpoint of tensors and plain values"
+        raise InputError(f"{file}: {wanted}, found {said}; {_remedy(file)}") from error
+    missing = [name for name in _ENTRIES if not isinstance(found, dict) or name not in found]
+    if missing and file.name != "meta.pt":
+        raise InputError(f"{file}: wanted a run's checkpoint, found a file without {names(missing)}; {_remedy(file)}")
+    if not isinstance(found, dict) or not isinstance(found.get("state_dict", {}), dict):
+        raise InputError(f"{file}: wanted a run's checkpoint, found none with weights; {_remedy(file)}")
+    return found
+
+
+def check_form(file: Path) -> None:
+    """Raise an `InputError` if a file is no whole checkpoint by its form, which needs no torch."""
+    if file.is_file() and not is_zipfile(file):
+        raise InputError(f"{file}: wanted a whole checkpoint, found a truncated or foreign file; {_remedy(file)}")
+
+
+def check_weights(saved: Mapping[str, Any], module: "nn.Module") -> None:
+    """Raise an `InputError` that names the first weights in which a checkpoint and a module differ.
+
+    Names below `objective.`, those of the terms, are not compared.
+    """
+    wanted = module.state_dict()
+    own, theirs = ([key for key in state if not key.startswith("objective.")] for state in (wanted, saved))
+    lines = [f"no {key}" for key in own if key not in saved]
+    lines += [f"{key}, which the model lacks" for key in theirs if key not in wanted]
+    for key in wanted.keys() & saved.keys():
+        sizes = _size(saved[key]), _size(wanted[key])
+        if None not in sizes and sizes[0] != sizes[1]:
+            lines.append(f"{key} of {sizes[0]} for {sizes[1]}")
+    if lines:
+        more = f", and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+        raise InputError(
+            f"the checkpoint is another model's: wanted the same weights, found {', '.join(lines[:_SHOWN])}{more}; "
+            "choose the model and the data of the checkpoint's run, or train anew without ckpt"
+        )
+
+
+def _size(entry: Any) -> list[int] | None:
+    """Return the shape of a tensor; None of another thing, or of a parameter that has none yet."""
+    from torch import Tensor
+    from torch.nn.parameter import is_lazy
+
+    return list(entry.shape) if isinstance(entry, Tensor) and not is_lazy(entry) else None
+
+
+def _files(folder: Path, config: DictConfig) -> Iterator[Path]:
+    """Yield the checkpoints in a run's folder in the order in which they are tried."""
+    last = Path(OmegaConf.select(config, "callbacks.last.path") or folder / "checkpoints" / "last.ckpt")
+    found = {path: re.fullmatch(rf"{re.escape(last.stem)}(?:-(\d+))?", path.stem) for path in folder.rglob("*.ckpt")}
+    series = {path: int(match[1] or 0) for path, match in found.items() if match and path.parent == last.parent}
+    yield from sorted(series, key=series.__getitem__)
+    yield from sorted(found.keys() - series.keys(), key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def _remedy(file: Path) -> str:
+    """Say which other checkpoints of a folder there are, the latest first."""
+    others = sorted(file.parent.glob("*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True)
+    chosen = [str(other.name) for other in others if other != file and (other.is_dir() or is_zipfile(other))]
+    return f"take another one of its folder, {names(chosen[:_SHOWN])}" if chosen else "there is no other in its folder"
+
+
+def _say_where(file: Path, found: Mapping[str, Any], config: DictConfig) -> None:
+    """Say from where a run goes on, or that it is at its end."""
+    from lossframe.training.reconfigured import trained_epochs
+
+    epochs, steps = trained_epochs(found), found["global_step"]
+    most = config.trainer.max_epochs, config.trainer.max_steps
+    place = f"{run_dir.as_typed(file)}, after {epochs} whole epochs, {steps} steps"
+    if any(limit is not None and 0 <= limit <= done for limit, done in zip(most, (epochs, steps), strict=True)):
+        _say("finished", f"{place}; tests again. For more: trainer.max_epochs={epochs + 10}")
+    else:
+        _say("goes on", place)
+
+
+def _say(what: str, text: str) -> None:
+    if launch.is_first():
+        print(f"{what:<16} {text}", file=sys.stderr)
