@@ -67,7 +67,7 @@ def _of_choice(error: MissingConfigException, file: str) -> str:
     group, _, choice = file.rpartition("/")
     if group in ("hydra/launcher", "hydra/sweeper") and (extra := _EXTRAS.get(choice)):
         return f"{group}={choice}: found no such plugin; add lossframe's extra: pip install -e '.[{extra}]'"
-    if group not in configs.groups():  # a choice with a slash
+    if group not in configs.groups() and group.partition("/")[0] in configs.groups():  # a choice with a slash
         group, _, choice = file.partition("/")
     known = error.options or _choices(group, str(error))
     return f"{group or '--config-name'}={choice}: wanted one of {names(known)}.{nearest(choice, known)}"
@@ -91,9 +91,8 @@ def _of_composition(error: ConfigCompositionException) -> str | None:
 
 def _of_one(error: BaseException) -> str | None:
     """Return the message of one error of a chain, if this error says what to change."""
-    if isinstance(error, InputError) or type(error).__name__ == "MisconfigurationException":  # Lightning's
-        return str(error)
-    if isinstance(error, ModuleNotFoundError) and "pip install" in str(error):  # of an optional dependency
+    of_module = isinstance(error, ModuleNotFoundError) and "pip install" in str(error)  # of an optional dependency
+    if isinstance(error, InputError) or of_module or type(error).__name__ == "MisconfigurationException":  # Lightning's
         return str(error)
     if isinstance(error, ConfigCompositionException):
         return _of_composition(error)
@@ -101,6 +100,8 @@ def _of_one(error: BaseException) -> str | None:
         known = [str(key) for key in error.parent_node]
         if str(error.key) not in known:
             return f"{error.full_key}: wanted one of {names(known)}.{nearest(str(error.key), known)}"
+    if scheme := re.match(r"No config source registered for schema (.*), supported", str(error)):
+        return f"hydra.searchpath={scheme[1]}://...: wanted file://FOLDER or pkg://PACKAGE, found {scheme[1]}"
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     return None

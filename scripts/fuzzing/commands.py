@@ -17,6 +17,7 @@ from fuzzing import damage
 from fuzzing.chance import Chance
 from fuzzing.endings import FailureError, ending
 from lossframe import configs
+from lossframe.callbacks.unsaved import TolerantCheckpointIO
 from lossframe.training import cli, composed, composition, model_contract, preflight, provision, run, signatures
 from lossframe.training.arguments import normalised
 from lossframe.training.user_errors import explain
@@ -52,7 +53,7 @@ def checked(config: DictConfig, part: str) -> None:
     preflight.check_composition(config)
     composed.check_seed(config.seed)
     signatures.check(config)
-    _MAKERS.get(part, lambda config: run._trainer(config, []))(config)
+    _MAKERS.get(part, lambda config: run._trainer(config, [], TolerantCheckpointIO()))(config)
 
 
 def _optimise(config: DictConfig) -> None:

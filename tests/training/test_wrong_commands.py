@@ -81,7 +81,7 @@ def test_mutated_command_ends_in_a_checked_run_or_one_line(
     here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], part: int
 ) -> None:
     monkeypatch.setattr(cli, "_run", lambda config, records: run.check(config, load=False))
-    for number in range(50 * part, 50 * part + 50):
+    for number in range(20 * part, 20 * part + 20):
         arguments = commands.mutated(Chance(0, number))
         monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # which the command sets
         try:
