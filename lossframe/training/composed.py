@@ -84,7 +84,9 @@ def _check_ranges(values: Mapping[str, Any]) -> None:
         found = _at(values, key)
         if isinstance(found, int | float) and found < least:
             raise InputError(f"{key}={found}: wanted {'more than 0' if 0 < least < 1 else f'{least} or more'}")
-    mode = values["checkpoint_monitor"]["mode"]
+    if not isinstance(monitor := values["checkpoint_monitor"], Mapping) or "mode" not in monitor:
+        raise InputError(f"checkpoint_monitor={monitor}: wanted a mapping, as in checkpoint_monitor.mode=min")
+    mode = monitor["mode"]
     if mode not in ("min", "max"):
         raise InputError(f"checkpoint_monitor.mode={mode}: wanted one of 'min', 'max'")
 
@@ -185,7 +187,7 @@ def _may_be_null(key: str, wanted: Kinds) -> bool:
 
 
 def _check_kind(key: str, found: Any, wanted: Kinds, default: Any) -> None:
-    plain = key in _IF_NOT_NULL or wanted == {bool}  # nothing that a class makes
+    plain = key in _IF_NOT_NULL or key in _LEAST or wanted == {bool}  # nothing that a class makes
     if not kinds.fits(found, wanted) or (plain and isinstance(found, Mapping)):
         raise InputError(kinds.refusal(key, found, wanted, default))
     of_elements = {kinds.of_default(each) for each in default} if isinstance(default, list) else set()
