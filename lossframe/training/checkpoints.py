@@ -67,7 +67,9 @@ def contents(file: Path) -> dict[str, Any]:
     missing = [name for name in _ENTRIES if not isinstance(found, dict) or name not in found]
     if missing and file.name != "meta.pt":
         raise InputError(f"{file}: wanted a run's checkpoint, found a file without {names(missing)}; {_remedy(file)}")
-    return dict(found)
+    if not isinstance(found, dict) or not isinstance(found.get("state_dict", {}), dict):
+        raise InputError(f"{file}: wanted a run's checkpoint, found none with weights; {_remedy(file)}")
+    return found
 
 
 def check_form(file: Path) -> None:

@@ -6,17 +6,25 @@ from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationKeyError, InterpolationResolutionError
+from omegaconf.errors import InterpolationKeyError, InterpolationResolutionError, OmegaConfBaseException
 
 from lossframe import configs
 from lossframe.errors import InputError
-from lossframe.training import checkpoints, composition, launch, sweep
+from lossframe.training import checkpoints, composition, kinds, launch, sweep
+from lossframe.training.kinds import Kinds
 
 _SEVERAL = ("logger", "callbacks", "metrics")
 """Groups of which several choices may be made, apart from `loss`."""
-_OF_OTHER_KINDS = ("trainer.devices", "trainer.deterministic", "trainer.val_check_interval")
+_OF_OTHER_KINDS = re.compile(
+    r"trainer\.(devices|deterministic|val_check_interval|precision)|logger\.\w+\.version|.*\.hyperparameters\..*"
+)
 """Keys that take other kinds of values than their default is of."""
+_IF_NOT_NULL = {"ckpt": "runs/RUN/checkpoints/last.ckpt", "run_dir": "runs/RUN", "checkpoint_every.steps": 100}
+"""Values, as examples of their kind, of keys that are null by default."""
+_NEEDED = ("data", "model", "optimizer", "trainer")
+"""Groups that cannot be left empty, each of which is one object."""
 _ABSENT = object()
+_READS = re.compile(r"\$\{([\w.]+)\}")
 _LEAST = {
     "trainer.accumulate_grad_batches": 1,
     "trainer.check_val_every_n_epoch": 1,
@@ -24,11 +32,19 @@ _LEAST = {
     "trainer.gradient_clip_val": 0,
     "trainer.max_epochs": -1,
     "trainer.min_epochs": 0,
+    "trainer.num_nodes": 1,
+    "trainer.num_sanity_val_steps": -1,
     "scheduler.step_size": 1,
     "scheduler.T_max": 1,
+    "callbacks.early_stopping.patience": 0,
+    "callbacks.ema.update_every_n_steps": 1,
+    "callbacks.ema.update_starting_at_step": 0,
+    "callbacks.model_summary.max_depth": -1,
 }
 """The least numbers of keys whose range Lightning and torch do not check, though most of them divide by it."""
-_NEVER_NULL = re.compile(r"seed|log_every|weights\..*")
+_NEVER_NULL = re.compile(
+    r"seed|log_every|weights\..*|checkpoint_monitor\..*|data\.(split|task|decimal)|.*\._recursive_"
+)
 
 
 def check(config: DictConfig) -> None:
@@ -39,13 +55,10 @@ def check(config: DictConfig) -> None:
     if missing := [key for key, value in _unresolved(config) if value == "???"]:
         typed = " ".join(f"{key}=VALUE" for key in missing)
         raise InputError(f"{', '.join(missing)}: wanted a value, found none; add {typed}")
+    _check_made(config)
+    _check_kinds(config)
     values = {str(key): _resolved(config, str(key)) for key in config if key != "hydra"}
-    for key, default in shipped(config):
-        _check_kind(key, default, values)
-    for key, least in _LEAST.items():
-        found = _at(values, key)
-        if isinstance(found, int | float) and found < least:
-            raise InputError(f"{key}={found}: wanted {'more than 0' if 0 < least < 1 else f'{least} or more'}")
+    _check_ranges(values)
     checkpoints.check_form(Path(values["ckpt"] or ""))
     trainer = values["trainer"]
     if re.search("spawn|fork|notebook", str(trainer["strategy"])):
@@ -57,6 +70,25 @@ def check(config: DictConfig) -> None:
     launch.check_nodes(trainer["num_nodes"], str(config.hydra.launcher._target_))
     if not sweep.runs_elsewhere(config.hydra):
         launch.check_devices(trainer["accelerator"], trainer["devices"])
+
+
+def check_seed(seed: Any) -> None:
+    """Raise an `InputError` if a seed is out of range."""
+    if not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise InputError(f"seed={seed}: wanted a whole number from 0 to {2**32 - 1}")
+
+
+def _check_ranges(values: Mapping[str, Any]) -> None:
+    """Raise an `InputError` for a value out of the range of its key, where nothing else says so in time."""
+    for key, least in _LEAST.items():
+        found = _at(values, key)
+        if isinstance(found, int | float) and found < least:
+            raise InputError(f"{key}={found}: wanted {'more than 0' if 0 < least < 1 else f'{least} or more'}")
+    if not isinstance(monitor := values["checkpoint_monitor"], Mapping) or "mode" not in monitor:
+        raise InputError(f"checkpoint_monitor={monitor}: wanted a mapping, as in checkpoint_monitor.mode=min")
+    mode = monitor["mode"]
+    if mode not in ("min", "max"):
+        raise InputError(f"checkpoint_monitor.mode={mode}: wanted one of 'min', 'max'")
 
 
 def _check_batchnorm(trainer: Mapping[str, Any]) -> None:
@@ -110,30 +142,70 @@ def _resolved(config: DictConfig, key: str) -> Any:
 
 
 def _instead_of(key: str, config: DictConfig) -> str:
-    from lossframe.training import preflight  # torch takes seconds
+    from lossframe.training import proposals  # torch takes seconds
 
-    return preflight.instead_of(key, config)
+    return proposals.instead_of(key, config)
 
 
-def _check_kind(key: str, default: Any, values: Mapping[str, Any]) -> None:
-    """Raise an `InputError` if the value of a key is of another kind than its default."""
-    found = _at(values, key)
-    default = _number(default)
-    wanted = _kind(default)
-    null = found is None and not _NEVER_NULL.fullmatch(key)
-    if wanted is None or key in _OF_OTHER_KINDS or found is _ABSENT or null:
-        return
-    fits = {"true or false": bool, "a whole number": int, "a number": int | float, "a list": list}[wanted]
-    if not isinstance(found, fits) or (isinstance(found, bool) and wanted != "true or false"):
-        shown = (
-            {None: "null", True: "true", False: "false"}.get(found, found)
-            if not isinstance(found, list | dict)
-            else found
-        )
-        text = f"the text {found!r}" if isinstance(found, str) else shown
-        usual = int(found) if isinstance(found, float) and found.is_integer() else default
-        usual = str(usual).replace(" ", "").lower()
-        raise InputError(f"{key}={shown}: wanted {wanted}, found {text}; as in {key}={usual}")
+def _check_made(config: DictConfig) -> None:
+    """Raise an `InputError` if a group that a run cannot do without is not what a class makes."""
+    for group in _NEEDED:
+        found = config.get(group)
+        target = found.get("_target_") if isinstance(found, DictConfig) else None
+        if not isinstance(target, str) or not target.strip():
+            choices = ", ".join(f"{group}={choice}" for choice in configs.choices(group))
+            raise InputError(f"{group}={found}: wanted a mapping with a _target_, a class's name; as in {choices}")
+
+
+def _check_kinds(config: DictConfig) -> None:
+    """Raise an `InputError` if a value is of another kind than its default, or an element than the default's elements.
+
+    A value that reads another key, as its default does, is that key's.
+    """
+    values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
+    defaults = dict(shipped(config)) | _IF_NOT_NULL
+    for key, default in defaults.items():
+        found = _at(values, key)
+        if found is _ABSENT or (type(found) is type(default) and found == default) or _OF_OTHER_KINDS.fullmatch(key):
+            continue
+        if isinstance(found, str) and "${" in found:
+            found = _known(config, key)
+        example = _followed(default, defaults)
+        wanted = kinds.of_default(example)
+        if found is not _ABSENT and wanted and not (found is None and _may_be_null(key, wanted)):
+            _check_kind(key, found, wanted, example)
+
+
+def _followed(default: Any, defaults: Mapping[str, Any]) -> Any:
+    """Return the default of the key that a default reads, if it reads one alone; null if that has none."""
+    read = _READS.fullmatch(default) if isinstance(default, str) else None
+    return _followed(defaults.get(read[1]), defaults) if read else default
+
+
+def _may_be_null(key: str, wanted: Kinds) -> bool:
+    return not _NEVER_NULL.fullmatch(key) and wanted != {bool}
+
+
+def _check_kind(key: str, found: Any, wanted: Kinds, default: Any) -> None:
+    plain = key in _IF_NOT_NULL or key in _LEAST or wanted == {bool}  # nothing that a class makes
+    if not kinds.fits(found, wanted) or (plain and isinstance(found, Mapping)):
+        raise InputError(kinds.refusal(key, found, wanted, default))
+    of_elements = {kinds.of_default(each) for each in default} if isinstance(default, list) else set()
+    for each in found if len(of_elements) == 1 else ():
+        if not kinds.fits(each, *of_elements):
+            raise InputError(
+                kinds.refusal(key, found, wanted, default).replace(
+                    "wanted a list, ", f"wanted a list, each {kinds.wanted(*of_elements)}, "
+                )
+            )
+
+
+def _known(config: DictConfig, key: str) -> Any:
+    """Return the value of a key that reads others; a mark that there is none if one of them is not there."""
+    try:
+        return OmegaConf.select(config, key, default=_ABSENT)
+    except OmegaConfBaseException:  # _resolved says which
+        return _ABSENT
 
 
 def _at(values: Mapping[str, Any], key: str) -> Any:
@@ -144,19 +216,3 @@ def _at(values: Mapping[str, Any], key: str) -> Any:
             return _ABSENT
         found = found[part]
     return found
-
-
-def _kind(default: Any) -> str | None:
-    if isinstance(default, bool):
-        return "true or false"
-    if isinstance(default, int | float):
-        return "a whole number" if isinstance(default, int) else "a number"
-    return "a list" if isinstance(default, list) else None
-
-
-def _number(default: Any) -> Any:
-    """Return the number that a text such as 1e-7 is for Hydra, and not for YAML; other values as they are."""
-    try:
-        return float(default) if isinstance(default, str) else default
-    except ValueError:
-        return default

@@ -26,12 +26,29 @@ def written_out(message: str, error: BaseException, config: DictConfig) -> str:
     node = _node(error, content)
     if node:
         for key in sorted((key for key in keys if key.startswith(f"{node}.")), key=len, reverse=True):
-            name = key.rpartition(".")[2]
-            typed = _REFERENCE.fullmatch(str(keys[key]))
-            source = typed[1] if typed else key
-            message = re.sub(rf"{_SPOKEN_OF}{re.escape(name)}(?![\w.'=])", source, message)
+            name = re.escape(key.rpartition(".")[2])
+            message = re.sub(rf"{_SPOKEN_OF}(?:`{name}`|{name})(?![\w.'=])", source(key, content), message)
     message = _ASSIGNED.sub(lambda found: f"{_full(found[1], node, keys, content)}=", message)
-    return _TUPLE.sub(lambda found: f"=[{found[1].replace(' ', '')}]", message)
+    message = _TUPLE.sub(lambda found: f"=[{found[1].replace(' ', '')}]", message)
+    return message if _speaks_of(message, node, keys) else f"{node}: {message}"
+
+
+def source(key: str, content: Mapping[str, Any]) -> str:
+    """Return the key that a key's value is copied from, as `log_every` of `callbacks.monitor.log_every`; or itself.
+
+    >>> source("model.classes", {"model": {"classes": "${data.classes}"}, "data": {"classes": 3}})
+    'data.classes'
+    """
+    found: Any = content
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    read = _REFERENCE.fullmatch(found) if isinstance(found, str) else None
+    return source(read[1], content) if read and read[1] != key else key
+
+
+def _speaks_of(message: str, node: str, keys: Mapping[str, Any]) -> bool:
+    """Return whether a message names an object's key, any other key, or the object of no key."""
+    return not node or node in message or any(key in message for key in keys if "." in key or f"{key}=" in message)
 
 
 def _full(name: str, node: str, keys: Mapping[str, Any], content: Mapping[str, Any]) -> str:
@@ -50,13 +67,19 @@ def _node(error: BaseException, content: Mapping[str, Any]) -> str:
     found = ""
     while link is not None:
         if isinstance(link, InstantiationException):
-            found = str(link).rpartition("full_key: ")[2].strip()
+            found = full_key(link) or found
         classes = [type(frame.f_locals.get("self")).__name__ for frame in _frames(link)]
         for name in classes:
             nodes = [key for key, target in targets if target == name]
             found = nodes[0] if len(nodes) == 1 else found
         link = link.__cause__
     return found
+
+
+def full_key(error: InstantiationException) -> str:
+    """Return the key of what Hydra could not make; nothing if that is the whole of what it was given."""
+    _, known, key = str(error).rpartition("full_key: ")
+    return key.strip() if known else ""
 
 
 def _frames(error: BaseException) -> Iterator[Any]:

@@ -4,12 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import yaml
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_automatic_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 import lossframe.training.cli  # noqa: F401 - registers the resolvers and the configuration `lossframe`
 from lossframe import configs
@@ -29,7 +31,15 @@ _PLACES = ("trainer", "trainer.accelerator", "trainer.devices", "trainer.num_nod
 def configuration(folder: Path) -> DictConfig:
     """Return the resolved configuration of a run; an `InputError` says what a folder is that holds no run."""
     run_dir.check(folder)
-    config = cast(DictConfig, OmegaConf.load(folder / run_dir.RESOLVED))
+    file = folder / run_dir.RESOLVED
+    try:
+        config = OmegaConf.load(file)
+    except (yaml.YAMLError, UnicodeDecodeError, OSError, OmegaConfBaseException) as error:
+        found = " ".join(str(error).split())
+        raise InputError(f"{file} is damaged: wanted the run's configuration as YAML, found {found}") from error
+    absent = [key for key in (*_UNUSED, "model", "loss", "seed") if key not in config]
+    if not isinstance(config, DictConfig) or absent:
+        raise InputError(f"{file} is damaged: wanted the run's configuration, found none of {names(absent)} in it")
     config.run_dir, config.ckpt = str(folder.absolute()), None  # the folder may have been moved
     return config
 

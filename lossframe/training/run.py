@@ -20,7 +20,7 @@ from lossframe.callbacks.unsaved import TolerantCheckpointIO
 from lossframe.data import InMemoryData, shard_loaders
 from lossframe.loggers import tags
 from lossframe.loggers.tolerance import tolerant
-from lossframe.training import composition, model_contract, preflight, run_dir
+from lossframe.training import composed, composition, model_contract, preflight, provision, run_dir
 from lossframe.training.learner import Learner
 from lossframe.training.monitored import MonitoredKeys
 
@@ -70,7 +70,7 @@ def _prepare(config: DictConfig) -> tuple[Learner, Any, list[pl.Callback]]:
     What the data says of itself, as the number of its classes, is filled into the configuration.
     """
     preflight.check_composition(config)
-    preflight.check_values({"seed": config.seed})
+    composed.check_seed(config.seed)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data = preflight.data_of(config)
     shard_loaders(data, config.seed)
@@ -92,9 +92,9 @@ def learner_of(config: DictConfig) -> tuple[Learner, list[pl.Callback]]:
     """Build the learner, whose model has the heads that losses, metrics and callbacks read, and the callbacks."""
     metrics = instantiate(config.metrics, _convert_="all")
     callbacks = list(instantiate(config.callbacks, _convert_="all").values())
-    objective = preflight.objective_of(config)
-    preflight.check_heads(config.model, objective, callbacks)
-    read = [metric["reads"] for metric in metrics.values()] + [preflight.reads_of(each) for each in callbacks]
+    objective = provision.objective_of(config)
+    provision.check_heads(config.model, objective, callbacks)
+    read = [metric["reads"] for metric in metrics.values()] + [provision.reads_of(each) for each in callbacks]
     learner = Learner(
         model=model_contract.build(config.model, objective.reads.union(*read)),
         objective=objective,

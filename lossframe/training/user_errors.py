@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lossframe import configs
 from lossframe.errors import InputError, names, nearest
-from lossframe.training.full_keys import written_out
+from lossframe.training.full_keys import full_key, written_out
 
 _EXTRAS = {
     "optuna": "optuna",
@@ -42,11 +42,11 @@ def explain(error: BaseException, config: DictConfig | None = None) -> str | Non
 
 def _of_instantiation(error: InstantiationException) -> str:
     """Return the message of what Hydra called, after the key of the call."""
-    key = str(error).rpartition("full_key: ")[2].strip()
+    key = full_key(error)
     if "No module named 'optuna'" in str(error):
         return f"{key}: optuna is not installed; add lossframe's extra 'pruning': pip install -e '.[pruning]'"
     cause = str(error.__cause__ or "") or str(error).partition("\n")[0]
-    return f"{key}: {cause}"
+    return f"{key}: {cause}" if key else cause
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -58,21 +58,32 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 def _choices(group: str, message: str) -> list[str]:
     """Return the choices of a group in all directories of a message's search path: for lists, Hydra names none."""
     folders = [Path(found.strip()) / group for found in re.findall(r"path=file://(.*)", message)]
-    return sorted({file.stem for folder in folders for file in folder.glob("*.yaml")} or configs.choices(group))
+    shipped = configs.choices(group) if group in configs.groups() else []
+    return sorted({file.stem for folder in folders for file in folder.glob("*.yaml")} or shipped)
+
+
+def _of_choice(error: MissingConfigException, file: str) -> str:
+    """Return the message about a choice of a group, of which there is no such file."""
+    group, _, choice = file.rpartition("/")
+    if group in ("hydra/launcher", "hydra/sweeper") and (extra := _EXTRAS.get(choice)):
+        return f"{group}={choice}: found no such plugin; add lossframe's extra: pip install -e '.[{extra}]'"
+    if group not in configs.groups() and group.partition("/")[0] in configs.groups():  # a choice with a slash
+        group, _, choice = file.partition("/")
+    known = error.options or _choices(group, str(error))
+    return f"{group or '--config-name'}={choice}: wanted one of {names(known)}.{nearest(choice, known)}"
 
 
 def _of_composition(error: ConfigCompositionException) -> str | None:
     """Return the message of an error that Hydra raises while it composes, if this error says what to change."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, choice = error.missing_cfg_file.rpartition("/")
-        if group in ("hydra/launcher", "hydra/sweeper") and (extra := _EXTRAS.get(choice)):
-            return f"{group}={choice}: found no such plugin; add lossframe's extra: pip install -e '.[{extra}]'"
-        known = error.options or _choices(group, str(error))
-        return f"{group or '--config-name'}={choice}: wanted one of {names(known)}.{nearest(choice, known)}"
+        return _of_choice(error, error.missing_cfg_file)
     if isinstance(error, MissingConfigException) and "Primary config module" in str(error):
         return "--config-path: wanted an absolute path to a directory; --config-dir also takes a relative one"
     if several := re.match(r"Multiple values for (\S+)\. ", str(error)):
         return f"+{several[1]}: the group {several[1]} has a choice already; wanted {several[1]}=CHOICE, without a plus"
+    if merged := re.match(r"Error merging override (.*)", str(error)):
+        cause = str(error.__cause__ or "another kind").partition("\n")[0]
+        return f"{merged[1]}: wanted a value of the kind that is there, found {cause}"
     if twice := re.match(r"(?:options@)?\S*?(\w+) appears more than once in the final defaults list", str(error)):
         return f"{twice[1]} is chosen twice: choose it once, and again by +loss@second_{twice[1]}={twice[1]}"
     return None
@@ -80,16 +91,17 @@ def _of_composition(error: ConfigCompositionException) -> str | None:
 
 def _of_one(error: BaseException) -> str | None:
     """Return the message of one error of a chain, if this error says what to change."""
-    if isinstance(error, InputError) or type(error).__name__ == "MisconfigurationException":  # Lightning's
-        return str(error)
-    if isinstance(error, ModuleNotFoundError) and "pip install" in str(error):  # of an optional dependency
+    of_module = isinstance(error, ModuleNotFoundError) and "pip install" in str(error)  # of an optional dependency
+    if isinstance(error, InputError) or of_module or type(error).__name__ == "MisconfigurationException":  # Lightning's
         return str(error)
     if isinstance(error, ConfigCompositionException):
         return _of_composition(error)
-    if isinstance(error, OmegaConfBaseException) and error.parent_node:
+    if isinstance(error, OmegaConfBaseException) and isinstance(error.parent_node, DictConfig) and error.parent_node:
         known = [str(key) for key in error.parent_node]
         if str(error.key) not in known:
             return f"{error.full_key}: wanted one of {names(known)}.{nearest(str(error.key), known)}"
+    if scheme := re.match(r"No config source registered for schema (.*), supported", str(error)):
+        return f"hydra.searchpath={scheme[1]}://...: wanted file://FOLDER or pkg://PACKAGE, found {scheme[1]}"
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     return None

@@ -13,7 +13,7 @@ from typed import of_run, refusal, typed
 
 from lossframe import Objective, configs
 from lossframe.losses import BatchAllTripletLoss
-from lossframe.training import composition, preflight
+from lossframe.training import composition, provision
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import snippets
@@ -78,7 +78,7 @@ def test_loss_under_a_name_of_ones_own_is_a_term_of_this_name(chosen: str) -> No
         found = of_run(config)
         assert composition.prepared(found) == found
         assert set(composition.terms(config)) == set(found.loss) == {"triplet", "wide"}
-        objective = preflight.objective_of(found)
+        objective = provision.objective_of(found)
     wide, plain = (objective.losses[name] for name in ("wide", "triplet"))
     assert isinstance(wide, BatchAllTripletLoss)
     assert (wide.margin, plain.margin) == (1.0, 0.2)

@@ -72,11 +72,11 @@ def test_folder_without_a_usable_checkpoint_is_an_error_of_one_line(trained: Pat
         return str(error.value)
 
     assert "found none" in refused(tmp_path / "nope")
-    assert "a folder of runs; choose one of 'one'" in refused(trained.parent)
+    assert "a folder of runs; choose one, as 'one'" in refused(trained.parent)
     broken = shutil.copytree(trained, tmp_path / "broken")
     best = broken / "checkpoints" / "best.ckpt"
     best.write_bytes(best.read_bytes()[:5000])
-    assert "truncated or damaged one; choose another one, as 'last'" in refused(broken)
+    assert "truncated or foreign file; take another one of its folder, 'last.ckpt'" in refused(broken)
     best.unlink()
     assert "found only 'last'" in refused(broken)
     (broken / "checkpoints" / "last.ckpt").unlink()

@@ -26,7 +26,7 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
         (["inputs.triplet.lables=labels"], "'labels'", "inputs.triplet.lables"),
         (["--config-name=nope"], "'train'", "--config-name=nope"),
         (["--config-path=nope", "--config-name=config"], "--config-path: wanted an absolute path", "--config-dir"),
-        (["ckpt=nope"], "wanted a run's checkpoints/last.ckpt", "ckpt=nope"),
+        (["ckpt=nope"], "wanted a run's folder or checkpoints/last.ckpt", "ckpt=nope"),
     ],
 )
 def test_command_line_that_does_not_compose_exits_with_one_line(

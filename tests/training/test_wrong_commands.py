@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,10 +11,13 @@ from conftest import ROOT
 from PIL import Image
 
 from lossframe import configs
+from lossframe.training import cli, run
 from lossframe.training.cli import main
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import wrong_commands
+from fuzzing import commands
+from fuzzing.chance import Chance
 from wrong_commands import Wrong
 
 PROPOSED = re.compile(r"""(?<![\w.'"=/-])([a-z_]\w*)[\w./]*=""")
@@ -69,3 +73,29 @@ def test_wrong_command_ends_in_one_line_and_leaves_no_folder(
     for proposed in PROPOSED.findall(line):
         assert proposed in KEYS, f"{proposed} is no key"
     assert [path.name for path in here.iterdir()] == ["photos"]
+
+
+@pytest.mark.filterwarnings("ignore:.*is not available")  # a search path, which Hydra goes on without
+@pytest.mark.parametrize("part", range(4))
+def test_mutated_command_ends_in_a_checked_run_or_one_line(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], part: int
+) -> None:
+    monkeypatch.setattr(cli, "_run", lambda config, records: run.check(config, load=False))
+    for number in range(20 * part, 20 * part + 20):
+        arguments = commands.mutated(Chance(0, number))
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # which the command sets
+        try:
+            main(arguments)
+            ended: object = 0
+        except SystemExit as caught:
+            ended = caught.code
+        except BaseException as error:
+            pytest.fail(f"case {number}, {arguments}: {error!r}")
+        err = capfd.readouterr().err
+        line = ended if isinstance(ended, str) else err.strip()
+        if ended:
+            assert line.startswith("error: "), f"case {number}, {arguments}: {line}"
+            assert "\n" not in line, f"case {number}, {arguments}: {line}"
+            assert [path.name for path in here.iterdir()] == ["photos"], f"case {number}, {arguments}"
+        for left in set(here.iterdir()) - {here / "photos"}:
+            shutil.rmtree(left)

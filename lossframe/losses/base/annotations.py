@@ -1,10 +1,11 @@
-"""Refuses inputs that are no tensors where the formula of a loss annotates a tensor."""
+"""Refuses inputs that are no dense tensors where the formula of a loss annotates a tensor."""
 
 import inspect
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from lossframe.errors import InputError
@@ -16,10 +17,13 @@ _TENSOR = (Tensor, Tensor | None, "Tensor", "Tensor | None")
 
 
 def check(loss: "Loss", inputs: Mapping[str, Any]) -> None:
-    """Raise an `InputError` for an input that is no tensor, unless it is None and the loss can do without it."""
+    """Raise an `InputError` for an input that is no dense tensor, unless it is None and the loss can do without it."""
     for name in _tensors(type(loss).loss):
-        if not isinstance(inputs.get(name), Tensor):
-            _check_none(name, inputs.get(name), name in loss.optional)
+        value = inputs.get(name)
+        if not isinstance(value, Tensor):
+            _check_none(name, value, name in loss.optional)
+        elif value.layout != torch.strided:
+            raise InputError(f"wanted {name} as a dense tensor, found {value.layout}; pass {name}.to_dense()")
 
 
 @cache
