@@ -76,10 +76,11 @@ class Encoder:
 
     def _numbers(self, name: str, column: Column, train: NDArray[np.int64]) -> Numbers:
         values: Numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
-        if np.isinf(values).any():
+        beyond = np.abs(values) > np.finfo(np.float32).max  # also of infinity, and not of NaN
+        if beyond.any():
             raise InputError(
-                f"column {name!r}: wanted finite numbers, found {values[np.isinf(values)][0]} in row "
-                f"{int(np.isinf(values).argmax()) + 1}; mend the file, or add {self.ignoring([name])}"
+                f"column {name!r}: wanted numbers that float32 holds, found {values[beyond][0]} in row "
+                f"{int(beyond.argmax()) + 1}; mend the file, or add {self.ignoring([name])}"
             )
         known = values[train][~np.isnan(values[train])]
         if not len(known):

@@ -140,7 +140,7 @@ class CsvFile(TabularData):
         """Return the entries that are to be predicted."""
         bad = column.isna().to_numpy()
         if is_number(column):
-            bad = bad | ~np.isfinite(column.to_numpy(dtype=np.float64, na_value=np.nan))
+            bad = bad | ~(np.abs(column.to_numpy(dtype=np.float64, na_value=np.nan)) <= np.finfo(np.float32).max)
         if bad.any():
             rows = ", ".join(map(str, np.flatnonzero(bad)[:5] + 1))
             raise InputError(

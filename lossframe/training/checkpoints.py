@@ -85,7 +85,7 @@ def check_weights(saved: Mapping[str, Any], module: "nn.Module") -> None:
     """
     wanted = module.state_dict()
     own, theirs = ([key for key in state if not key.startswith("objective.")] for state in (wanted, saved))
-    lines = [f"no {key}" for key in own if key not in saved]
+    lines = [f"no tensor {key}" for key in own if _size(wanted[key]) is not None and _size(saved.get(key)) is None]
     lines += [f"{key}, which the model lacks" for key in theirs if key not in wanted]
     for key in wanted.keys() & saved.keys():
         sizes = _size(saved[key]), _size(wanted[key])

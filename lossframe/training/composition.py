@@ -99,7 +99,9 @@ def _mappings(config: DictConfig) -> Iterator[tuple[str, set[str], Iterable[Any]
     """Yield the prefix of each mapping whose keys the program reads itself, the known keys and those found."""
     chosen = [group for each in configs.read("train")["defaults"] if isinstance(each, dict) for group in each]
     yield "", {*configs.read("train"), *chosen} - {"defaults", "experiment"}, config
-    yield "checkpoint_monitor.", {"metric", "mode"}, config.get("checkpoint_monitor") or {}
+    if not isinstance(monitor := config.get("checkpoint_monitor") or {}, Mapping):
+        raise InputError(f"checkpoint_monitor={monitor}: wanted a mapping, as in checkpoint_monitor.mode=min")
+    yield "checkpoint_monitor.", {"metric", "mode"}, monitor
     for name, metric in config.metrics.items():
         if not isinstance(metric, Mapping) or not {"reads", "metric"} <= set(metric):
             wanted = "wanted a mapping with the keys 'reads' and 'metric'"
