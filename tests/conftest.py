@@ -10,6 +10,7 @@ import torch
 from forked import ROOT, Completed, Forked, on_ranks, run_script
 from hydra import compose, initialize_config_dir
 from hypothesis import settings
+from logs import own_log_handlers
 from omegaconf import DictConfig
 from pool import Pool
 
@@ -37,6 +38,13 @@ def configure(tmp_path: Path) -> Callable[..., DictConfig]:
     return configured
 
 
+@pytest.fixture(autouse=True)
+def logging_of_this_test() -> Iterator[None]:
+    """Undo what commands in this process do to logging."""
+    with own_log_handlers():
+        yield
+
+
 @pytest.fixture
 def command(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Completed]:
     """Run `python train.py ...` as a user does, in a folder that is not the project's."""
@@ -46,7 +54,7 @@ def command(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
         threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}  # the tests share the cores
         script = Forked(
             run_script, ROOT / "train.py", list(arguments), folder=tmp_path, logs=logs,
-            environment={**threads, **environment},
+            environment={**threads, "HYDRA_FULL_ERROR": "0", **environment},
         )  # fmt: skip
         return script.end(300)
 

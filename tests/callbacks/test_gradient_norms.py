@@ -49,6 +49,7 @@ def test_gradient_norm_is_a_curve_where_nothing_is_checked(tmp_path: Path) -> No
 
 
 def test_gradient_norm_under_a_scaler_leaves_out_the_step_that_overflows(tmp_path: Path) -> None:
+    torch.manual_seed(0)
     module = Regressor(overflow_at=1)
     scaled = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
     ((_, found),) = trained(tmp_path, module, plugins=[scaled])["gradient_norm"]

@@ -77,7 +77,7 @@ def test_rank_that_fails_ends_the_others_and_leaves_a_whole_checkpoint(
     assert "Connection" in other.stderr, other.stderr
     assert time.monotonic() - started < WITHIN
     if place == "error":
-        assert failed.stderr.splitlines()[-1] == "error: sample 3 is no picture"
+        assert failed.stderr.splitlines()[-1] == "error: callbacks.failing: sample 3 is no picture"
     last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert last["epoch"] == 0
 

@@ -48,7 +48,8 @@ def test_run_without_a_test_writes_the_checkpoint_alone(configure: Configure, tm
     score = run(configure(*brief))
     assert score is not None
     best = str(tmp_path / "checkpoints" / "best.ckpt")
-    assert json.loads((tmp_path / "metrics.json").read_text()) == {"checkpoint": best}
+    written = json.loads((tmp_path / "metrics.json").read_text())
+    assert written == {"val/precision_at_1": score, "checkpoint": best}
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_report_of_a_sweep_opens_without_a_network(
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OFFLINE)
         opened = Opened(browser, moved)
-        wanted = ["Comparison", *(f"Run {number}_{name}" for number, name in enumerate(LOSSES))]
+        wanted = ["Summary", "Comparison", *(f"Run {number}_{name}" for number, name in enumerate(LOSSES))]
         assert opened.page.locator("h2").all_inner_texts() == wanted
         assert opened.page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
         check_comparison(opened.page, sweep)

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from trainers import tiny_trainer
 
-from lossframe import InputError, LossMonitor, report
+from lossframe import InputError, LossMonitor
 from lossframe.loggers import tags
 from lossframe.loggers.csv import ResumableCSVLogger
 from lossframe.losses import MSELoss
 from lossframe.losses.base.options import LossOptions, known_options
+from lossframe.report import writing
 from lossframe.statistics import series
 
 NEW = series.Statistic("p99_9", series.quantile(0.999), "log_p99_9", from_histogram=True)
@@ -52,7 +53,7 @@ def test_new_row_is_an_option_and_a_curve_everywhere(tmp_path: Path, monkeypatch
     with (tmp_path / "csv" / "metrics.csv").open(newline="") as file:
         assert float(next(csv.DictReader(file))["train/loss/mse_p99_9"]) > 0
     assert tags.terms(read(tmp_path / "train")) == ["mse"]
-    page = report.write([tmp_path]).read_text()
+    page = writing.write([tmp_path]).read_text()
     assert re.search(r"<th[^>]*>p99_9</th>", page)
     assert not re.search(r"<h\d[^>]*>[^<]*p99_9", page)  # no term of its own
 
