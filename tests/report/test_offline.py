@@ -31,9 +31,9 @@ class Opened:
 
 
 def check_comparison(page: Page, sweep: Path) -> None:
-    """Compare the rows of the first table, and the charts, with the runs' own files."""
-    rows = [row.locator("td") for row in page.locator("table").first.locator("tbody tr").all()]
-    heads = page.locator("table").first.locator("th").all_inner_texts()
+    """Compare the rows of the second table, and the charts, with the runs' own files."""
+    rows = [row.locator("td") for row in page.locator("table").nth(1).locator("tbody tr").all()]
+    heads = page.locator("table").nth(1).locator("th").all_inner_texts()
     for number, (name, row) in enumerate(zip(LOSSES, rows, strict=True)):
         run = sweep / f"{number}_{name}"
         tested = json.loads((run / "metrics.json").read_text())["test/precision_at_1"]

@@ -57,5 +57,27 @@ def _best_shares(products: np.ndarray, radius: float) -> np.ndarray:
     constraint = {"type": "eq", "fun": lambda w: w.sum() - 1, "jac": lambda w: np.ones(size)}
     options = {"ftol": 1e-16, "maxiter": 1000}
     found = minimize(descent, start, jac=True, bounds=[(0, 1)] * size, constraints=constraint, options=options)
-    shares = np.clip(found.x, 0, 1)
-    return np.asarray(shares / shares.sum())
+    return _polished(np.clip(found.x, 0, 1), products, means, radius)
+
+
+def _polished(shares: np.ndarray, products: np.ndarray, means: np.ndarray, radius: float) -> np.ndarray:
+    """Take Newton steps among the shares above 0, so that ranks whose sums differ in the last digit agree."""
+    shares = np.where(shares > 1e-6, shares, 0)
+    shares /= shares.sum()
+    chosen = np.flatnonzero(shares)
+    for _ in range(20):
+        mixed = products @ shares
+        norm = np.sqrt(max(shares @ mixed, 0.0))
+        if norm < _SMALLEST:
+            break
+        slope = (means + radius * mixed / norm)[chosen]
+        curve = radius * (products / norm - np.outer(mixed, mixed) / norm**3)[np.ix_(chosen, chosen)]
+        system = np.block([[curve, np.ones((len(chosen), 1))], [np.ones((1, len(chosen))), np.zeros((1, 1))]])
+        step = np.linalg.lstsq(system, np.append(-slope, 0.0), rcond=None)[0][:-1]
+        moved = shares[chosen] + step
+        if moved.min() < 0:
+            break
+        shares[chosen] = moved
+        if np.abs(step).max() < 1e-14:
+            break
+    return shares
