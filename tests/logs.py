@@ -10,6 +10,7 @@ def own_log_handlers() -> Iterator[None]:
     """Close the handlers that the block adds to the root logger, as Hydra does, and restore level and loggers."""
     root = logging.getLogger()
     before, level = [*root.handlers], root.level
+    _enable_loggers()
     try:
         yield
     finally:
@@ -18,5 +19,11 @@ def own_log_handlers() -> Iterator[None]:
                 root.removeHandler(handler)
                 handler.close()
         root.setLevel(level)
-        for name in [*logging.root.manager.loggerDict]:
-            logging.getLogger(name).disabled = False
+        _enable_loggers()
+
+
+def _enable_loggers() -> None:
+    """Undo what `hydra/job_logging=disabled` does to loggers, also in a fixture of a module."""
+    for logger in logging.root.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger):
+            logger.disabled = False

@@ -191,7 +191,7 @@ def test_checkpoint_is_checked_before_the_run_is_changed(train: Train, tmp_path:
         "model.embedding_size=7": "model.project.weight of [64, 64] for [7, 64]",
         f"ckpt={other}/object.ckpt": "found an object of pathlib",
         f"ckpt={other}/dict.ckpt": "found a file without 'loops', 'pytorch-lightning_version'",
-        f"ckpt={other}/pickle.ckpt": "found a truncated or foreign file; take another one of its folder, 'dict.ckpt'",
+        f"ckpt={other}/pickle.ckpt": "found a truncated or foreign file; take another one of its folder, '",
     }.items():
         answer = train("ckpt=run/checkpoints/last.ckpt", "trainer.max_epochs=2", wrong)
         assert answer.startswith("error: "), wrong
