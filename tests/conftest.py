@@ -1,5 +1,6 @@
 """Fixtures that compose and start runs, in this process or as a user does."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -41,6 +42,7 @@ def configure(tmp_path: Path) -> Callable[..., DictConfig]:
 @pytest.fixture(autouse=True)
 def logging_of_this_test() -> Iterator[None]:
     """Undo what commands in this process do to logging."""
+    logging.getLogger().setLevel(logging.WARNING)  # which a fixture of a module may have changed
     with own_log_handlers():
         yield
 
