@@ -16,11 +16,11 @@ from logs import own_log_handlers
 from omegaconf import DictConfig
 
 from lossframe import InputError
-from lossframe.training.arguments import normalised
 from lossframe.training.cli import main
-from lossframe.training.resume import OVERRIDES, expand
+from lossframe.training.configuration.arguments import normalised
 from lossframe.training.run import run
-from lossframe.training.run_dir import RESOLVED
+from lossframe.training.run_folder.resume import OVERRIDES, expand
+from lossframe.training.run_folder.run_dir import RESOLVED
 from scripts.crashes import faults, records, stories
 
 Configure = Callable[..., DictConfig]
