@@ -13,6 +13,7 @@ from lossframe import distributed
 from lossframe.callbacks.monitor.loss_monitor import LossMonitor
 from lossframe.data import InMemoryData
 from lossframe.errors import InputError, names, nearest
+from lossframe.objectives import absence
 from lossframe.training import table_file
 from lossframe.training.checks.user_errors import explained
 from lossframe.training.evaluation import on_all_ranks
@@ -38,14 +39,18 @@ def predict(
 
     def work(loaded: LoadedRun, trainer: pl.Trainer) -> None:
         loaded.learner.metrics.clear()
+        loaded.objective.optional = frozenset(loaded.objective.losses)  # new samples may have no target
         data = loaded.new_data()
         loaders = {each: getattr(data, f"{each}_dataloader") for each in SPLITS}
-        for each in SPLITS if split == "all" else (split,):
+        several = split == "all" and not getattr(data, "is_whole", False)
+        for each in SPLITS if several else ("test" if split == "all" else split,):
             _serve(data, each, loaders)
             trainer.test(loaded.learner, data, verbose=False)
         if trainer.is_global_zero:
             table_file.write(out, rows.ordered(getattr(data, "sample_names", None)))
             print(f"predictions      {out}, {rows.count} samples")
+            for entry, text in getattr(data, "legend", dict)().items():
+                print(f"{entry:<16} {text}")
 
     with explained():
         on_all_ranks(folder, overrides, checkpoint, work, rows, limit_test_batches=1.0)
@@ -78,7 +83,7 @@ class Predictions(pl.Callback):
         if not isinstance(batch, Mapping) or _ID not in batch:
             found = names(batch) if isinstance(batch, Mapping) else type(batch).__name__
             raise InputError(f"predict wanted the ids of samples as the batch's entry {_ID!r}, found {found}")
-        found_columns = self._columns(outputs, batch, self._losses(trainer, len(batch[_ID])))
+        found_columns = self._columns(outputs, batch, self._losses(trainer, pl_module.objective, outputs))
         everyone = distributed.exchange(found_columns, _CAPACITY, distributed.collective_device())
         if trainer.is_global_zero:
             self.parts += [part for part in everyone if len(part[_ID])]
@@ -112,10 +117,13 @@ class Predictions(pl.Callback):
         usual = [name for name in _TARGETS if name in found] + outputs
         return {name: _array(found[name]) for name in [_ID, *(self.chosen or usual)]}
 
-    def _losses(self, trainer: pl.Trainer, n: int) -> dict[str, Tensor]:
+    def _losses(self, trainer: pl.Trainer, objective: Any, frame: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return the values by sample of each term that has them, and say which others there are."""
         found = {}
-        for term, loss in self._monitor(trainer).losses.items():
+        for term, loss in objective.named_losses():
+            if absent := [entry for entry in absence.needed(loss, objective.inputs[term]) if frame.get(entry) is None]:
+                self._say(trainer, f"loss/{term} is left out: the data have no {names(absent)}")
+                continue
             values = None if loss.samples is None else loss.samples.values
             if values is None or not values.ndim:
                 self._say(trainer, f"loss/{term} is left out: the term has no value for each sample")

@@ -71,7 +71,10 @@ def check_frame(objective: Objective, model: nn.Module, batch: Frame, entries: F
     frame, name = {**batch, **entries}, type(model).__name__
     for term, reads in _read(objective):
         loss = f"term {term!r} ({type(objective.losses[term]).__name__})"
-        if missing := [entry for entry in reads.values() if entry not in frame]:
+        missing = [entry for entry in reads.values() if entry not in frame]
+        if missing and term in objective.optional:
+            continue
+        if missing:
             keys = " ".join(f"inputs.{term}.{parameter}=ENTRY" for parameter in reads if reads[parameter] in missing)
             raise InputError(
                 f"{loss} reads {names(missing)}, but {name} gave {names(entries)}, and the batch {names(batch)}; "

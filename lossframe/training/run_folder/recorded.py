@@ -15,6 +15,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 import lossframe.training.run_folder.hydra_defaults  # noqa: F401 - registers what conf/ reads
 from lossframe import configs
+from lossframe.data import InMemoryData
+from lossframe.data.images import ImageOptions
 from lossframe.errors import InputError, names
 from lossframe.training.checks import composed, preflight
 from lossframe.training.configuration import composition, project
@@ -46,11 +48,11 @@ def configuration(folder: Path) -> DictConfig:
     return config
 
 
-def recomposed(folder: Path, given: Sequence[str]) -> DictConfig:
-    """Compose a run's configuration again, with `given` overrides in place of the recorded ones of the same keys.
+def recomposed(folder: Path, given: Sequence[str], state: Mapping[str, Any]) -> tuple[DictConfig, Any]:
+    """Compose a run's configuration again, with `given` overrides in place of the recorded ones, and make its data.
 
     It is evaluated on one CPU unless they say otherwise. Where they choose other data, the recorded options of data are
-    left out.
+    left out. Data are prepared as those of the training, by the `state` of a checkpoint.
     """
     flags, recorded = resume.recorded(folder)
     replaced = {key_of(each) for each in given} | {"ckpt", *_PLACES}
@@ -65,9 +67,25 @@ def recomposed(folder: Path, given: Sequence[str]) -> DictConfig:
     config = composition.prepared(config)
     config.run_dir, config.ckpt = str(folder.absolute()), None
     make_importable(folder, config)
-    preflight.data_of(config)  # which fills in what the data says of itself
+    data = preflight.data_of(config, lambda data: as_trained(data, state, config))
     _check_unchanged(config, configuration(folder))
-    return config
+    return config, data
+
+
+def as_trained(data: Any, state: Mapping[str, Any], config: DictConfig) -> None:
+    """Make data prepare their samples as a run's training did; all samples of other data are in each split."""
+    if isinstance(data, InMemoryData):
+        saved = state.get(type(data).__qualname__, {})
+        now, before = (_contents(each.data) for each in (config, configuration(Path(config.run_dir))))
+        data.adopt(saved.get("fitted", {}), is_whole=any(before.get(key) != value for key, value in now.items()))
+
+
+def _contents(data: DictConfig) -> dict[str, Any]:
+    """Return the keys of `data` that say which samples there are, and not how they are split and batched."""
+    plain = cast(dict[str, Any], OmegaConf.to_container(data, resolve=True))
+    places = {key: str(Path(plain[key]).resolve()) for key in ("path", "root") if isinstance(plain.get(key), str)}
+    others = {key for key, value in plain.items() if value is None} | ImageOptions.__annotations__.keys()
+    return {key: value for key, value in {**plain, **places}.items() if key not in others}
 
 
 def checkpoint_file(folder: Path, checkpoint: str | Path) -> Path:
