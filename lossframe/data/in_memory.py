@@ -8,9 +8,10 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from lossframe import saved
 from lossframe.data.evaluation import evaluated
 from lossframe.data.loader import BatchLoader, Change
-from lossframe.data.samplers import GlobalBatchSampler, SamplerFactory, ShardedBatchSampler, balanced
+from lossframe.data.samplers import POSITION, GlobalBatchSampler, SamplerFactory, ShardedBatchSampler, balanced
 from lossframe.data.splits import Splits, fingerprint, split_by
 from lossframe.errors import InputError
 
@@ -130,7 +131,13 @@ class InMemoryData(pl.LightningDataModule, ABC):
 
         Raises an `InputError` unless the samples are split as in the checkpoint, whose model has seen its own split.
         """
-        self._progress = state.get("progress")
+        form = {
+            "splits": str,
+            "options": dict.fromkeys(self._split_options(), object),
+            "progress": saved.Maybe(POSITION),
+        }
+        saved.check(state, form, type(self).__name__)
+        self._progress = state["progress"]
         if fingerprint(self.splits) == state["splits"]:
             return
         now, before = self._split_options(), state["options"]

@@ -18,12 +18,14 @@ from fuzzing.chance import Chance
 from fuzzing.endings import FailureError, ending
 from lossframe import configs
 from lossframe.callbacks.unsaved import TolerantCheckpointIO
-from lossframe.training import cli, composed, composition, model_contract, preflight, provision, run, signatures
+from lossframe.training import cli, composition, model_contract, preflight, provision, run, signatures
+from lossframe.training import composed as checks
 from lossframe.training.arguments import normalised
 from lossframe.training.user_errors import explain
 
 BASES = (
-    "loss=triplet", "experiment=classification callbacks=[default,confusion,hard_samples]", "experiment=diabetes",
+    "loss=triplet", "loss=cross_entropy metrics=classification callbacks=[default,confusion,hard_samples]",
+    "experiment=diabetes",
     "experiment=autoencoder callbacks=[default,early_stopping,ema]", "experiment=pairs", "scheduler=step",
     "loss=[triplet,center] callbacks=[default,retrieval,embeddings] optimizer=sgd scheduler=cosine",
     "experiment=density logger=csv", "experiment=breast_cancer callbacks=[default,lr_monitor,model_summary]",
@@ -35,10 +37,11 @@ VALUES: tuple[Any, ...] = (
 )  # fmt: skip
 assert cli.RANK_CONFIG  # importing it registers what conf/ resolves
 run.silence()
-configuration = cache(lambda base: _composed(shlex.split(base)))
+configuration = cache(lambda base: composed(shlex.split(base)))
 
 
-def _composed(overrides: list[str]) -> DictConfig:
+def composed(overrides: list[str]) -> DictConfig:
+    """Compose a configuration with overrides, of a run in the folder `run`."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(configs.root()), version_base="1.3"):
         return compose(
@@ -48,10 +51,10 @@ def _composed(overrides: list[str]) -> DictConfig:
 
 def checked(config: DictConfig, part: str) -> None:
     """Check a configuration as a run does, and make one part of it: the objective, the data, the model and so on."""
-    composed.check(config)
+    checks.check(config)
     config = composition.prepared(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
     preflight.check_composition(config)
-    composed.check_seed(config.seed)
+    checks.check_seed(config.seed)
     signatures.check(config)
     _MAKERS.get(part, lambda config: run._trainer(config, [], TolerantCheckpointIO()))(config)
 
@@ -143,7 +146,7 @@ def of_overrides(chance: Chance, folder: Path) -> str:
     def read() -> None:
         overrides = normalised(arguments)
         if chance.often(0.05) and not any(each.startswith("-") or "hydra" in each for each in overrides):
-            config = _composed(overrides)
-            _written_out(lambda: composed.check(config), config)
+            config = composed(overrides)
+            _written_out(lambda: checks.check(config), config)
 
     return _titled(shlex.join(arguments), read)
