@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
@@ -33,7 +33,7 @@ def takes_heads(config: DictConfig) -> bool:
     """
     if "heads" in config:
         return False
-    target: Any = get_object(config._target_)
+    target: Any = targets.located("model", config._target_)
     for owner in inspect.getmro(target) if inspect.isclass(target) else [target]:
         made = owner.__dict__.get("__init__") if inspect.isclass(owner) else owner
         if made is None:

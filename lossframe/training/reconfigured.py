@@ -38,6 +38,8 @@ def make(name: str, factory: Callable[[Any], Any], argument: Any) -> Any:
     """Call a factory; an `InputError` names the one that refuses its arguments."""
     try:
         return factory(argument)
+    except InputError:
+        raise
     except (TypeError, ValueError) as error:
         raise InputError(f"{name}: {error}") from error
 
