@@ -1,12 +1,13 @@
 """Refuses inputs that are no dense tensors of one device where the formula of a loss annotates a tensor."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.masked import MaskedTensor
 
 from lossframe.errors import InputError
 
@@ -24,7 +25,7 @@ def check(loss: "Loss", inputs: Mapping[str, Any]) -> None:
         if not isinstance(value, Tensor):
             _check_none(name, value, name in loss.optional)
             continue
-        if value.layout != torch.strided or value.is_quantized or value.is_nested or value.has_names():
+        if value.layout != torch.strided or value.is_quantized or value.is_nested or _is_masked(value):
             _refuse_form(name, value)
         if not value.ndim and not value.is_meta:  # a number, which torch takes to any device
             continue
@@ -42,11 +43,25 @@ def _tensors(formula: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(p.name for p in inspect.signature(formula).parameters.values() if p.annotation in _TENSOR)
 
 
+def _is_masked(value: Tensor) -> bool:
+    return type(value) is not Tensor and isinstance(value, MaskedTensor)
+
+
+def check_weight(weight: Tensor, inputs: Sequence[Tensor]) -> None:
+    """Raise an `InputError` unless a weight is a dense tensor of real numbers on the device of the inputs."""
+    if weight.is_complex() or weight.layout != torch.strided or weight.is_quantized or weight.is_nested:
+        kind = "quantized" if weight.is_quantized else "nested" if weight.is_nested else weight.dtype
+        raise InputError(f"wanted a dense tensor of real weights, found {kind} with layout {weight.layout}")
+    if inputs and weight.device != inputs[0].device and (weight.ndim or weight.is_meta):
+        raise InputError(f"wanted weight on the inputs' device, {inputs[0].device}, found it on {weight.device}")
+
+
 def _refuse_form(name: str, value: Tensor) -> None:
-    if value.has_names():
-        raise InputError(f"wanted {name} without names of dimensions, found {value.names}; pass {name}.rename(None)")
     if value.is_quantized:
         raise InputError(f"wanted {name} as a dense tensor, found a quantized one; pass {name}.dequantize()")
+    if _is_masked(value):
+        remedy = f"pass {name}.get_data(), with {name}.get_mask() as the mask or the weight"
+        raise InputError(f"wanted {name} as a dense tensor, found a MaskedTensor; {remedy}")
     if value.is_nested:
         raise InputError(f"wanted {name} as a dense tensor, found a nested one; pass {name}.to_padded_tensor(0.0)")
     raise InputError(f"wanted {name} as a dense tensor, found {value.layout}; pass {name}.to_dense()")
