@@ -1,5 +1,6 @@
 """Base class of data sets in memory: loads, checks and splits the samples once, and batches them on all ranks."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypedDict
@@ -14,6 +15,9 @@ from lossframe.data.loader import BatchLoader, Change
 from lossframe.data.samplers import POSITION, GlobalBatchSampler, SamplerFactory, ShardedBatchSampler, balanced
 from lossframe.data.splits import Splits, fingerprint, split_by
 from lossframe.errors import InputError
+
+
+_log = logging.getLogger(__name__)
 
 
 class DataOptions(TypedDict, total=False):
@@ -58,6 +62,7 @@ class InMemoryData(pl.LightningDataModule, ABC):
         self.sampler = sampler
         self.frame: dict[str, Tensor] = {}
         self.splits: Splits = {}
+        self.found = ""  # a line about files that were read
         self._facts: dict[str, Any] = {}
         self._training: BatchLoader | None = None
         self._progress: dict[str, int] | None = None
@@ -85,7 +90,13 @@ class InMemoryData(pl.LightningDataModule, ABC):
         return dict(self._facts)
 
     def setup(self, stage: str | None = None) -> None:
-        """Load, check and split the data, once."""
+        """Load, check and split the data, once; log what was found when a training begins, after all checks."""
+        self._read()
+        if stage == "fit" and self.found:
+            _log.info(self.found)
+            self.found = ""
+
+    def _read(self) -> None:
         if self.splits:
             return
         frame = self.load()

@@ -19,7 +19,7 @@ _TENSOR = (Tensor, Tensor | None, "Tensor", "Tensor | None")
 
 def check(loss: "Loss", inputs: Mapping[str, Any]) -> None:
     """Raise an `InputError` for an input that is no dense tensor, unless it is None and the loss can do without it."""
-    first: tuple[str, torch.device] | None = None
+    first: tuple[str, Tensor] | None = None
     for name in _tensors(type(loss).loss):
         value = inputs.get(name)
         if not isinstance(value, Tensor):
@@ -27,14 +27,10 @@ def check(loss: "Loss", inputs: Mapping[str, Any]) -> None:
             continue
         if value.layout != torch.strided or value.is_quantized or value.is_nested or _is_masked(value):
             _refuse_form(name, value)
-        if not value.ndim and not value.is_meta:  # a number, which torch takes to any device
-            continue
-        if first is not None and first[1] != value.device:
-            raise InputError(
-                f"wanted all inputs on one device, found {first[0]} on {first[1]} and {name} on {value.device}; move "
-                f"one, as by {name}.to({first[0]}.device)"
-            )
-        first = name, value.device
+        if first is not None and value.device != first[1].device:
+            _check_device(name, value, *first)
+        if first is None or value.ndim:
+            first = name, value
 
 
 @cache
@@ -49,11 +45,27 @@ def _is_masked(value: Tensor) -> bool:
 
 def check_weight(weight: Tensor, inputs: Sequence[Tensor]) -> None:
     """Raise an `InputError` unless a weight is a dense tensor of real numbers on the device of the inputs."""
-    if weight.is_complex() or weight.layout != torch.strided or weight.is_quantized or weight.is_nested:
-        kind = "quantized" if weight.is_quantized else "nested" if weight.is_nested else weight.dtype
-        raise InputError(f"wanted a dense tensor of real weights, found {kind} with layout {weight.layout}")
+    if (
+        weight.is_complex()
+        or weight.layout != torch.strided
+        or weight.is_quantized
+        or weight.is_nested
+        or _is_masked(weight)
+    ):
+        kind = "quantized" if weight.is_quantized else "nested" if weight.is_nested else type(weight).__name__
+        found = f"{kind}, {weight.dtype} with layout {weight.layout}"
+        raise InputError(f"wanted a dense tensor of real weights, found {found}")
     if inputs and weight.device != inputs[0].device and (weight.ndim or weight.is_meta):
         raise InputError(f"wanted weight on the inputs' device, {inputs[0].device}, found it on {weight.device}")
+
+
+def _check_device(name: str, value: Tensor, first: str, other: Tensor) -> None:
+    """Raise an `InputError` for tensors of two devices, unless one is a number, which torch takes to any device."""
+    if value.is_meta or other.is_meta or (value.ndim and other.ndim):
+        raise InputError(
+            f"wanted all inputs on one device, found {first} on {other.device} and {name} on {value.device}; move "
+            f"one, as by {name}.to({first}.device)"
+        )
 
 
 def _refuse_form(name: str, value: Tensor) -> None:
