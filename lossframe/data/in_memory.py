@@ -16,7 +16,6 @@ from lossframe.data.samplers import POSITION, GlobalBatchSampler, SamplerFactory
 from lossframe.data.splits import Splits, fingerprint, split_by
 from lossframe.errors import InputError
 
-
 _log = logging.getLogger(__name__)
 
 
