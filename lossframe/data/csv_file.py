@@ -11,7 +11,7 @@ from torch import Tensor
 from lossframe.data.columns import Column, Encoder, check_text, is_number, is_truth, typed
 from lossframe.data.csv_reading import read
 from lossframe.data.in_memory import DataOptions
-from lossframe.data.splits import Splits
+from lossframe.data.splits import Splits, split_as_said
 from lossframe.data.tabular import TabularData, standardised
 from lossframe.errors import InputError, names, nearest
 
@@ -183,13 +183,4 @@ class CsvFile(TabularData):
     def _divide(self, table: Any, frame: dict[str, Tensor]) -> Splits:
         if self.split_column is None:
             return super().divide(frame)
-        said = table[self.split_column].fillna("nothing").astype(str).to_numpy(dtype=object)
-        if others := sorted(set(said) - {"train", "val", "test"}):
-            raise InputError(
-                f"data.split_column={self.split_column}: wanted 'train', 'val' or 'test' in each row, found "
-                f"{names(others[:5])}"
-            )
-        splits = {name: torch.from_numpy(np.flatnonzero(said == name)) for name in ("train", "val", "test")}
-        if empty := [name for name, rows in splits.items() if not len(rows)]:
-            raise InputError(f"data.split_column={self.split_column}: no row has {names(empty)}; give each split some")
-        return splits
+        return split_as_said(table[self.split_column], f"data.split_column={self.split_column}")

@@ -18,7 +18,9 @@ from fuzzing import damage
 from fuzzing.chance import Chance
 from fuzzing.commands import composed as composed_of
 from fuzzing.endings import FailureError, ending
-from lossframe.training import checkpoints, composition, run
+from lossframe.training import run
+from lossframe.training.configuration import composition
+from lossframe.training.run_folder import checkpoints
 
 RUNS = (
     "loss=[triplet,center] balance=running_mean callbacks=[default,early_stopping,hard_samples] scheduler=step",

@@ -12,8 +12,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from lossframe import configs
-from lossframe.training import composed, kinds, signatures
-from lossframe.training.user_errors import explain
+from lossframe.training.checks import composed, kinds, signatures
+from lossframe.training.checks.user_errors import explain
 
 sys.path.insert(0, str(ROOT / "scripts"))
 from fuzzing import commands

@@ -12,7 +12,7 @@ from lossframe.errors import InputError
 from lossframe.objectives.objective import Objective
 from lossframe.objectives.weighting import Weighting
 from lossframe.objectives.wiring import is_required
-from lossframe.training import model_contract, reconfigured
+from lossframe.training.checks import model_contract
 
 Metrics = Mapping[str, Mapping[str, Any]]
 PLACE = "balance_at"
@@ -38,7 +38,12 @@ def objective_of(config: DictConfig) -> Objective:
 
 def _weighting(balance: Callable[[Any], Any], weights: Mapping[str, float]) -> Weighting:
     """Make the weighting of an objective."""
-    made = reconfigured.make("balance", balance, weights)
+    try:
+        made = balance(weights)
+    except InputError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise InputError(f"balance: {error}") from error
     if not isinstance(made, Weighting):
         raise InputError(f"balance: wanted a Weighting, found {type(made).__name__}; choose one, as balance=fixed")
     return made

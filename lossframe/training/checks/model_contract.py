@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lossframe.errors import InputError, names
 from lossframe.objectives.objective import Objective
 from lossframe.objectives.wiring import Frame, is_required
-from lossframe.training import targets
+from lossframe.training.checks import targets
 
 
 def build(config: DictConfig, heads: Collection[str]) -> nn.Module:
