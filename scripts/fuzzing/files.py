@@ -102,7 +102,7 @@ def trained() -> dict[str, bytes]:
         return {str(file.relative_to(run)): file.read_bytes() for file in run.rglob("*") if file.is_file()}
 
 
-def _written(folder: Path) -> None:
+def written(folder: Path) -> None:
     """Write the files of the trained run that are not there, or not as they were."""
     for name, content in trained().items():
         file = folder / name
@@ -113,7 +113,7 @@ def _written(folder: Path) -> None:
 
 def of_checkpoints(chance: Chance, folder: Path) -> str:
     """Load a run whose checkpoint is damaged, or lacks keys or has other ones."""
-    _written(folder)
+    written(folder)
     content = trained()["checkpoints/best.ckpt"]
     file = folder / "checkpoints" / "best.ckpt"
     if chance.often(0.6):
@@ -141,7 +141,7 @@ _RECORDS = (
 
 def of_records(chance: Chance, folder: Path) -> str:
     """Read a run whose records are damaged, for its configuration, to resume it and to report it."""
-    _written(folder)
+    written(folder)
     name = chance.choose(*(each for each in _RECORDS if each in trained()))
     file, content = folder / name, trained()[name]
     damaged = damage.of_bytes(content, chance) if chance.often(0.5) else None
