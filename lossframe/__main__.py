@@ -6,7 +6,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from lossframe.errors import InputError, names, nearest
 
@@ -57,11 +57,19 @@ def report(folders: list[Path], output: Path | None) -> str:
     return f"report           {write(folders, output, warn=lambda text: print(f'warning: {text}', file=sys.stderr))}"
 
 
+class _Parser(argparse.ArgumentParser):
+    """Parses arguments; wrong ones are an `InputError`, a line without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the message."""
+        raise InputError(f"{self.prog}: {message}; see {self.prog} --help")
+
+
 def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     """Return the parser of the command line, and that of each subcommand; the arguments of `train` are Hydra's."""
-    whole = argparse.ArgumentParser(prog="lossframe", description="Losses that log themselves.")
+    whole = _Parser(prog="lossframe", description="Losses that log themselves.")
     commands = whole.add_subparsers(dest="command", required=True)
-    each = {
+    each: dict[str, argparse.ArgumentParser] = {
         name: commands.add_parser(name, help=command.help, description=command.help, add_help=name != "train")
         for name, command in COMMANDS.items()
     }

@@ -1,6 +1,5 @@
 """Reads a table from a CSV file: what its columns hold, and whether the target is a number or a class."""
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Unpack
@@ -19,7 +18,6 @@ from lossframe.errors import InputError, names, nearest
 _TASKS = ("auto", "regression", "classification")
 _MOST_CLASSES = 20  # of whole numbers that are taken for classes
 _LEAST = 3  # samples of a class, one each for training, validation and test
-_log = logging.getLogger(__name__)
 
 
 class CsvOptions(DataOptions, total=False):
@@ -93,10 +91,10 @@ class CsvFile(TabularData):
         frame = {"inputs": self._encoder.encode(table, learnt), **frame}
         self.column_names = self._encoder.names
         kind = f"{len(self.class_names)} classes" if self.class_names else "a number"
-        _log.info(
-            "%s: %d rows, %s is %s; %d inputs from the columns %s",
-            self.path, len(table), self.target, kind, len(self.column_names), ", ".join(inputs),
-        )  # fmt: skip
+        self.found = (
+            f"{self.path}: {len(table)} rows, {self.target} is {kind}; {len(self.column_names)} inputs from the "
+            f"columns {', '.join(inputs)}"
+        )
         return frame
 
     def describe(self, frame: Any) -> dict[str, Any]:

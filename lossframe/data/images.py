@@ -1,6 +1,5 @@
 """Provides images with class labels: scikit-learn's digits, a part of MNIST, and image folders."""
 
-import logging
 from abc import ABC
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,6 @@ from lossframe.errors import InputError, names
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 _LEAST = 3  # one image each for training, validation and test
 _LARGEST, _RESIZED = 64, (32, 32)  # pixels: images of one size up to the first keep it, others get the second
-_log = logging.getLogger(__name__)
 
 
 class ImageOptions(DataOptions, total=False):
@@ -179,12 +177,11 @@ class ImageFolder(ImageData):
         sizes = {tuple(size) for _, *size in found}
         same = len(sizes) == 1 and max(min(sizes)) <= _LARGEST
         shape = (channels, *(min(sizes) if same else _RESIZED))
-        _log.info(
-            "%s: %d images of %d classes, %s; image_shape is %s",
-            self.root, len(paths), len({path.parent for path in paths}),
-            f"all of {min(sizes)[0]} x {min(sizes)[1]} pixels" if len(sizes) == 1 else f"of {len(sizes)} sizes",
-            f"[{','.join(map(str, shape))}]" + ("" if same else ", to which they are resized"),
-        )  # fmt: skip
+        read = f"all of {min(sizes)[0]} x {min(sizes)[1]} pixels" if len(sizes) == 1 else f"of {len(sizes)} sizes"
+        self.found = (
+            f"{self.root}: {len(paths)} images of {len({path.parent for path in paths})} classes, {read}; image_shape "
+            f"is [{','.join(map(str, shape))}]{'' if same else ', to which they are resized'}"
+        )
         return shape
 
     def _folders(self) -> list[Path]:

@@ -1,5 +1,6 @@
 """Base class of data sets in memory: loads, checks and splits the samples once, and batches them on all ranks."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypedDict, TypeVar
@@ -8,13 +9,16 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from lossframe import saved
 from lossframe.data.evaluation import evaluated
 from lossframe.data.loader import BatchLoader, Change
-from lossframe.data.samplers import GlobalBatchSampler, SamplerFactory, ShardedBatchSampler, balanced
+from lossframe.data.samplers import POSITION, GlobalBatchSampler, SamplerFactory, ShardedBatchSampler, balanced
 from lossframe.data.splits import Splits, everything, fingerprint, split_by
 from lossframe.errors import InputError, names
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 
 class DataOptions(TypedDict, total=False):
@@ -62,6 +66,7 @@ class InMemoryData(pl.LightningDataModule, ABC):
         self.sampler = sampler
         self.frame: dict[str, Tensor] = {}
         self.splits: Splits = {}
+        self.found = ""  # a line about files that were read
         self.fitted: dict[str, Any] = {}
         self._facts: dict[str, Any] = {}
         self._training: BatchLoader | None = None
@@ -109,7 +114,13 @@ class InMemoryData(pl.LightningDataModule, ABC):
         return dict(self._facts)
 
     def setup(self, stage: str | None = None) -> None:
-        """Load, check and split the data, once."""
+        """Load, check and split the data, once; log what was found when a training begins, after all checks."""
+        self._read()
+        if stage == "fit" and self.found:
+            _log.info(self.found)
+            self.found = ""
+
+    def _read(self) -> None:
         if self.splits:
             return
         frame = self.load()
@@ -157,25 +168,32 @@ class InMemoryData(pl.LightningDataModule, ABC):
         Raises an `InputError` unless the samples are split as in the checkpoint, whose model has seen its own split,
         and have the values that its preprocessing has learnt from.
         """
-        self._progress = state.get("progress")
-        if fingerprint(self.splits) == state["splits"]:
-            if other := [name for name, learnt in state["fitted"].items() if not _is_close(learnt, self.fitted[name])]:
-                raise InputError(
-                    f"the data have another {names(other)} than in the checkpoint's training: give these samples back, "
-                    "or train anew without ckpt"
-                )
-            return
-        now, before = self._split_options(), state["options"]
-        changed = [f"data.{name}={now[name]} for {before[name]}" for name in now if now[name] != before[name]]
-        raise InputError(
-            f"{', '.join(changed) or 'other samples'}: wanted the split of the checkpoint, found another, which tests "
-            "on samples that were trained on; "
-            + (
-                f"add {' '.join(f'data.{name}={before[name]}' for name in now if now[name] != before[name])}, "
-                if changed
-                else "give the samples back, "
+        form = {
+            "splits": str,
+            "options": dict.fromkeys(self._split_options(), object),
+            "fitted": dict.fromkeys(self.fitted, object),
+            "progress": saved.Maybe(POSITION),
+        }
+        saved.check(state, form, type(self).__name__)
+        self._progress = state["progress"]
+        if fingerprint(self.splits) != state["splits"]:
+            raise InputError(self._other_split(state["options"]))
+        if other := [name for name, each in self.fitted.items() if not _is_close(state["fitted"][name], each)]:
+            raise InputError(
+                f"the data have another {names(other)} than in the checkpoint's training: give these samples back, or "
+                "train anew without ckpt"
             )
-            + "or train anew without ckpt"
+
+    def _other_split(self, before: Mapping[str, Any]) -> str:
+        """Say in which options a split differs from that of a checkpoint."""
+        now = self._split_options()
+        changed = {name: value for name, value in before.items() if value != now.get(name)}
+        shown = ", ".join(f"data.{name}={now.get(name)} for {value}" for name, value in changed.items())
+        restored = " ".join(f"data.{name}={value}" for name, value in changed.items())
+        return (
+            f"{shown or 'other samples'}: wanted the split of the checkpoint, found another, which tests on samples "
+            f"that were trained on; {f'add {restored}' if changed else 'give the samples back'}, or train anew without "
+            "ckpt"
         )
 
     def _split_options(self) -> dict[str, Any]:
@@ -207,6 +225,8 @@ class InMemoryData(pl.LightningDataModule, ABC):
 
 def _is_close(one: Any, other: Any) -> bool:
     """Return whether nested lists, texts and numbers are equal, but for the last digits of numbers."""
+    if type(one) is not type(other):
+        return False
     if isinstance(one, list | tuple):
         return len(one) == len(other) and all(map(_is_close, one, other))
     if isinstance(one, dict):

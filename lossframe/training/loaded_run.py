@@ -44,8 +44,9 @@ class LoadedRun:
         self._monitors = [each for each in callbacks if isinstance(each, LossMonitor)]
         if str(config.trainer.precision) in ("64", "64-true"):
             self.learner.double()  # before its weights come, which float32 would round
-        self.learner.on_load_checkpoint(self.state)
-        self.learner.load_state_dict(self.state["state_dict"])
+        with checkpoints.naming(checkpoint):
+            self.learner.on_load_checkpoint(self.state)
+            self.learner.load_state_dict(self.state["state_dict"])
         self.learner.eval()
 
     @property
