@@ -26,6 +26,9 @@ from lossframe.training import cli, run
 _OTHERS = ("evaluate ", "predict ", "report ", "schedule ", "losses", "init ", "train --resume ")
 """Commands beside `train` that are run, as far as they need no other machine."""
 
+_PROCESSES = ("RUN trainer=", "hydra/launcher", "hydra/sweeper")
+"""Parts of commands that start processes."""
+
 
 @cache
 def documented() -> tuple[str, ...]:
@@ -67,7 +70,7 @@ def in_process() -> Iterator[None]:
     with (
         mock.patch.object(cli, "_run", lambda config, records: run.check(config, load=False)),
         mock.patch.object(omegaconf.yaml, "load", lambda text, *args, **options: load(_text(text), *args, **options)),
-        mock.patch.object(cli.launch, "local_ranks", lambda *_: contextlib.nullcontext()),
+        mock.patch.object(cli.launch, "local_ranks", return_value=contextlib.nullcontext()),
         mock.patch.object(Hydra, "get_mode", return_value=RunMode.RUN),
     ):
         yield
