@@ -100,6 +100,11 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader has ended, as in `lossframe losses | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        if not error.filename:
+            raise
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -177,9 +177,9 @@ class ImageFolder(ImageData):
         sizes = {tuple(size) for _, *size in found}
         same = len(sizes) == 1 and max(min(sizes)) <= _LARGEST
         shape = (channels, *(min(sizes) if same else _RESIZED))
-        read = f"all of {min(sizes)[0]} x {min(sizes)[1]} pixels" if len(sizes) == 1 else f"of {len(sizes)} sizes"
+        size = f"all of {min(sizes)[0]} x {min(sizes)[1]} pixels" if len(sizes) == 1 else f"of {len(sizes)} sizes"
         self.found = (
-            f"{self.root}: {len(paths)} images of {len({path.parent for path in paths})} classes, {read}; image_shape "
+            f"{self.root}: {len(paths)} images of {len({path.parent for path in paths})} classes, {size}; image_shape "
             f"is [{','.join(map(str, shape))}]{'' if same else ', to which they are resized'}"
         )
         return shape

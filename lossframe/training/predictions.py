@@ -47,6 +47,7 @@ def predict(
             _serve(data, each, loaders)
             trainer.test(loaded.learner, data, verbose=False)
         if trainer.is_global_zero:
+            print("".join(f"{line}\n" for line in rows.notes), end="", file=sys.stderr)
             table_file.write(out, rows.ordered(getattr(data, "sample_names", None)))
             print(f"predictions      {out}, {rows.count} samples")
             for entry, text in getattr(data, "legend", dict)().items():
@@ -67,7 +68,7 @@ class Predictions(pl.Callback):
         self.chosen = list(chosen)
         self.parts: list[Columns] = []
         self.count = 0
-        self._said: set[str] = set()
+        self.notes: dict[str, None] = {}
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Make the losses keep their values by sample, and let them be NaN."""
@@ -126,25 +127,18 @@ class Predictions(pl.Callback):
                 continue
             values = None if loss.samples is None else loss.samples.values
             if values is None or not values.ndim:
-                self._say(trainer, f"loss/{term} is left out: the term has no value for each sample")
+                self.notes[f"loss/{term} is left out: the term has no value for each sample"] = None
                 continue
             found[f"loss/{term}"] = values
             if loss.relational:
-                self._say(trainer, f"loss/{term} of a sample depends on the other samples of its batch")
+                self.notes[f"loss/{term} of a sample depends on the other samples of its batch"] = None
         return found
 
     def _say_of_images(self, left_out: Iterator[str]) -> None:
         for name in left_out:
             if not self.chosen:
-                self._say(
-                    None, f"{name} is left out: it has several dimensions for each sample; choose it by --columns"
-                )
-
-    def _say(self, trainer: pl.Trainer | None, line: str) -> None:
-        """Print a line on stderr, once and on rank 0."""
-        if line not in self._said and distributed.rank() == 0:
-            print(line, file=sys.stderr)
-        self._said.add(line)
+                note = f"{name} is left out: it has several dimensions for each sample; choose it by --columns"
+                self.notes[note] = None
 
     def _monitor(self, trainer: pl.Trainer) -> LossMonitor:
         callbacks: list[Any] = getattr(trainer, "callbacks")  # noqa: B009 - Lightning's stubs do not know it

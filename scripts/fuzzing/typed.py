@@ -26,6 +26,9 @@ from lossframe.training import cli, run
 _OTHERS = ("evaluate ", "predict ", "report ", "schedule ", "losses", "init ", "train --resume ")
 """Commands beside `train` that are run, as far as they need no other machine."""
 
+_PROCESSES = ("RUN trainer=", "hydra/launcher", "hydra/sweeper")
+"""Parts of commands that start processes."""
+
 
 @cache
 def documented() -> tuple[str, ...]:
