@@ -3,6 +3,7 @@
 import logging
 from abc import ABC
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -12,6 +13,7 @@ from PIL import ExifTags, Image, ImageOps
 from sklearn.datasets import load_digits
 from torch import Tensor
 
+from lossframe.counts import check_image_shape
 from lossframe.data.augmentation import Augmentation
 from lossframe.data.in_memory import DataOptions, InMemoryData
 from lossframe.data.loader import Change
@@ -54,6 +56,9 @@ class ImageData(InMemoryData, ABC):
         super().__init__(**options)
         if not 0 <= label_noise <= 1:
             raise InputError(f"{type(self).__name__}: wanted label_noise within [0, 1], found {label_noise}")
+        if not -inf < black < 1:
+            raise InputError(f"{type(self).__name__}: wanted black below 1, the value of the brightest, found {black}")
+        check_image_shape(self, image_shape)
         self.black = black
         self.label_noise = label_noise
         self.augmentation = Augmentation(augment, self.seed, black)

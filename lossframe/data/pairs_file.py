@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lossframe.data.csv_reading import read
 from lossframe.data.images import _pixels, _read
+from lossframe.counts import check_image_shape
 from lossframe.data.in_memory import DataOptions, InMemoryData
 from lossframe.data.samplers import Positions, shuffled
 from lossframe.data.splits import Splits
@@ -35,6 +36,7 @@ class ImageRowsFile(InMemoryData):
     ) -> None:  # fmt: skip
         options.setdefault("sampler", shuffled)
         super().__init__(**options)
+        check_image_shape(self, image_shape)
         self.path = Path(path)
         self.image_shape = tuple(image_shape)
         self.split_column = split_column

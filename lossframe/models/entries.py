@@ -25,5 +25,10 @@ def classes_of_logits(model: nn.Module, num_classes: int | None) -> int:
         raise InputError(
             f"{type(model).__name__}: wanted a number of classes for its logits, found null; set num_classes=10"
         )
-    check_counts(model, num_classes=num_classes)
     return num_classes
+
+
+def check_classes(model: nn.Module, num_classes: int | None) -> None:
+    """Raise an `InputError` for a number of classes below 1; None is for models without logits."""
+    if num_classes is not None:
+        check_counts(model, num_classes=num_classes)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lossframe.counts import check_counts
+from lossframe.counts import check_counts, check_image_shape
 from lossframe.errors import InputError, nearest
-from lossframe.models.entries import classes_of_logits, read
+from lossframe.models.entries import check_classes, classes_of_logits, read
 
 
 class TimmEmbedder(nn.Module):
@@ -34,6 +34,8 @@ class TimmEmbedder(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         check_counts(self, embedding_size=embedding_size)
+        check_image_shape(self, image_shape)
+        check_classes(self, num_classes)
         self.name = name
         self.image_shape = tuple(image_shape)
         self.heads = frozenset(heads)

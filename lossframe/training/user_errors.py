@@ -89,6 +89,15 @@ def _of_composition(error: ConfigCompositionException) -> str | None:
     return None
 
 
+def _of_memory(error: BaseException) -> str | None:
+    """Return the message of an allocation that failed, by numpy or by torch on any device; None for other errors."""
+    if not isinstance(error, MemoryError) and not re.search("can't allocate memory|out of memory", str(error)):
+        return None
+    asked = re.search(r"(?i)(?:unable|tried) to allocate ([\d.]+ \w+)", str(error))
+    found = f"an allocation of {asked[1]} that failed" if asked else "one that failed"
+    return f"wanted no more memory than this machine has, found {found}; lower sizes, as of the model or a batch"
+
+
 def _of_one(error: BaseException) -> str | None:
     """Return the message of one error of a chain, if this error says what to change."""
     of_module = isinstance(error, ModuleNotFoundError) and "pip install" in str(error)  # of an optional dependency
@@ -104,4 +113,4 @@ def _of_one(error: BaseException) -> str | None:
         return f"hydra.searchpath={scheme[1]}://...: wanted file://FOLDER or pkg://PACKAGE, found {scheme[1]}"
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
-    return None
+    return _of_memory(error)
