@@ -21,6 +21,11 @@ def check_counts(owner: object, least: int = 1, most: int = 2**63 - 1, **counts:
             raise InputError(f"{name}: wanted {parameter} <= {most}, found {count}")
 
 
+def check_given_counts(owner: object, **counts: int | None) -> None:
+    """Raise an `InputError` unless each parameter of `owner` is None or a whole number of at least 1."""
+    check_counts(owner, **{parameter: count for parameter, count in counts.items() if count is not None})
+
+
 def check_image_shape(owner: object, image_shape: Sequence[int] | None) -> None:
     """Raise an `InputError` unless the shape of images, if any is given, has channels, height and width."""
     if image_shape is not None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lossframe.counts import check_given_counts
 from lossframe.data.columns import Column, Encoder, check_text, is_number, is_truth, typed
 from lossframe.data.csv_reading import read
 from lossframe.data.in_memory import DataOptions
@@ -69,6 +70,9 @@ class CsvFile(TabularData):
         super().__init__(num_inputs, num_outputs, **options)  # type: ignore[misc]
         if self.task not in _TASKS:
             raise InputError(f"data.task={self.task}: wanted one of {names(_TASKS)}.{nearest(self.task, _TASKS)}")
+        if len(self.decimal) != 1:
+            raise InputError(f"data.decimal={self.decimal}: wanted one character, as the comma of 0,5")
+        check_given_counts(self, num_classes=num_classes)
         self.path, self.target, self.num_classes = Path(path), target, num_classes
         self.class_names: list[str] = []
         self.column_names: list[str] = []

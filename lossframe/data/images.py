@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, ImageOps
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from lossframe.counts import check_image_shape
+from lossframe.counts import check_given_counts, check_image_shape
 from lossframe.data.augmentation import Augmentation
 from lossframe.data.in_memory import DataOptions, InMemoryData
 from lossframe.data.loader import Change
@@ -58,6 +58,7 @@ class ImageData(InMemoryData, ABC):
             raise InputError(f"{type(self).__name__}: wanted label_noise within [0, 1], found {label_noise}")
         if not -inf < black < 1:
             raise InputError(f"{type(self).__name__}: wanted black below 1, the value of the brightest, found {black}")
+        check_given_counts(self, num_classes=num_classes)
         check_image_shape(self, image_shape)
         self.black = black
         self.label_noise = label_noise

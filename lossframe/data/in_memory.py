@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from lossframe.counts import check_counts
+from lossframe.counts import check_counts, check_given_counts
 from lossframe.data.evaluation import evaluated
 from lossframe.data.loader import BatchLoader, Change
 from lossframe.data.samplers import GlobalBatchSampler, SamplerFactory, ShardedBatchSampler, balanced
@@ -52,7 +52,7 @@ class InMemoryData(pl.LightningDataModule, ABC):
         super().__init__()
         check_split(split, val_fraction, test_fraction)
         check_counts(self, least=0, seed=seed)
-        check_counts(self, batch_size=1 if batch_size is None else batch_size)
+        check_given_counts(self, batch_size=batch_size)
         self.batch_size = batch_size
         self.split = split
         self.val_fraction = val_fraction

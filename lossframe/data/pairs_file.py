@@ -10,9 +10,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from lossframe.counts import check_image_shape
 from lossframe.data.csv_reading import read
 from lossframe.data.images import _pixels, _read
-from lossframe.counts import check_image_shape
 from lossframe.data.in_memory import DataOptions, InMemoryData
 from lossframe.data.samplers import Positions, shuffled
 from lossframe.data.splits import Splits

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lossframe.counts import check_counts, check_image_shape
+from lossframe.counts import check_counts, check_given_counts, check_image_shape
 from lossframe.data.images import ImageData
 from lossframe.data.in_memory import DataOptions, InMemoryData
 from lossframe.data.samplers import shuffled
@@ -34,6 +34,7 @@ class TwoDigits(InMemoryData):
         super().__init__(**options)
         check_counts(self, most=1000, per_image=per_image)
         check_counts(self, least=0, most=1000, offset=offset)
+        check_given_counts(self, num_classes=num_classes)
         check_image_shape(self, image_shape)
         self.images = images
         self.num_classes = num_classes

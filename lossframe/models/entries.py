@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from lossframe.counts import check_counts
 from lossframe.errors import InputError, names
 
 
@@ -26,9 +25,3 @@ def classes_of_logits(model: nn.Module, num_classes: int | None) -> int:
             f"{type(model).__name__}: wanted a number of classes for its logits, found null; set num_classes=10"
         )
     return num_classes
-
-
-def check_classes(model: nn.Module, num_classes: int | None) -> None:
-    """Raise an `InputError` for a number of classes below 1; None is for models without logits."""
-    if num_classes is not None:
-        check_counts(model, num_classes=num_classes)

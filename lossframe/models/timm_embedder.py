@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lossframe.counts import check_counts, check_image_shape
+from lossframe.counts import check_counts, check_given_counts, check_image_shape
 from lossframe.errors import InputError, nearest
-from lossframe.models.entries import check_classes, classes_of_logits, read
+from lossframe.models.entries import classes_of_logits, read
 
 
 class TimmEmbedder(nn.Module):
@@ -35,7 +35,7 @@ class TimmEmbedder(nn.Module):
         super().__init__()
         check_counts(self, embedding_size=embedding_size)
         check_image_shape(self, image_shape)
-        check_classes(self, num_classes)
+        check_given_counts(self, num_classes=num_classes)
         self.name = name
         self.image_shape = tuple(image_shape)
         self.heads = frozenset(heads)

@@ -25,7 +25,7 @@ def written_out(message: str, error: BaseException, config: DictConfig) -> str:
     keys = dict(configs.leaves(content))
     node = _node(error, content)
     if node:
-        for key in sorted((key for key in keys if key.startswith(f"{node}.")), key=len, reverse=True):
+        for key in sorted((key for key in keys if key.startswith(f"{node}.")), key=_nearness):
             name = re.escape(key.rpartition(".")[2])
             message = re.sub(rf"{_SPOKEN_OF}(?:`{name}`|{name})(?![\w.'=])", source(key, content), message)
     message = _ASSIGNED.sub(lambda found: f"{_full(found[1], node, keys, content)}=", message)
@@ -35,6 +35,11 @@ def written_out(message: str, error: BaseException, config: DictConfig) -> str:
     if meant := _meant(message, node, keys):
         return f"{meant}: {message.removeprefix(f'{node}: ')}"
     return message if node in message else f"{node}: {message}"
+
+
+def _nearness(key: str) -> tuple[int, int]:
+    """Sort the keys of an object: its own parameters before those of objects in it, and long names first."""
+    return key.count("."), -len(key)
 
 
 def source(key: str, content: Mapping[str, Any]) -> str:

@@ -74,7 +74,8 @@ class GramianWeights(Balanced):
     def __init__(self, configured: Mapping[str, float], method: str, seed: int = 0, **options: Any) -> None:
         super().__init__(configured)
         self.seed = checks.at_least(0, seed=seed)
-        checks.not_negative(alpha=options.get("alpha", 0.0))  # TorchJD does not check
+        checks.not_negative(alpha=options.get("alpha", 0.0))  # TorchJD checks neither
+        checks.one_of("scale_mode", options.get("scale_mode", "min"), ("min", "median", "rmse"))
         self.method = made("torchjd.aggregation", f"{method}Weighting", options)
         self.register_buffer("steps", torch.zeros((), dtype=torch.float64))
 
@@ -119,7 +120,9 @@ def made(module: str, name: str, options: Mapping[str, Any], sizes: Mapping[str,
             f"{name} is TorchJD's, and something is missing: pip install lossframe[balance] ({error})"
         ) from error
     except AttributeError as error:
-        raise InputError(f"{module} has no {name}; choose a class that it has") from error
+        parameter = "scalarizer" if module.endswith("scalarization") else "method"
+        chosen = name.removesuffix("Weighting")
+        raise InputError(f"{parameter}={chosen}: wanted a class of {module}, which has no {name}") from error
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} of TorchJD: {error}") from error
     return found
