@@ -126,13 +126,13 @@ def _schedule(given: argparse.Namespace) -> str:
 
 
 def _init(given: argparse.Namespace) -> str:
-    from lossframe.training.project import make
+    from lossframe.training.configuration.project import make
 
     return make(given.name)
 
 
 def _enter_project() -> None:
-    from lossframe.training import project
+    from lossframe.training.configuration import project
 
     project.enter()
 

@@ -13,7 +13,7 @@ from lossframe.counts import check_given_counts
 from lossframe.data.columns import Column, Encoder, check_text, is_number, is_truth, typed
 from lossframe.data.csv_reading import read
 from lossframe.data.in_memory import DataOptions
-from lossframe.data.splits import Splits
+from lossframe.data.splits import Splits, split_as_said
 from lossframe.data.tabular import TabularData, standardised
 from lossframe.errors import InputError, names, nearest
 
@@ -68,10 +68,7 @@ class CsvFile(TabularData):
         self.separator = options.pop("separator", None)
         self.decimal = options.pop("decimal", ".")
         super().__init__(num_inputs, num_outputs, **options)  # type: ignore[misc]
-        if self.task not in _TASKS:
-            raise InputError(f"data.task={self.task}: wanted one of {names(_TASKS)}.{nearest(self.task, _TASKS)}")
-        if len(self.decimal) != 1:
-            raise InputError(f"data.decimal={self.decimal}: wanted one character, as the comma of 0,5")
+        _check_options(self.task, self.decimal)
         check_given_counts(self, num_classes=num_classes)
         self.path, self.target, self.num_classes = Path(path), target, num_classes
         self.class_names: list[str] = []
@@ -189,13 +186,11 @@ class CsvFile(TabularData):
     def _divide(self, table: Any, frame: dict[str, Tensor]) -> Splits:
         if self.split_column is None:
             return super().divide(frame)
-        said = table[self.split_column].fillna("nothing").astype(str).to_numpy(dtype=object)
-        if others := sorted(set(said) - {"train", "val", "test"}):
-            raise InputError(
-                f"data.split_column={self.split_column}: wanted 'train', 'val' or 'test' in each row, found "
-                f"{names(others[:5])}"
-            )
-        splits = {name: torch.from_numpy(np.flatnonzero(said == name)) for name in ("train", "val", "test")}
-        if empty := [name for name, rows in splits.items() if not len(rows)]:
-            raise InputError(f"data.split_column={self.split_column}: no row has {names(empty)}; give each split some")
-        return splits
+        return split_as_said(table[self.split_column], f"data.split_column={self.split_column}")
+
+
+def _check_options(task: str, decimal: str) -> None:
+    if task not in _TASKS:
+        raise InputError(f"data.task={task}: wanted one of {names(_TASKS)}.{nearest(task, _TASKS)}")
+    if len(decimal) != 1:
+        raise InputError(f"data.decimal={decimal}: wanted one character, as the comma of 0,5")

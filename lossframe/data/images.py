@@ -2,19 +2,19 @@
 
 import logging
 from abc import ABC
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import inf
 from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps
 from sklearn.datasets import load_digits
 from torch import Tensor
 
 from lossframe.counts import check_given_counts, check_image_shape
 from lossframe.data.augmentation import Augmentation
+from lossframe.data.image_reading import GREY, pixels, read, upright
 from lossframe.data.in_memory import DataOptions, InMemoryData
 from lossframe.data.loader import Change
 from lossframe.errors import InputError, names
@@ -22,7 +22,6 @@ from lossframe.errors import InputError, names
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 _LEAST = 3  # one image each for training, validation and test
 _LARGEST, _RESIZED = 64, (32, 32)  # pixels: images of one size up to the first keep it, others get the second
-_GREY = frozenset({"1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N"})
 _log = logging.getLogger(__name__)
 
 
@@ -163,12 +162,12 @@ class ImageFolder(ImageData):
         if self.image_shape is None:
             self.image_shape = self._shape([path for path, _ in paths])
         shape = self.image_shape
-        pixels = np.stack([_read(path, lambda image: _pixels(image, shape)) for path, _ in paths])
-        return _frame(pixels, np.array([label for _, label in paths]))
+        images = np.stack([read(path, lambda image: pixels(image, shape)) for path, _ in paths])
+        return _frame(images, np.array([label for _, label in paths]))
 
     def _shape(self, paths: Sequence[Path]) -> tuple[int, ...]:
         """Choose the shape that fits the images, by their headers."""
-        found = {_read(path, lambda image: (image.mode in _GREY, *_upright(image))) for path in paths}
+        found = {read(path, lambda image: (image.mode in GREY, *upright(image))) for path in paths}
         channels = 1 if all(grey for grey, *_ in found) else 3
         sizes = {tuple(size) for _, *size in found}
         same = len(sizes) == 1 and max(min(sizes)) <= _LARGEST
@@ -195,36 +194,6 @@ class ImageFolder(ImageData):
             if count < _LEAST:
                 raise InputError(f"{wanted}, at least {_LEAST} images a class, but {folder} has {count}")
         return folders
-
-
-def _read(path: Path, of: Callable[[Image.Image], Any]) -> Any:
-    """Open an image and return what `of` returns; an `InputError` names a file that is no image."""
-    try:
-        with Image.open(path) as image:
-            return of(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} cannot be read as an image ({error}): replace or remove it") from error
-
-
-def _upright(image: Image.Image) -> tuple[int, int]:
-    """Return the height and width of an image as it is looked at, without reading its pixels."""
-    sideways = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-    return image.size if sideways else (image.height, image.width)
-
-
-def _pixels(image: Image.Image, shape: Sequence[int]) -> np.ndarray[Any, Any]:
-    channels, height, width = shape
-    upright = ImageOps.exif_transpose(_eight_bits(image)).convert("L" if channels == 1 else "RGB")
-    resized = np.asarray(upright.resize((width, height), Image.Resampling.BILINEAR))
-    return resized.reshape(height, width, channels).transpose(2, 0, 1).astype(np.float32) / 255
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):  # Pillow's own conversion clips at 255
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise ValueError(f"its pixels are {image.mode}, 32 bits each, not 8 or 16")
-    return image
 
 
 def _files(folder: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from lossframe.data.samplers import Positions
 from lossframe.errors import InputError, names, nearest
 
+NAMES = ("train", "val", "test")
 Splits = dict[str, Tensor]
 
 
@@ -58,6 +60,17 @@ def check_split(kind: str, val_fraction: float, test_fraction: float) -> None:
             "val_fraction and test_fraction must be above 0 and leave something to train on, "
             f"but are {val_fraction} and {test_fraction}"
         )
+
+
+def split_as_said(column: Any, key: str) -> Splits:
+    """Return the ids of the rows for which a column says "train", "val" or "test"; `key` is named in an error."""
+    said = column.fillna("nothing").astype(str).to_numpy(dtype=object)
+    if others := sorted(set(said) - {*NAMES}):
+        raise InputError(f"{key}: wanted 'train', 'val' or 'test' in each row, found {names(others[:5])}")
+    splits = {name: torch.from_numpy(np.flatnonzero(said == name)) for name in NAMES}
+    if empty := [name for name, rows in splits.items() if not len(rows)]:
+        raise InputError(f"{key}: no row has {names(empty)}; give each split some")
+    return splits
 
 
 def fingerprint(splits: Splits) -> str:

@@ -1,8 +1,7 @@
 """The command `evaluate`: tests a checkpoint of a run again, on the run's data or on other data."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,10 @@ import pytorch_lightning as pl
 
 from lossframe import distributed
 from lossframe.data import InMemoryData
-from lossframe.errors import InputError
-from lossframe.training import launch, recorded, run, run_dir
+from lossframe.training import launch, run
+from lossframe.training.checks.user_errors import explained
 from lossframe.training.loaded_run import ON_ONE_CPU, LoadedRun
-from lossframe.training.user_errors import explain
+from lossframe.training.run_folder import recorded, run_dir
 
 
 def evaluate(
@@ -68,20 +67,6 @@ def seen_in_training(loaded: LoadedRun, data: Any, split: str) -> str | None:
     if not possible:
         return None
     return f"{split}: the samples are split otherwise than in training, so that the run may have been trained on some"
-
-
-@contextmanager
-def explained() -> Iterator[None]:
-    """Raise an error of the user's input as an `InputError` of one line."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        message = explain(error)
-        if message is None:
-            raise
-        raise InputError(message) from error
 
 
 def _is_given(key: str, overrides: Sequence[str]) -> bool:

@@ -12,10 +12,13 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+from hydra.types import RunMode
+
 from lossframe.errors import InputError
 
 _GPU = ("gpu", "cuda", "mps")
 _STARTED_IN = os.getcwd()  # before Hydra changes the working directory, if hydra.job.chdir=true
+_ON_OTHER_MACHINES = ("SlurmLauncher", "RayLauncher", "RayAWSLauncher")
 _RENDEZVOUS = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "NODE_RANK", "LOCAL_RANK")
 
 
@@ -50,6 +53,12 @@ def is_restarted() -> bool:
 def _in_slurm() -> bool:
     interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
     return int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ and not interactive
+
+
+def is_of_sweep_elsewhere(hydra_config: Any) -> bool:
+    """Return whether a launcher may start a sweep's jobs on other machines, whose devices this process does not see."""
+    launcher = str(hydra_config.launcher._target_)
+    return hydra_config.mode == RunMode.MULTIRUN and launcher.endswith(_ON_OTHER_MACHINES)
 
 
 def check_nodes(number: int | None, launcher: str = "") -> None:

@@ -17,7 +17,9 @@ from lossframe.callbacks.monitor.loss_monitor import LossMonitor
 from lossframe.errors import InputError, names
 from lossframe.objectives.objective import Objective
 from lossframe.objectives.wiring import Frame
-from lossframe.training import checkpoints, model_contract, reconfigured
+from lossframe.training import reconfigured
+from lossframe.training.checks import model_contract
+from lossframe.training.run_folder import checkpoints
 
 
 class FrameMetric(TypedDict):
@@ -63,7 +65,7 @@ class Learner(pl.LightningModule):
             made: Learner = super().load_from_checkpoint(checkpoint_path, *args, **options)
             return made
         from lossframe.training.loaded_run import load_run
-        from lossframe.training.run_dir import of_checkpoint
+        from lossframe.training.run_folder.run_dir import of_checkpoint
 
         return load_run(of_checkpoint(checkpoint_path), checkpoint_path).learner
 

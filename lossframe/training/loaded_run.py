@@ -13,8 +13,9 @@ from lossframe.callbacks.monitor.loss_monitor import LossMonitor
 from lossframe.data import shard_loaders
 from lossframe.errors import InputError
 from lossframe.objectives.objective import Objective
-from lossframe.training import checkpoints, recorded, run
-from lossframe.training.user_errors import explain
+from lossframe.training import run
+from lossframe.training.checks.user_errors import explain
+from lossframe.training.run_folder import checkpoints, recorded
 
 ON_ONE_CPU = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto"}
 """Options of a Trainer that evaluates in this process, wherever the run was trained."""

@@ -14,7 +14,8 @@ from lossframe.callbacks.monitor.loss_monitor import LossMonitor
 from lossframe.data import InMemoryData
 from lossframe.errors import InputError, names, nearest
 from lossframe.training import table_file
-from lossframe.training.evaluation import explained, on_all_ranks
+from lossframe.training.checks.user_errors import explained
+from lossframe.training.evaluation import on_all_ranks
 from lossframe.training.loaded_run import LoadedRun
 from lossframe.training.table_file import Columns
 

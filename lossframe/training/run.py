@@ -20,9 +20,11 @@ from lossframe.callbacks.unsaved import TolerantCheckpointIO
 from lossframe.data import InMemoryData, shard_loaders
 from lossframe.loggers import tags
 from lossframe.loggers.tolerance import tolerant
-from lossframe.training import composed, composition, model_contract, preflight, provision, run_dir
+from lossframe.training.checks import composed, model_contract, preflight, provision
+from lossframe.training.configuration import composition
 from lossframe.training.learner import Learner
 from lossframe.training.monitored import MonitoredKeys
+from lossframe.training.run_folder import run_dir
 
 _COLUMN = 32  # characters before the numbers of the closing printout, if no name is longer
 _NOISE = (

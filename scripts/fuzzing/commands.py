@@ -13,14 +13,17 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+import lossframe.training.run_folder.hydra_defaults  # noqa: F401 - registers what conf/ reads
 from fuzzing import damage
 from fuzzing.chance import Chance
 from fuzzing.endings import FailureError, ending
 from lossframe import configs
 from lossframe.callbacks.unsaved import TolerantCheckpointIO
-from lossframe.training import cli, composed, composition, model_contract, preflight, provision, run, signatures
-from lossframe.training.arguments import normalised
-from lossframe.training.user_errors import explain
+from lossframe.training import run
+from lossframe.training.checks import composed, model_contract, preflight, provision, signatures
+from lossframe.training.checks.user_errors import explain
+from lossframe.training.configuration import composition
+from lossframe.training.configuration.arguments import normalised
 
 BASES = (
     "loss=triplet", "experiment=classification callbacks=[default,confusion,hard_samples]", "experiment=diabetes",
@@ -33,7 +36,7 @@ VALUES: tuple[Any, ...] = (
     "???", "null", [], [1], [None], ["a", 2.0], {}, {"a": 1}, {"_target_": "os.getcwd"}, {"_target_": "nope"}, "é\n",
     {"_target_": 3}, "../x", [[1]], -0.0, "1e-3",
 )  # fmt: skip
-assert cli.RANK_CONFIG  # importing it registers what conf/ resolves
+
 run.silence()
 configuration = cache(lambda base: _composed(shlex.split(base)))
 

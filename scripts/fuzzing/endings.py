@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from lossframe.training.user_errors import explain
+from lossframe.training.checks.user_errors import explain
 
 LONGEST = 20
 """Seconds after which a call counts as one that hangs."""

@@ -14,8 +14,8 @@ from fuzzing.chance import Chance
 from fuzzing.endings import FailureError, ending
 from lossframe.data import CsvFile
 from lossframe.report.runs import read_run
-from lossframe.training import recorded, resume
 from lossframe.training.loaded_run import load_run
+from lossframe.training.run_folder import recorded, resume
 
 
 @cache

@@ -14,8 +14,9 @@ from key_ranges import out_of_range
 from omegaconf import DictConfig, OmegaConf
 
 from lossframe import configs
-from lossframe.training import composed, kinds, launch, preflight, signatures
-from lossframe.training.user_errors import explain
+from lossframe.training import launch
+from lossframe.training.checks import composed, kinds, preflight, signatures
+from lossframe.training.checks.user_errors import explain
 
 sys.path.insert(0, str(ROOT / "scripts"))
 from fuzzing import commands

@@ -14,13 +14,13 @@ from omegaconf import DictConfig
 
 from lossframe import InputError
 from lossframe.training.run import run
-from lossframe.training.run_dir import RESOLVED, locked, write
+from lossframe.training.run_folder.run_dir import RESOLVED, locked, write
 
 Configure = Callable[..., DictConfig]
 Command = Callable[..., subprocess.CompletedProcess[str]]
 HOLD = """
 import pathlib, sys, time
-from lossframe.training.run_dir import locked
+from lossframe.training.run_folder.run_dir import locked
 with locked(pathlib.Path(sys.argv[1]), resume=False):
     print()
     time.sleep(60)

@@ -9,9 +9,9 @@ import pytest
 from omegaconf import DictConfig
 
 from lossframe import InputError
+from lossframe.training.checks.user_errors import explain
 from lossframe.training.cli import main
 from lossframe.training.run import run
-from lossframe.training.user_errors import explain
 
 Configure = Callable[..., DictConfig]
 Command = Callable[..., subprocess.CompletedProcess[str]]

@@ -11,8 +11,8 @@ from math import inf, isfinite
 from typing import Any, NamedTuple
 
 from lossframe.errors import InputError, names
-from lossframe.training.full_keys import source
-from lossframe.training.kinds import shown
+from lossframe.training.checks.kinds import shown
+from lossframe.training.configuration.full_keys import source
 
 
 class Range(NamedTuple):

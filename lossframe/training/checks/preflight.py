@@ -9,8 +9,9 @@ from omegaconf import DictConfig
 from lossframe.errors import InputError, names
 from lossframe.objectives.objective import Objective
 from lossframe.objectives.terms import left_over, no_term
-from lossframe.training import composition, data_facts, proposals, signatures
-from lossframe.training.provision import PLACE, Metrics, unprovided
+from lossframe.training.checks import proposals, signatures
+from lossframe.training.checks.provision import PLACE, Metrics, unprovided
+from lossframe.training.configuration import composition, data_facts
 
 
 def data_of(config: DictConfig) -> Any:

@@ -9,9 +9,9 @@ from typing import Any, cast, get_args, get_type_hints, is_typeddict
 from omegaconf import DictConfig, OmegaConf
 
 from lossframe.errors import InputError
-from lossframe.training import kinds, ranges
-from lossframe.training.full_keys import source
-from lossframe.training.kinds import Kinds
+from lossframe.training.checks import kinds, ranges
+from lossframe.training.checks.kinds import Kinds
+from lossframe.training.configuration.full_keys import source
 
 
 def check(config: DictConfig, only: str | None = None) -> None:

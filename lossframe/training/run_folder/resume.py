@@ -12,8 +12,10 @@ from hydra.core.hydra_config import HydraConfig
 
 from lossframe import configs
 from lossframe.errors import InputError
-from lossframe.training import launch, project, run_dir
-from lossframe.training.arguments import chosen_configuration, key_of, overrides_by_key, quoted, value_of
+from lossframe.training import launch
+from lossframe.training.configuration import project
+from lossframe.training.configuration.arguments import chosen_configuration, key_of, overrides_by_key, quoted, value_of
+from lossframe.training.run_folder import run_dir
 
 OVERRIDES = "overrides.yaml"
 """The file in a run's directory that records the command line arguments which chose its configuration."""

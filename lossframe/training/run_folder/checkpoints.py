@@ -10,7 +10,8 @@ from zipfile import is_zipfile
 from omegaconf import DictConfig, OmegaConf
 
 from lossframe.errors import InputError, names
-from lossframe.training import launch, run_dir
+from lossframe.training import launch
+from lossframe.training.run_folder import run_dir
 
 if TYPE_CHECKING:
     from torch import nn
@@ -99,6 +100,13 @@ def check_weights(saved: Mapping[str, Any], module: "nn.Module") -> None:
         )
 
 
+def trained_epochs(checkpoint: Mapping[str, Any]) -> int:
+    """Return how many epochs a checkpoint has trained to their last batch, after which a scheduler is stepped."""
+    loop = checkpoint["loops"]["fit_loop"]
+    started: int = loop["epoch_progress"]["current"]["started"]
+    return started if loop["epoch_loop.batch_progress"]["is_last_batch"] else max(0, started - 1)
+
+
 def _size(entry: Any) -> list[int] | None:
     """Return the shape of a tensor; None of another thing, or of a parameter that has none yet."""
     from torch import Tensor
@@ -125,8 +133,6 @@ def _remedy(file: Path) -> str:
 
 def _say_where(file: Path, found: Mapping[str, Any], config: DictConfig) -> None:
     """Say from where a run goes on, or that it is at its end."""
-    from lossframe.training.reconfigured import trained_epochs
-
     epochs, steps = trained_epochs(found), found["global_step"]
     most = config.trainer.max_epochs, config.trainer.max_steps
     place = f"{run_dir.as_typed(file)}, after {epochs} whole epochs, {steps} steps"

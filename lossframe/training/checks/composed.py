@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
@@ -10,8 +9,10 @@ from omegaconf.errors import InterpolationKeyError, InterpolationResolutionError
 
 from lossframe import configs
 from lossframe.errors import InputError
-from lossframe.training import checkpoints, composition, kinds, launch, ranges, sweep
-from lossframe.training.kinds import Kinds
+from lossframe.training import launch
+from lossframe.training.checks import kinds, ranges
+from lossframe.training.checks.kinds import Kinds
+from lossframe.training.configuration import composition
 
 _SEVERAL = ("logger", "callbacks", "metrics")
 """Groups of which several choices may be made, apart from `loss`."""
@@ -44,7 +45,6 @@ def check(config: DictConfig) -> None:
     check_seed(values["seed"])
     _check_monitor(values["checkpoint_monitor"])
     ranges.check(values, cast(dict[str, Any], OmegaConf.to_container(config, resolve=False)))
-    checkpoints.check_form(Path(values["ckpt"] or ""))
     trainer = values["trainer"]
     if re.search("spawn|fork|notebook", str(trainer["strategy"])):
         raise InputError(
@@ -54,7 +54,7 @@ def check(config: DictConfig) -> None:
     _check_batchnorm(trainer)
     _check_mesh(trainer)
     launch.check_nodes(trainer["num_nodes"], str(config.hydra.launcher._target_))
-    if not sweep.runs_elsewhere(config.hydra):
+    if not launch.is_of_sweep_elsewhere(config.hydra):
         launch.check_devices(trainer["accelerator"], trainer["devices"])
 
 
@@ -139,7 +139,7 @@ def _resolved(config: DictConfig, key: str) -> Any:
 
 
 def _instead_of(key: str, config: DictConfig) -> str:
-    from lossframe.training import proposals  # torch takes seconds
+    from lossframe.training.checks import proposals  # torch takes seconds
 
     return proposals.instead_of(key, config)
 

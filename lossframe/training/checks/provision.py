@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from lossframe.errors import InputError
 from lossframe.objectives.objective import Objective
 from lossframe.objectives.wiring import is_required
-from lossframe.training import model_contract
+from lossframe.training.checks import model_contract
 
 Metrics = Mapping[str, Mapping[str, Any]]
 PLACE = "balance_at"

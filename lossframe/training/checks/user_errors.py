@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException
@@ -10,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lossframe import configs
 from lossframe.errors import InputError, names, nearest
-from lossframe.training.full_keys import full_key, written_out
+from lossframe.training.configuration.full_keys import full_key, written_out
 
 _EXTRAS = {
     "optuna": "optuna",
@@ -38,6 +39,20 @@ def explain(error: BaseException, config: DictConfig | None = None) -> str | Non
         return None
     line = " ".join(message.replace("See https://hydra.cc", "; see https://hydra.cc").split())
     return line if config is None else written_out(line, error, config)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Raise an error of the user's input as an `InputError` of one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        message = explain(error)
+        if message is None:
+            raise
+        raise InputError(message) from error
 
 
 def _of_instantiation(error: InstantiationException) -> str:

@@ -13,11 +13,13 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-import lossframe.training.cli  # noqa: F401 - registers the resolvers and the configuration `lossframe`
+import lossframe.training.run_folder.hydra_defaults  # noqa: F401 - registers what conf/ reads
 from lossframe import configs
 from lossframe.errors import InputError, names
-from lossframe.training import composed, composition, preflight, project, resume, run_dir
-from lossframe.training.arguments import key_of, normalised
+from lossframe.training.checks import composed, preflight
+from lossframe.training.configuration import composition, project
+from lossframe.training.configuration.arguments import key_of, normalised
+from lossframe.training.run_folder import resume, run_dir
 
 CHECKPOINTS = ("best", "last")
 """Checkpoints that a run writes, as `best` for checkpoints/best.ckpt."""
