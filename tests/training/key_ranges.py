@@ -1,7 +1,7 @@
 """What is out of the range of each key of conf/: values to type, or the statement that no value is.
 
-A key that is true or false needs no row. Any other key of a file of conf/ is in one row, so that a new key needs a
-decision here.
+A key that is true or false needs no row, unless it takes more. Any other key of a file of conf/ is in one row, so that
+a new key needs a decision here.
 """
 
 import re
@@ -36,6 +36,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     r"scheduler\.(T_max|step_size)": COUNT,
     r"scheduler\.(gamma|eta_min)": NOT_NEGATIVE,
     r"trainer\.(accelerator|strategy|precision)": CHOICE,
+    r"trainer\.deterministic": ("yes", "on"),
     r"trainer\.max_time": ("60", "10m"),
     r"trainer\.(devices|num_nodes|check_val_every_n_epoch|accumulate_grad_batches)": COUNT,
     r"trainer\.(max_epochs|max_steps|num_sanity_val_steps)": ("-2",),

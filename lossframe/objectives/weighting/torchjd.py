@@ -122,7 +122,7 @@ def made(module: str, name: str, options: Mapping[str, Any], sizes: Mapping[str,
     except AttributeError as error:
         parameter = "scalarizer" if module.endswith("scalarization") else "method"
         chosen = name.removesuffix("Weighting")
-        raise InputError(f"{parameter}={chosen}: wanted a class of {module}, which has no {name}") from error
+        raise InputError(f"{parameter}={chosen}: {module} has no {name}; choose a class that it has") from error
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} of TorchJD: {error}") from error
     return found

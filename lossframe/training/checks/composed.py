@@ -34,11 +34,7 @@ _NEVER_NULL = re.compile(
 def check(config: DictConfig) -> None:
     """Raise an `InputError` if a value is missing or of another kind than its default, or ranks cannot be started."""
     config = composition.prepared(config)
-    if not config.loss:
-        raise InputError("loss=[]: wanted at least one loss, found none; choose one, as in loss=triplet")
-    if missing := [key for key, value in _unresolved(config) if value == "???"]:
-        typed = " ".join(f"{key}=VALUE" for key in missing)
-        raise InputError(f"{', '.join(missing)}: wanted a value, found none; add {typed}")
+    _check_given(config)
     _check_made(config)
     _check_kinds(config)
     values = {str(key): _resolved(config, str(key)) for key in config if key != "hydra"}
@@ -56,6 +52,18 @@ def check(config: DictConfig) -> None:
     launch.check_nodes(trainer["num_nodes"], str(config.hydra.launcher._target_))
     if not launch.is_of_sweep_elsewhere(config.hydra):
         launch.check_devices(trainer["accelerator"], trainer["devices"])
+
+
+def _check_given(config: DictConfig) -> None:
+    """Raise an `InputError` if there is no loss, a value is missing, or a path is an empty text."""
+    if not config.loss:
+        raise InputError("loss=[]: wanted at least one loss, found none; choose one, as in loss=triplet")
+    if missing := [key for key, value in _unresolved(config) if value == "???"]:
+        typed = " ".join(f"{key}=VALUE" for key in missing)
+        raise InputError(f"{', '.join(missing)}: wanted a value, found none; add {typed}")
+    for key in ("ckpt", "run_dir"):
+        if config[key] == "":
+            raise InputError(f"{key}=: wanted a path, or null for none, found an empty text")
 
 
 def check_seed(seed: Any) -> None:
@@ -151,7 +159,12 @@ def _check_made(config: DictConfig) -> None:
         target = found.get("_target_") if isinstance(found, DictConfig) else None
         if not isinstance(target, str) or not target.strip():
             choices = ", ".join(f"{group}={choice}" for choice in configs.choices(group))
-            raise InputError(f"{group}={found}: wanted a mapping with a _target_, a class's name; as in {choices}")
+            wanted = f"wanted a mapping with a _target_, a class's name; as in {choices}"
+            raise InputError(f"{group}={kinds.shown(found)}: {wanted}")
+    for term, loss in config.loss.items():
+        if not isinstance(loss, DictConfig):
+            wanted = f"wanted a mapping with a _target_, the class of a loss; the term's weight is weights.{term}"
+            raise InputError(f"loss.{term}={kinds.shown(loss)}: {wanted}")
 
 
 def _check_kinds(config: DictConfig) -> None:

@@ -56,6 +56,7 @@ def _batches(least: str, holds: Callable[[float], bool]) -> Range:
 
 _FINITE = Range("a finite number", _NUMBERS, isfinite)
 _SHARE = _batches("0.0", lambda value: value >= 0)
+_TRUTH_OR_WARN = Range("true, false or warn", str, lambda value: value == "warn")
 _DURATION = Range(
     "days, hours, minutes and seconds, as 00:12:00:00",
     (str, int, float, list, dict),
@@ -69,7 +70,7 @@ _RANGES: Mapping[str, Mapping[str, Range]] = {
         "overfit_batches": _SHARE, "val_check_interval": _batches("more than 0.0", lambda value: value > 0),
         "check_val_every_n_epoch": _at_least(1), "num_sanity_val_steps": _at_least(-1),
         "accumulate_grad_batches": _at_least(1), "gradient_clip_algorithm": _one_of("norm", "value"),
-        "gradient_clip_val": _at_least(0),
+        "gradient_clip_val": _at_least(0), "deterministic": _TRUTH_OR_WARN,
     },
     "*.ModelParallelStrategy": {"data_parallel_size": _at_least(1), "tensor_parallel_size": _at_least(1)},
     "torch.optim.*": {

@@ -58,13 +58,14 @@ def source(key: str, content: Mapping[str, Any]) -> str:
 def _meant(message: str, node: str, keys: Mapping[str, Any]) -> str:
     """Return the keys of an object, with values, that a message names by their last parts or shows the values of.
 
-    Other libraries say `Invalid rho value: -1`. Nothing is returned if a value is that of several keys.
+    Other libraries say `Invalid rho value: -1`. Nothing is returned if that may be any of several.
     """
     own = {key: value for key, value in keys.items() if node and key.startswith(f"{node}.")}
     words = set(re.findall(r"-?[\w.+-]*\w", message.removeprefix(f"{node}: ")))
     shown = [key for key, value in own.items() if str(value) in words]
     named = [key for key in own if key.rpartition(".")[2] in words]
     meant = shown if len(shown) == 1 else [key for key in shown if key in named] or named
+    meant = meant if len(meant) <= 2 else []
     return " ".join(f"{key}={str(own[key]).replace(' ', '')}" for key in meant)
 
 
