@@ -80,20 +80,8 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand and print its answer; return 2 if the arguments do not fit."""
-    words = sys.argv[1:] if arguments is None else arguments
-    command = next(iter(words), "")
     try:
-        if command == "train":
-            _train(words[1:])
-        elif command in ("-sc", "--shell-completion"):
-            _complete(words)
-        elif command in COMMANDS:
-            answer = COMMANDS[command].call(parsers()[1][command].parse_intermixed_args(words[1:]))
-            print(answer, end="\n" if answer else "", flush=True)
-        elif command.startswith("-") or not words:
-            parsers()[0].parse_args(words)
-        else:
-            raise InputError(f"lossframe {command}: wanted one of {names(COMMANDS)}.{nearest(command, COMMANDS)}")
+        _run(sys.argv[1:] if arguments is None else arguments)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -106,6 +94,21 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
     return 0
+
+
+def _run(words: list[str]) -> None:
+    command = next(iter(words), "")
+    if command == "train":
+        _train(words[1:])
+    elif command in ("-sc", "--shell-completion"):
+        _complete(words)
+    elif command in COMMANDS:
+        answer = COMMANDS[command].call(parsers()[1][command].parse_intermixed_args(words[1:]))
+        print(answer, end="\n" if answer else "", flush=True)
+    elif command.startswith("-") or not words:
+        parsers()[0].parse_args(words)
+    else:
+        raise InputError(f"lossframe {command}: wanted one of {names(COMMANDS)}.{nearest(command, COMMANDS)}")
 
 
 def _train(arguments: list[str]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lossframe.counts import check_given_counts
 from lossframe.data.columns import Column, Encoder, check_text, is_number, is_truth, typed
 from lossframe.data.csv_reading import read
 from lossframe.data.in_memory import DataOptions
@@ -65,8 +66,8 @@ class CsvFile(TabularData):
         self.separator = options.pop("separator", None)
         self.decimal = options.pop("decimal", ".")
         super().__init__(num_inputs, num_outputs, **options)  # type: ignore[misc]
-        if self.task not in _TASKS:
-            raise InputError(f"data.task={self.task}: wanted one of {names(_TASKS)}.{nearest(self.task, _TASKS)}")
+        _check_options(self.task, self.decimal)
+        check_given_counts(self, num_classes=num_classes)
         self.path, self.target, self.num_classes = Path(path), target, num_classes
         self.class_names: list[str] = []
         self.target_mean, self.target_std = 0.0, 1.0
@@ -213,3 +214,10 @@ class CsvFile(TabularData):
 def _class_name(value: Any) -> str:
     """Return the name of a class, the same for 1 and 1.0."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _check_options(task: str, decimal: str) -> None:
+    if task not in _TASKS:
+        raise InputError(f"data.task={task}: wanted one of {names(_TASKS)}.{nearest(task, _TASKS)}")
+    if len(decimal) != 1:
+        raise InputError(f"data.decimal={decimal}: wanted one character, as the comma of 0,5")

@@ -2,6 +2,7 @@
 
 from abc import ABC
 from collections.abc import Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -10,6 +11,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
+from lossframe.counts import check_given_counts, check_image_shape
 from lossframe.data.augmentation import Augmentation
 from lossframe.data.image_reading import GREY, pixels, read, upright
 from lossframe.data.in_memory import DataOptions, InMemoryData
@@ -51,6 +53,10 @@ class ImageData(InMemoryData, ABC):
         super().__init__(**options)
         if not 0 <= label_noise <= 1:
             raise InputError(f"{type(self).__name__}: wanted label_noise within [0, 1], found {label_noise}")
+        if not -inf < black < 1:
+            raise InputError(f"{type(self).__name__}: wanted black below 1, the value of the brightest, found {black}")
+        check_given_counts(self, num_classes=num_classes)
+        check_image_shape(self, image_shape)
         self.black = black
         self.label_noise = label_noise
         self.augmentation = Augmentation(augment, self.seed, black)

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from lossframe import saved
+from lossframe.counts import check_counts, check_given_counts
 from lossframe.data.evaluation import evaluated
 from lossframe.data.loader import BatchLoader, Change
 from lossframe.data.samplers import POSITION, GlobalBatchSampler, SamplerFactory, ShardedBatchSampler, balanced
-from lossframe.data.splits import Splits, everything, fingerprint, split_by
+from lossframe.data.splits import Splits, check_split, everything, fingerprint, split_by
 from lossframe.errors import InputError, names
 
 T = TypeVar("T")
@@ -44,6 +45,9 @@ class InMemoryData(pl.LightningDataModule, ABC):
 
     provides: ClassVar[frozenset[str]]
 
+    found = ""
+    """A line about files that were read."""
+
     is_whole = False
     """Whether each split holds all samples, for they are other data than those of a training."""
 
@@ -58,15 +62,13 @@ class InMemoryData(pl.LightningDataModule, ABC):
         sampler: SamplerFactory = balanced,
     ) -> None:
         super().__init__()
-        self.batch_size = batch_size
-        self.split = split
-        self.val_fraction = val_fraction
-        self.test_fraction = test_fraction
-        self.seed = seed
-        self.sampler = sampler
+        check_split(split, val_fraction, test_fraction)
+        check_counts(self, least=0, seed=seed)
+        check_given_counts(self, batch_size=batch_size)
+        self.split, self.val_fraction, self.test_fraction = split, val_fraction, test_fraction
+        self.batch_size, self.seed, self.sampler = batch_size, seed, sampler
         self.frame: dict[str, Tensor] = {}
         self.splits: Splits = {}
-        self.found = ""  # a line about files that were read
         self.fitted: dict[str, Any] = {}
         self._facts: dict[str, Any] = {}
         self._training: BatchLoader | None = None

@@ -10,6 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from lossframe.counts import check_image_shape
 from lossframe.data.csv_reading import read
 from lossframe.data.image_reading import pixels
 from lossframe.data.image_reading import read as read_image
@@ -35,6 +36,7 @@ class ImageRowsFile(InMemoryData):
     ) -> None:  # fmt: skip
         options.setdefault("sampler", shuffled)
         super().__init__(**options)
+        check_image_shape(self, image_shape)
         self.path = Path(path)
         self.image_shape = tuple(image_shape)
         self.split_column = split_column

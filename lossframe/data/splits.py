@@ -47,14 +47,19 @@ SPLITS: dict[str, Callable[[Tensor, float, float, int], Splits]] = {
 
 def split_by(kind: str, labels: Tensor, val_fraction: float, test_fraction: float, seed: int) -> Splits:
     """Split by the function `kind` of `SPLITS`; an unknown kind or an empty split is an `InputError`."""
+    check_split(kind, val_fraction, test_fraction)
+    return SPLITS[kind](labels, val_fraction, test_fraction, seed)
+
+
+def check_split(kind: str, val_fraction: float, test_fraction: float) -> None:
+    """Raise an `InputError` for an unknown kind of split, or fractions that leave a split empty."""
     if kind not in SPLITS:
         raise InputError(f"split must be one of {names(SPLITS)}, but is {kind!r}.{nearest(kind, SPLITS)}")
-    if min(val_fraction, test_fraction) <= 0 or val_fraction + test_fraction >= 1:
+    if not (val_fraction > 0 and test_fraction > 0 and val_fraction + test_fraction < 1):
         raise InputError(
             "val_fraction and test_fraction must be above 0 and leave something to train on, "
             f"but are {val_fraction} and {test_fraction}"
         )
-    return SPLITS[kind](labels, val_fraction, test_fraction, seed)
 
 
 def split_as_said(column: Any, key: str) -> Splits:

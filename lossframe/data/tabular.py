@@ -9,6 +9,7 @@ import torch
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 from torch import Tensor
 
+from lossframe.counts import check_given_counts
 from lossframe.data.in_memory import DataOptions, InMemoryData
 from lossframe.data.samplers import shuffled
 
@@ -21,6 +22,7 @@ class TabularData(InMemoryData, ABC):
     def __init__(self, num_inputs: int | None, num_outputs: int | None, **options: Unpack[DataOptions]) -> None:
         options.setdefault("sampler", shuffled)
         super().__init__(**options)
+        check_given_counts(self, num_inputs=num_inputs, num_outputs=num_outputs)
         self.num_inputs = num_inputs
         self.num_outputs = num_outputs
 
@@ -64,6 +66,7 @@ class BreastCancer(TabularData):
         self, num_inputs: int = 30, num_outputs: int = 2, num_classes: int = 2, **options: Unpack[DataOptions]
     ) -> None:
         super().__init__(num_inputs, num_outputs, **options)
+        check_given_counts(self, num_classes=num_classes)
         self.num_classes = num_classes
 
     def load(self) -> dict[str, Tensor]:

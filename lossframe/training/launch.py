@@ -79,6 +79,8 @@ def check_devices(accelerator: str, devices: Any) -> None:
         _check_gpus(accelerator, devices)
     elif not ranks:
         raise InputError(f"trainer.devices={_typed(devices)}: wanted a whole number from 1, as trainer.devices=1")
+    elif accelerator == "cpu" and ranks > (most := 16 * (os.cpu_count() or 1)):
+        raise InputError(f"trainer.devices={devices}: wanted at most {most} ranks of this machine, 16 for each core")
     elif accelerator == "cpu" and ranks > (cores := os.cpu_count() or 1) and is_first():
         print(f"warning: trainer.devices={ranks}: these ranks share {cores} cores, which is slower", file=sys.stderr)
 

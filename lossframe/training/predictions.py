@@ -84,7 +84,7 @@ class Predictions(pl.Callback):
         if not isinstance(batch, Mapping) or _ID not in batch:
             found = names(batch) if isinstance(batch, Mapping) else type(batch).__name__
             raise InputError(f"predict wanted the ids of samples as the batch's entry {_ID!r}, found {found}")
-        found_columns = self._columns(outputs, batch, self._losses(trainer, pl_module.objective, outputs))
+        found_columns = self._columns(outputs, batch, self._losses(pl_module.objective, outputs))
         everyone = distributed.exchange(found_columns, _CAPACITY, distributed.collective_device())
         if trainer.is_global_zero:
             self.parts += [part for part in everyone if len(part[_ID])]
@@ -118,12 +118,12 @@ class Predictions(pl.Callback):
         usual = [name for name in _TARGETS if name in found] + outputs
         return {name: _array(found[name]) for name in [_ID, *(self.chosen or usual)]}
 
-    def _losses(self, trainer: pl.Trainer, objective: Any, frame: Mapping[str, Any]) -> dict[str, Tensor]:
+    def _losses(self, objective: Any, frame: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return the values by sample of each term that has them, and say which others there are."""
         found = {}
         for term, loss in objective.named_losses():
             if absent := [entry for entry in absence.needed(loss, objective.inputs[term]) if frame.get(entry) is None]:
-                self._say(trainer, f"loss/{term} is left out: the data have no {names(absent)}")
+                self.notes[f"loss/{term} is left out: the data have no {names(absent)}"] = None
                 continue
             values = None if loss.samples is None else loss.samples.values
             if values is None or not values.ndim:

@@ -14,10 +14,10 @@ from torch import Tensor
 from lossframe import saved
 from lossframe.callbacks.base import MonitorCallback
 from lossframe.callbacks.images.base import named
-from lossframe.callbacks.images.thumbnails import pixels, thumbnails
+from lossframe.callbacks.images.thumbnails import LARGEST, pixels, thumbnails
 from lossframe.callbacks.images.tiles import sheet
 from lossframe.callbacks.images.top_k import Row, TopK, highest, of_all_ranks, write_csv
-from lossframe.errors import InputError
+from lossframe.counts import check_counts
 from lossframe.loggers.files import join
 from lossframe.loggers.tolerance import Tolerance
 from lossframe.losses.base.loss import Loss
@@ -42,8 +42,8 @@ class HardSamples(MonitorCallback):
         self, k: int = 16, ids: str = "index", target: str | None = "labels", prediction: str | None = "logits",
         image: str | None = "image", text: str | None = None, thumbnail: int = 64, folder: str | Path | None = None,
     ) -> None:  # fmt: skip
-        if k < 1 or thumbnail < 1:
-            raise InputError(f"HardSamples: wanted k and thumbnail >= 1, found {k} and {thumbnail}")
+        check_counts(self, k=k)
+        check_counts(self, most=LARGEST, thumbnail=thumbnail)
         self.k = k
         self.entries = {"id": ids, "target": target, "prediction": prediction, "text": text, "image": image}
         self.thumbnail = thumbnail
