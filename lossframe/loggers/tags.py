@@ -45,16 +45,6 @@ def names_dataloader(tag: str) -> bool:
     return bool(re.search(r"/dataloader_idx_\d+$", tag))
 
 
-def is_term(tag: str) -> bool:
-    """Return whether a tag is the mean of a term or of the total.
-
-    >>> is_term("loss/triplet"), is_term("loss/triplet_std"), is_term("loss/triplet/active_triplets")
-    (True, False, False)
-    """
-    spread = "|".join(map(re.escape, series.suffixes()))
-    return bool(re.fullmatch(rf"{LOSS}/[^/]+", tag)) and not re.search(rf"_({spread})$", tag)
-
-
 def means(tags: Iterable[str]) -> list[str]:
     """Return the tags of means: those that are not a statistic of another tag, such as `loss/a_std` of `loss/a`.
 
@@ -74,6 +64,15 @@ def terms(tags: Iterable[str]) -> list[str]:
     """
     found = [tag.split("/")[1] for tag in means(tags) if tag.startswith(f"{LOSS}/")]
     return [name for name in dict.fromkeys(found) if name != TOTAL]
+
+
+def of_terms(tags: Iterable[str]) -> list[str]:
+    """Return the tags of the means of terms and of the total.
+
+    >>> of_terms(["loss/total", "loss/a", "loss/a_std", "loss/a/active", "loss/low_min", "accuracy"])
+    ['loss/total', 'loss/a', 'loss/low_min']
+    """
+    return [tag for tag in means(tags) if re.fullmatch(rf"{LOSS}/[^/]+", tag)]
 
 
 def extras(tags: Iterable[str], term: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Summarises the runs of a sweep in a table: the score of each configuration over its seeds, best first."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from lossframe.loggers import tags
 from lossframe.report.runs import Run, find_jobs, read_run, run_names
 
 NOTHING = "-"
@@ -19,7 +21,7 @@ SEED = "seed"
 
 @dataclass(frozen=True)
 class Summary:
-    """Table with a row per configuration, and a line for each run that failed, was pruned or did not finish."""
+    """Table with a row per configuration, and lines: on runs that did not finish, and on values that do not compare."""
 
     head: list[str]
     rows: list[list[str]]
@@ -46,7 +48,23 @@ def summary(folders: Sequence[Path]) -> Summary | None:
     shown = [tag for metric, _ in monitors for tag in (metric, f"test/{metric.partition('/')[2]}")]
     head = [*keys, *(f"{tag} ({dict(monitors)[tag]})" if tag in dict(monitors) else tag for tag in shown), "runs"]
     rows = [[*values, *(_spread(members, tag) for tag in shown), _count(members)] for values, members in ordered]
-    return Summary(head, rows, [f"{run.name}: {run.ending}" for run in runs if run.ending], len(keys))
+    notes = [f"{run.name}: {run.ending}" for run in runs if run.ending]
+    notes += [note for metric, _ in monitors if (note := _of_objectives(metric, keys))]
+    return Summary(head, rows, notes, len(keys))
+
+
+def _of_objectives(metric: str, keys: Iterable[str]) -> str:
+    """Return a line that says so, if a metric is a loss, and keys that change losses differ between runs.
+
+    >>> _of_objectives("val/loss/total", ["weights.center", "optimizer.lr"])
+    'val/loss/total: runs of another weights.center have other losses, whose values do not compare'
+    >>> _of_objectives("val/accuracy", ["loss"])
+    ''
+    """
+    changing = [key for key in keys if re.match(r"(loss|weights|inputs|balance|schedule)\b", key)]
+    if not changing or not metric.partition("/")[2].startswith(f"{tags.LOSS}/"):
+        return ""
+    return f"{metric}: runs of another {' or '.join(changing)} have other losses, whose values do not compare"
 
 
 def show(found: Summary) -> None:

@@ -44,7 +44,7 @@ def publish(trainer: pl.Trainer, stage: str, curves: dict[str, float], outdated:
     trainer.callback_metrics.update(zip([f"{stage}/{tag}" for tag in curves], values, strict=True))
     if stage == "train":
         bar: dict[str, float] = trainer.progress_bar_metrics
-        bar.update({f"{stage}/{tag}": value for tag, value in curves.items() if tags.is_term(tag)})
+        bar.update({f"{stage}/{tag}": curves[tag] for tag in tags.of_terms(curves)})
 
 
 def _check_logged(trainer: pl.Trainer, stage: str, curves: Mapping[str, float]) -> None:
