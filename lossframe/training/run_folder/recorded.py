@@ -17,6 +17,7 @@ import lossframe.training.run_folder.hydra_defaults  # noqa: F401 - registers wh
 from lossframe import configs
 from lossframe.errors import InputError, names
 from lossframe.training.checks import composed, preflight
+from lossframe.training.checks.user_errors import explained
 from lossframe.training.configuration import composition, project
 from lossframe.training.configuration.arguments import key_of, normalised
 from lossframe.training.run_folder import resume, run_dir
@@ -65,7 +66,8 @@ def recomposed(folder: Path, given: Sequence[str]) -> DictConfig:
     config = composition.prepared(config)
     config.run_dir, config.ckpt = str(folder.absolute()), None
     make_importable(folder, config)
-    preflight.data_of(config)  # which fills in what the data says of itself
+    with explained(config):
+        preflight.data_of(config)  # which fills in what the data says of itself
     _check_unchanged(config, configuration(folder))
     return config
 
