@@ -100,7 +100,10 @@ def test_value_that_does_not_fit_is_explained_in_one_line(
         ),
         (["optimizer=sgd", "optimizer.momentum=0"], "optimizer.momentum=0: Nesterov"),
         (["experiment=conflict", "data.size=1000000000000"], "data: wanted no more memory than this machine has"),
-        (["experiment=conflict", "data.num_inputs=5", "model.num_features=3"], "TwoHeads reads 'features' [N, 3]"),
+        (
+            ["experiment=conflict", "data.num_inputs=5", "model.num_features=3"],
+            "model: TwoHeads reads 'features' [N, 3]",
+        ),
     ],
 )
 def test_words_of_other_libraries_follow_the_key_whose_value_or_name_they_show(
