@@ -6,7 +6,8 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from lossframe.data.samplers import ShardedBatchSampler
+from lossframe import saved
+from lossframe.data.samplers import POSITION, ShardedBatchSampler
 
 Change = Callable[[dict[str, Tensor], int], dict[str, Tensor]]
 """Changes the entries of a batch in an epoch: its augmentation."""
@@ -52,6 +53,7 @@ class BatchLoader:
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Continue from the position of the loader that returned `state`."""
+        saved.check(state, POSITION, type(self).__name__)
         self._progress = dict(state)
         self._resuming = True
 

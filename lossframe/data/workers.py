@@ -22,7 +22,14 @@ from torch.utils.data import (
     get_worker_info,
 )
 
-from lossframe.data.samplers import GlobalBatchSampler, OrderedBatchSampler, ShardedBatchSampler, ShuffledBatchSampler
+from lossframe import saved
+from lossframe.data.samplers import (
+    POSITION,
+    GlobalBatchSampler,
+    OrderedBatchSampler,
+    ShardedBatchSampler,
+    ShuffledBatchSampler,
+)
 from lossframe.errors import InputError
 
 _KEPT = (
@@ -74,6 +81,7 @@ class WorkerLoader:
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Continue from the position of the loader that returned `state`."""
+        saved.check(state, POSITION, type(self).__name__)
         self._progress = dict(state)
         self._resuming = True
 

@@ -106,6 +106,7 @@ def _train_in(folder: Path, config: DictConfig) -> float | None:
     with run_dir.locked(folder, resume=bool(config.ckpt)):
         if config.ckpt:
             config.ckpt = checkpoints.chosen(config, folder)
+            resume.say_where()
         records = _records(config)
         with launch.local_ranks(ranks, {RANK_CONFIG: data_facts.for_ranks(config)}):
             (folder / FAILED).unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from lossframe.data import InMemoryData
 from lossframe.training import launch, run
 from lossframe.training.checks.user_errors import explained
 from lossframe.training.loaded_run import ON_ONE_CPU, LoadedRun
-from lossframe.training.run_folder import recorded, run_dir
+from lossframe.training.run_folder import checkpoints, recorded, run_dir
 
 
 def evaluate(
@@ -44,12 +44,15 @@ def on_all_ranks(
 
     Without overrides the configuration is the recorded one, on one CPU.
     """
-    config = recorded.recomposed(folder, overrides) if overrides else recorded.configuration(folder)
+    file = recorded.checkpoint_file(folder, checkpoint)
+    config, data = recorded.configuration(folder), None
+    if overrides:
+        config, data = recorded.recomposed(folder, overrides, checkpoints.contents(file))
     place = {} if overrides else ON_ONE_CPU
     options = {key: value for key, value in options.items() if not _is_given(f"trainer.{key}", overrides)}
     ranks = launch.number_of_devices(config.trainer.accelerator, config.trainer.devices) if overrides else 1
     with launch.local_ranks(ranks, {}, sys.argv[1:]), explained(config):
-        loaded = LoadedRun(folder, config, recorded.checkpoint_file(folder, checkpoint))
+        loaded = LoadedRun(folder, config, file, data)
         work(loaded, loaded.trainer(*callbacks, **place, **options))
         distributed.close()
 
@@ -60,8 +63,7 @@ def seen_in_training(loaded: LoadedRun, data: Any, split: str) -> str | None:
     changed = {key for key in now.keys() | before.keys() if now.get(key) != before.get(key)}
     state = loaded.state.get(type(data).__qualname__)
     if isinstance(data, InMemoryData) and state:
-        is_same_data = not changed - {*state["options"], "batch_size", "sampler"}
-        possible = is_same_data and data.state_dict()["splits"] != state["splits"]
+        possible = not data.is_whole and data.state_dict()["splits"] != state["splits"]
     else:
         possible = bool(changed) and "_target_" not in changed
     if not possible:

@@ -185,7 +185,7 @@ def test_checkpoint_is_checked_before_the_run_is_changed(train: Train, tmp_path:
     torch.save({"state_dict": {}}, other / "dict.ckpt")
     (other / "pickle.ckpt").write_bytes(pickle.dumps({"state_dict": {}}))
     for wrong, said in {
-        "optimizer.lr=-1": "Invalid learning rate: -1",
+        "optimizer.lr=-1": "optimizer.lr=-1: wanted a finite number, 0 or more",
         "data.batch_size=0": "data.batch_size",
         "loss=[triplet,center]": "choose the same losses, loss=[triplet]",
         "model.embedding_size=7": "model.project.weight of [64, 64] for [7, 64]",

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lossframe import saved
 from lossframe.callbacks.base import MonitorCallback
 from lossframe.callbacks.images.base import named
 from lossframe.callbacks.images.thumbnails import LARGEST, pixels, thumbnails
@@ -101,6 +102,9 @@ class HardSamples(MonitorCallback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the list and the counts of a checkpoint."""
+        row = {"id": object, "value": int | float}
+        form = {"rows": {...: [row]}, "epochs": {...: {...: {...: int}}}}
+        saved.check(state_dict, form, type(self).__name__)
         self._rows = {"train": state_dict["rows"]}
         self._epochs = {s: {t: Counter(ids) for t, ids in terms.items()} for s, terms in state_dict["epochs"].items()}
 

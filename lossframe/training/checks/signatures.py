@@ -9,7 +9,7 @@ from typing import Any, cast, get_args, get_type_hints, is_typeddict
 from omegaconf import DictConfig, OmegaConf
 
 from lossframe.errors import InputError
-from lossframe.training.checks import kinds, ranges
+from lossframe.training.checks import kinds, ranges, targets
 from lossframe.training.checks.kinds import Kinds
 from lossframe.training.configuration.full_keys import source
 
@@ -21,6 +21,7 @@ def check(config: DictConfig, only: str | None = None) -> None:
     """
     keys = [str(key) for key in config if only in (None, key)]
     values, typed = (cast(dict[str, Any], OmegaConf.to_container(config, resolve=each)) for each in (True, False))
+    targets.check({key: values[key] for key in keys})
     for key, value, wanted in misfits({key: values[key] for key in keys}):
         read = source(key, typed)
         if read != "run_dir" or value is not None:  # it is chosen when the run starts

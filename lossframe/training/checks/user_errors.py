@@ -57,8 +57,6 @@ def explained(config: DictConfig | None = None) -> Iterator[None]:
 def _of_instantiation(error: InstantiationException) -> str:
     """Return the message of what Hydra called, after the key of the call."""
     key = full_key(error)
-    if "No module named 'optuna'" in str(error):
-        return f"{key}: optuna is not installed; add lossframe's extra 'pruning': pip install -e '.[pruning]'"
     cause = str(error.__cause__ or "") or str(error).partition("\n")[0]
     return f"{key}: {cause}" if key else cause
 

@@ -27,6 +27,8 @@ _OWN_OPTIONS = ("data", "optimizer", "scheduler")
 _PLACES = tuple(f"trainer.{key}" for key in ("accelerator", "devices", "num_nodes", "strategy"))
 """What another choice of `trainer` chooses; the length of the training stays."""
 
+_notes: list[str] = []
+
 
 def entered(arguments: list[str]) -> list[str]:
     """Go to the folder where the run that `ckpt=` continues was started, on which its relative paths depend.
@@ -45,10 +47,16 @@ def entered(arguments: list[str]) -> list[str]:
         paths |= {key: value_of(typed[key]) for key in ("run_dir", *PATHS) if key in typed}
         paths = {key: str(Path(path).absolute()) for key, path in paths.items() if path and "${" not in path}
         os.chdir(home)
-        if launch.is_first():
-            print(f"started in       {home}, from where relative paths are read", file=sys.stderr)
+        _notes.append(f"started in       {home}, from where relative paths are read")
     placed = {typed[key]: f"{key}={quoted(path)}" for key, path in paths.items()}
     return [placed.get(each, each) for each in arguments]
+
+
+def say_where() -> None:
+    """Print from where relative paths are read, if that is not where the command was typed; once the run goes on."""
+    if _notes and launch.is_first():
+        print(_notes[-1], file=sys.stderr)
+    _notes.clear()
 
 
 def expand(arguments: list[str]) -> list[str]:
