@@ -52,7 +52,7 @@ def on_all_ranks(
     place = {} if overrides else ON_ONE_CPU
     options = {key: value for key, value in options.items() if not _is_given(f"trainer.{key}", overrides)}
     ranks = launch.number_of_devices(config.trainer.accelerator, config.trainer.devices) if overrides else 1
-    with launch.local_ranks(ranks, {}, sys.argv[1:]):
+    with launch.local_ranks(ranks, {}, sys.argv[1:]), explained(config):
         loaded = LoadedRun(folder, config, file, data)
         work(loaded, loaded.trainer(*callbacks, **place, **options))
         distributed.close()

@@ -165,9 +165,11 @@ def test_each_key_refuses_values_out_of_its_range(
     for key, default in keys(group, choice):
         if kinds.of_default(default) == {bool} or not is_new(config, key, "ranges"):
             continue
-        for value in out_of_range(key):
+        values = out_of_range(key)
+        for value in values[:1] if ("all", key) in TRIED else values:  # of another class only the first
             line = refusal_of_part(config, key, value) or ""
             assert key in line, (key, value, line)
             assert value.strip("[]") in line.replace(" ", ""), (key, value, line)
             assert "\n" not in line
+        TRIED.add(("all", key))
     assert not list(tmp_path.iterdir())

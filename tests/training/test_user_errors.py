@@ -89,3 +89,34 @@ def test_value_that_does_not_fit_is_explained_in_one_line(
     assert "\n" not in line
     assert wanted in line
     assert found in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "begins"),
+    [
+        (
+            ["~optimizer.betas", "optimizer._target_=torch.optim.Adadelta", "+optimizer.rho=7"],
+            "optimizer.rho=7: Invalid",
+        ),
+        (["optimizer=sgd", "optimizer.momentum=0"], "optimizer.momentum=0: Nesterov"),
+        (["experiment=conflict", "data.size=1000000000000"], "data: wanted no more memory than this machine has"),
+        (
+            ["experiment=conflict", "data.num_inputs=5", "model.num_features=3"],
+            "model: TwoHeads reads 'features' [N, 3]",
+        ),
+    ],
+)
+def test_words_of_other_libraries_follow_the_key_whose_value_or_name_they_show(
+    configure: Configure, arguments: list[str], begins: str
+) -> None:
+    config = configure("trainer.max_epochs=1", "trainer.num_sanity_val_steps=0", *arguments)
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - what is tested is the line that the user sees
+        run(config)
+    line = explain(caught.value, config)
+    assert line is not None
+    assert line.startswith(begins)
+    assert "\n" not in line
+
+
+def test_error_of_the_program_has_no_line() -> None:
+    assert explain(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None

@@ -87,6 +87,7 @@ _RANGES: Mapping[str, Mapping[str, Range]] = {
     },
     "*ModelSummary": {"max_depth": _at_least(-1)},
     "*.LearningRateMonitor": {"logging_interval": _one_of("step", "epoch")},
+    "torchmetrics.*": {"num_outputs": _at_least(1)},
     "optuna.pruners.*": {"n_startup_trials": _at_least(0), "n_warmup_steps": _at_least(0)},
 }  # fmt: skip
 """The ranges of the parameters of classes, by patterns of the classes' full names."""

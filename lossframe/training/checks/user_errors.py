@@ -43,14 +43,12 @@ def explain(error: BaseException, config: DictConfig | None = None) -> str | Non
 
 
 @contextmanager
-def explained() -> Iterator[None]:
-    """Raise an error of the user's input as an `InputError` of one line."""
+def explained(config: DictConfig | None = None) -> Iterator[None]:
+    """Raise an error of the user's input as an `InputError` of one line, with keys of a configuration if given."""
     try:
         yield
-    except InputError:
-        raise
     except Exception as error:
-        message = explain(error)
+        message = None if isinstance(error, InputError) and config is None else explain(error, config)
         if message is None:
             raise
         raise InputError(message) from error

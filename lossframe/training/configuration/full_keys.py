@@ -32,8 +32,9 @@ def written_out(message: str, error: BaseException, config: DictConfig) -> str:
     message = _TUPLE.sub(lambda found: f"=[{found[1].replace(' ', '')}]", message)
     if any(key in message for key in keys if "." in key or f"{key}=" in message):
         return message
-    if meant := _meant(message, node, keys):
-        return f"{meant}: {message.removeprefix(f'{node}: ')}"
+    if meant := _meant(message, node, {key: keys.get(source(key, content), value) for key, value in keys.items()}):
+        typed = " ".join(f"{source(key, content)}={str(value).replace(' ', '')}" for key, value in meant.items())
+        return f"{typed}: {message.removeprefix(f'{node}: ')}"
     return message if node in message else f"{node}: {message}"
 
 
@@ -55,18 +56,17 @@ def source(key: str, content: Mapping[str, Any]) -> str:
     return source(read[1], content) if read and read[1] != key else key
 
 
-def _meant(message: str, node: str, keys: Mapping[str, Any]) -> str:
+def _meant(message: str, node: str, keys: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keys of an object, with values, that a message names by their last parts or shows the values of.
 
-    Other libraries say `Invalid rho value: -1`. Nothing is returned if that may be any of several.
+    Other libraries say `Invalid rho value: -1`. Nothing is returned if that may be any of more than two.
     """
     own = {key: value for key, value in keys.items() if node and key.startswith(f"{node}.")}
     words = set(re.findall(r"-?[\w.+-]*\w", message.removeprefix(f"{node}: ")))
     shown = [key for key, value in own.items() if str(value) in words]
     named = [key for key in own if key.rpartition(".")[2] in words]
-    meant = shown if len(shown) == 1 else [key for key in shown if key in named] or named
-    meant = meant if len(meant) <= 2 else []
-    return " ".join(f"{key}={str(own[key]).replace(' ', '')}" for key in meant)
+    meant = [key for key in shown if key in named] or shown or named
+    return {key: own[key] for key in meant} if len(meant) <= 2 else {}
 
 
 def _full(name: str, node: str, keys: Mapping[str, Any], content: Mapping[str, Any]) -> str:

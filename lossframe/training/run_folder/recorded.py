@@ -18,6 +18,7 @@ from lossframe.data import InMemoryData
 from lossframe.data.images import ImageOptions
 from lossframe.errors import InputError, names
 from lossframe.training.checks import composed, preflight, targets
+from lossframe.training.checks.user_errors import explained
 from lossframe.training.configuration import composition, project
 from lossframe.training.configuration.arguments import key_of, normalised
 from lossframe.training.run_folder import resume, run_dir
@@ -66,7 +67,8 @@ def recomposed(folder: Path, given: Sequence[str], state: Mapping[str, Any]) -> 
     config = composition.prepared(config)
     config.run_dir, config.ckpt = str(folder.absolute()), None
     make_importable(folder, config)
-    data = preflight.data_of(config, lambda data: as_trained(data, state, config))
+    with explained(config):
+        data = preflight.data_of(config, lambda data: as_trained(data, state, config))
     _check_unchanged(config, configuration(folder))
     return config, data
 
