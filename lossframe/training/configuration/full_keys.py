@@ -8,6 +8,7 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
 from lossframe import configs
+from lossframe.errors import InputError
 
 _ASSIGNED = re.compile(r"(?<![\w.'=/-])([a-z_A-Z]\w*)=(?=[\w\[.'(-])")
 _TUPLE = re.compile(r"(?<=\w)=\(([^()]*)\)")
@@ -30,12 +31,22 @@ def written_out(message: str, error: BaseException, config: DictConfig) -> str:
             message = re.sub(rf"{_SPOKEN_OF}(?:`{name}`|{name})(?![\w.'=])", source(key, content), message)
     message = _ASSIGNED.sub(lambda found: f"{_full(found[1], node, keys, content)}=", message)
     message = _TUPLE.sub(lambda found: f"=[{found[1].replace(' ', '')}]", message)
-    if any(key in message for key in keys if "." in key or f"{key}=" in message):
+    is_there = any(key in message for key in keys if "." in key or f"{key}=" in message)
+    if is_there or (node.startswith("callbacks.") and _is_of_training(error)):  # callbacks tell of the training
         return message
-    if meant := _meant(message, node, {key: keys.get(source(key, content), value) for key, value in keys.items()}):
+    values = {key: keys.get(source(key, content), value) for key, value in keys.items()}
+    if meant := _meant(message, node, values):
         typed = " ".join(f"{source(key, content)}={str(value).replace(' ', '')}" for key, value in meant.items())
         return f"{typed}: {message.removeprefix(f'{node}: ')}"
     return message if node in message else f"{node}: {message}"
+
+
+def _is_of_training(error: BaseException) -> bool:
+    """Return whether an error is one of ours that nobody raised who made an object of the configuration."""
+    links = [error]
+    while links[-1].__cause__ is not None:
+        links.append(links[-1].__cause__)
+    return isinstance(links[-1], InputError) and not any(isinstance(link, InstantiationException) for link in links)
 
 
 def _nearness(key: str) -> tuple[int, int]:
