@@ -1,0 +1,31 @@
+"""Corrects the progress of Lightning's loops where a training goes on from the end of an epoch."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+
+
+def correct(trainer: pl.Trainer, checkpoint: dict[str, Any]) -> None:
+    """Make a loaded checkpoint of an epoch's end go on with the next epoch, or in the middle of an epoch that was cut.
+
+    A limit of steps or of time, or early stopping, cuts an epoch: its hooks have run, though batches were left. With
+    a higher limit these follow.
+    """
+    loop = checkpoint["loops"]["fit_loop"]
+    trackers = [loop["epoch_progress"][kind] for kind in ("total", "current")]
+    if any(each["processed"] < each["ready"] for each in trackers):
+        return  # in the middle of an epoch
+    is_finished = 0 <= trainer.max_steps <= checkpoint["global_step"]
+    is_cut = not loop["epoch_loop.batch_progress"]["is_last_batch"] and trackers[0]["ready"] > 0
+    for each in trackers:
+        if is_cut and not is_finished:
+            each["processed"] = each["completed"] = each["ready"] - 1
+        else:
+            each["completed"] = each["processed"]
+
+
+def begin(trainer: pl.Trainer) -> None:
+    """Let the next epoch begin anew; with a limit of steps, Lightning trains a batch of the last epoch once more."""
+    loop = trainer.fit_loop
+    if loop.epoch_progress.current.processed == loop.epoch_progress.current.ready:
+        loop.epoch_loop.restarting = False
