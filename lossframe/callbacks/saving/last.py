@@ -87,6 +87,7 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let a signal end the process at once: a test that follows can be repeated."""
+        progress.end(trainer)
         self._stop.ignore()
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

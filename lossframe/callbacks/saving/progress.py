@@ -29,3 +29,10 @@ def begin(trainer: pl.Trainer) -> None:
     loop = trainer.fit_loop
     if loop.epoch_progress.current.processed == loop.epoch_progress.current.ready:
         loop.epoch_loop.restarting = False
+
+
+def end(trainer: pl.Trainer) -> None:
+    """Count an epoch that was cut, and is not continued: training had stopped early, and stops at once."""
+    progress = trainer.fit_loop.epoch_progress
+    for each in (progress.total, progress.current):
+        each.processed = each.completed = each.ready  # type: ignore[attr-defined]
