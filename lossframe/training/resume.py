@@ -67,6 +67,8 @@ def expand(arguments: list[str]) -> list[str]:
         return arguments
     if before:  # another configuration may place a run elsewhere
         overrides.append(f"hydra.run.dir={quoted(folder)}")
+    if overrides and not {"-m", "--multirun"}.intersection(arguments):
+        overrides.append("hydra.mode=RUN")  # an experiment may start a sweep, of which this run is one job
     added = [each for each in overrides if not _is_replaced(each, typed, overrides)]
     place = arguments.index(typed["ckpt"])  # Hydra's parser accepts overrides only in one piece
     kept = [f"{flag}={value}" for flag, value in before.items() if flag not in chosen]

@@ -171,11 +171,12 @@ class Collector:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the open window, the earlier ones of the epoch and the samples seen."""
+        self._epoch = [merged(self._epoch)]  # as a resumed run has them, for the last bit depends on the order
         return {
             "samples_seen": self.samples_seen,
             "skipped": self.guard.skipped,
             "window": self.window.state(),
-            "epoch": state_of(merged(self._epoch)),
+            "epoch": state_of(self._epoch[0]),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
