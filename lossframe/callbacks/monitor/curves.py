@@ -42,7 +42,7 @@ class Curves:
 
     def write_window(self, trainer: pl.Trainer, progress: Progress) -> None:
         """Write the open window of a training as far as it has been drained; uses no collective."""
-        if trainer.state.fn == "fit":  # a test has loaded the window that was open at the best checkpoint
+        if self.collector.has_trained:
             self._write_windows(trainer, self.collector.close(progress))
 
     def _write_windows(self, trainer: pl.Trainer, windows: Iterable[tuple[Window, Progress]]) -> None:
