@@ -115,6 +115,7 @@ def _place(config: DictConfig, folder: Path, started_in: Path) -> None:
 
 def _train_in(folder: Path, config: DictConfig) -> float | None:
     """Train in a run's folder; a job that SLURM has requeued goes on with the run that it has begun there."""
+    launch.meet_again()
     if not config.ckpt and launch.is_restarted() and run_dir.holds_run(folder):
         config.ckpt = str(folder)
     if sweep.runs_elsewhere(HydraConfig.get()):

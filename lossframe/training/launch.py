@@ -35,11 +35,32 @@ def started() -> str:
     now = time.strftime("%Y-%m-%d_%H-%M-%S")
     if _in_slurm():
         return f"slurm-{os.environ['SLURM_JOB_ID']}-{os.environ.get('SLURM_STEP_ID', '0')}"
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+    if _has_agent_store():
         from lossframe import distributed
 
-        return distributed.first_rank_says(now)
+        return distributed.first_rank_says("started", now)
     return now
+
+
+def meet_again() -> None:
+    """Let ranks of one machine that torchrun has started again meet at another port than those before.
+
+    Torch keeps the addresses of ranks in the store of torchrun, where the new ones may find those of killed processes,
+    to which they cannot connect.
+    """
+    one_machine = os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE")
+    if not (_has_agent_store() and one_machine and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"):
+        return
+    from lossframe import distributed
+
+    started()  # which asks in torchrun's store
+    port = distributed.first_rank_says("port", str(_free_port()))
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port, TORCHELASTIC_USE_AGENT_STORE="False")
+
+
+def _has_agent_store() -> bool:
+    """Return whether torchrun keeps the store in which its ranks meet."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
 
 def is_restarted() -> bool:
