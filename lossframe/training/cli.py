@@ -53,6 +53,7 @@ def main(arguments: list[str]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         if RANK_CONFIG in os.environ:
+            launch.end_with_launcher()
             _run(cast(DictConfig, OmegaConf.create(os.environ[RANK_CONFIG])), {})
         else:
             sys.argv[1:] = project.primary(resume.expand(resume.entered(normalised(arguments))))  # Hydra reads sys.argv

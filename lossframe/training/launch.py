@@ -16,6 +16,8 @@ from lossframe.errors import InputError
 
 _GPU = ("gpu", "cuda", "mps")
 _STARTED_IN = os.getcwd()  # before Hydra changes the working directory, if hydra.job.chdir=true
+_LAUNCHER = "LOSSFRAME_LAUNCHER"
+"""The environment variable that holds the id of the process that has started this one as a rank."""
 _RENDEZVOUS = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "NODE_RANK", "LOCAL_RANK")
 
 
@@ -149,6 +151,7 @@ def local_ranks(number: int, environment: dict[str, str], arguments: Sequence[st
     or SLURM launched start no further ranks.
     """
     if number == 1 or launched_elsewhere():
+        end_with_launcher()
         yield
         return
     children = _start(number, environment, arguments)
@@ -181,9 +184,27 @@ def _start(number: int, environment: dict[str, str], arguments: Sequence[str]) -
     variables = {"OMP_NUM_THREADS": threads, **os.environ, **environment, "PYTHONPATH": _module_path()}
     rendezvous = dict(zip(_RENDEZVOUS, ("127.0.0.1", str(_free_port()), str(number), "0", "0"), strict=True))
     os.environ.update(rendezvous)
-    return [
-        subprocess.Popen(command, env={**variables, **rendezvous, "LOCAL_RANK": str(rank)}) for rank in range(1, number)
-    ]
+    common = {**variables, **rendezvous, _LAUNCHER: str(os.getpid())}
+    return [subprocess.Popen(command, env={**common, "LOCAL_RANK": str(rank)}) for rank in range(1, number)]
+
+
+def end_with_launcher() -> None:
+    """Let this rank end soon after the process that has started it, rank 0 or torchrun: it may be killed.
+
+    A rank would otherwise wait for rank 0 for half an hour if there is no connection yet, or train on without torchrun.
+    """
+    parent = str(os.getppid()) if "TORCHELASTIC_RUN_ID" in os.environ else None
+    launcher = os.environ.pop(_LAUNCHER, parent)
+    if launcher is not None:
+        threading.Thread(target=_watch_launcher, args=(int(launcher),), daemon=True).start()
+
+
+def _watch_launcher(launcher: int) -> None:
+    """End this process once its parent is another one than the launcher."""
+    while os.getppid() == launcher:
+        time.sleep(0.5)
+    print(f"the process {launcher}, which has started this rank, has ended; stopping", file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def _module_path() -> str:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -81,6 +83,27 @@ def test_rank_that_fails_ends_the_others_and_leaves_a_whole_checkpoint(
         assert failed.stderr.splitlines()[-1] == "error: callbacks.failing: sample 3 is no picture"
     last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert last["epoch"] == 0
+
+
+RANK = """
+import os, time
+from lossframe.training import launch
+if os.fork():
+    time.sleep(60)
+os.environ["LOSSFRAME_LAUNCHER"] = str(os.getppid())
+launch.end_with_launcher()
+print("started", flush=True)
+time.sleep(60)
+"""
+
+
+def test_rank_ends_with_the_process_that_has_started_it() -> None:
+    with subprocess.Popen([sys.executable, "-c", RANK], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+        first.kill()
+        _, said = first.communicate(timeout=WITHIN)  # at the end of the rank, which holds the pipes too
+    assert b"which has started this rank, has ended" in said
 
 
 def meet(killed: bool) -> None:
