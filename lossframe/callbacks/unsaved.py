@@ -13,7 +13,6 @@ from lossframe.callbacks.saving import AtomicCheckpointIO
 from lossframe.errors import InputError, names
 from lossframe.loggers.tolerance import Tolerance
 
-
 _CONTAINERS = (dict, OrderedDict, list, tuple)
 _PLAIN = (torch.Tensor, str, int, float, bool, type(None))
 

@@ -37,8 +37,8 @@ def of_checkpoint(checkpoint: str | Path) -> Path:
             return folder
     if path.parent.name != _CHECKPOINTS:
         raise InputError(
-            f"{checkpoint}: wanted a run's folder, or RUN/{_CHECKPOINTS}/FILE, found a file in no run's folder; move it "
-            f"to RUN/{_CHECKPOINTS}/ of its run, or use --resume RUN"
+            f"{checkpoint}: wanted a run's folder, or RUN/{_CHECKPOINTS}/FILE, found a file in no run's folder; move "
+            f"it to RUN/{_CHECKPOINTS}/ of its run, or use --resume RUN"
         )
     return path.parent.parent
 

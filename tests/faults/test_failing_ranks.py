@@ -98,7 +98,9 @@ time.sleep(60)
 
 
 def test_rank_ends_with_the_process_that_has_started_it() -> None:
-    with subprocess.Popen([sys.executable, "-c", RANK], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as first:
+    with subprocess.Popen(
+        [sys.executable, "-c", RANK], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as first:
         assert first.stdout is not None
         first.stdout.readline()
         first.kill()

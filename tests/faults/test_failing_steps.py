@@ -76,7 +76,7 @@ class Keeping(pl.Callback):
 
 def test_state_that_could_not_be_loaded_ends_the_run_at_its_first_checkpoint(configure: Configure) -> None:
     keeping = f"+callbacks.keeping._target_={__name__}.Keeping"
-    found = r"found a pathlib\.PosixPath in callbacks\.Keeping\.seen\.1\.where; let the `state_dict` there return tensors"
+    found = r"found a pathlib\.PosixPath in callbacks\.Keeping\.seen\.1\.where; let the `state_dict` there"
     with pytest.raises(InputError, match=found):
         run(configure("logger=[]", "trainer.limit_train_batches=2", "trainer.limit_val_batches=0", keeping))
 

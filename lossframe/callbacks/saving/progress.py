@@ -33,6 +33,6 @@ def begin(trainer: pl.Trainer) -> None:
 
 def end(trainer: pl.Trainer) -> None:
     """Count an epoch that was cut, and is not continued: training had stopped early, and stops at once."""
-    progress = trainer.fit_loop.epoch_progress
+    progress: Any = trainer.fit_loop.epoch_progress
     for each in (progress.total, progress.current):
-        each.processed = each.completed = each.ready  # type: ignore[attr-defined]
+        each.processed = each.completed = each.ready
