@@ -69,7 +69,7 @@ def test_recorded_directory_is_locked_for_a_resumed_run_only(tmp_path: Path) -> 
         (["ckpt=nope/last.ckpt"], "^ckpt=nope/last.ckpt: there is no such file"),
         (
             [f"ckpt={__file__}"],
-            r"dir\.py: wanted a run's folder, or RUN/checkpoints/FILE, found a file in no run's folder",
+            "wanted a run's folder, or RUN/checkpoints/FILE, found a file in no run's folder",
         ),
         (["-m", "ckpt=.", "seed=1,2"], "^ckpt=.: wanted one run to go on with, found -m, a sweep of several"),
     ],

@@ -33,6 +33,7 @@ def begin(trainer: pl.Trainer) -> None:
 
 def end(trainer: pl.Trainer) -> None:
     """Count an epoch that was cut, and is not continued: training had stopped early, and stops at once."""
-    progress: Any = trainer.fit_loop.epoch_progress
-    for each in (progress.total, progress.current):
+    progress = trainer.fit_loop.epoch_progress
+    trackers: list[Any] = [progress.total, progress.current]
+    for each in trackers:
         each.processed = each.completed = each.ready
