@@ -26,9 +26,9 @@ def correct(trainer: pl.Trainer, checkpoint: dict[str, Any]) -> None:
 
 def begin(trainer: pl.Trainer) -> None:
     """Let the next epoch begin anew; with a limit of steps, Lightning trains a batch of the last epoch once more."""
-    loop = trainer.fit_loop
-    if loop.epoch_progress.current.processed == loop.epoch_progress.current.ready:
-        loop.epoch_loop.restarting = False
+    epoch = trainer.fit_loop.epoch_progress.current
+    if epoch.completed == epoch.ready:
+        trainer.fit_loop.epoch_loop.restarting = False
 
 
 def end(trainer: pl.Trainer) -> None:
