@@ -6,7 +6,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from lossframe.errors import InputError, names, nearest
 
@@ -57,11 +57,19 @@ def report(folders: list[Path], output: Path | None) -> str:
     return f"report           {write(folders, output, warn=lambda text: print(f'warning: {text}', file=sys.stderr))}"
 
 
+class _Parser(argparse.ArgumentParser):
+    """Parses arguments; wrong ones are an `InputError`, a line without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the message."""
+        raise InputError(f"{self.prog}: {message}; see {self.prog} --help")
+
+
 def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     """Return the parser of the command line, and that of each subcommand; the arguments of `train` are Hydra's."""
-    whole = argparse.ArgumentParser(prog="lossframe", description="Losses that log themselves.")
+    whole = _Parser(prog="lossframe", description="Losses that log themselves.")
     commands = whole.add_subparsers(dest="command", required=True)
-    each = {
+    each: dict[str, argparse.ArgumentParser] = {
         name: commands.add_parser(name, help=command.help, description=command.help, add_help=name != "train")
         for name, command in COMMANDS.items()
     }
@@ -72,27 +80,35 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand and print its answer; return 2 if the arguments do not fit."""
-    words = sys.argv[1:] if arguments is None else arguments
-    command = next(iter(words), "")
     try:
-        if command == "train":
-            _train(words[1:])
-        elif command in ("-sc", "--shell-completion"):
-            _complete(words)
-        elif command in COMMANDS:
-            answer = COMMANDS[command].call(parsers()[1][command].parse_intermixed_args(words[1:]))
-            print(answer, end="\n" if answer else "", flush=True)
-        elif command.startswith("-") or not words:
-            parsers()[0].parse_args(words)
-        else:
-            raise InputError(f"lossframe {command}: wanted one of {names(COMMANDS)}.{nearest(command, COMMANDS)}")
+        _run(sys.argv[1:] if arguments is None else arguments)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader has ended, as in `lossframe losses | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        if not error.filename:
+            raise
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
     return 0
+
+
+def _run(words: list[str]) -> None:
+    command = next(iter(words), "")
+    if command == "train":
+        _train(words[1:])
+    elif command in ("-sc", "--shell-completion"):
+        _complete(words)
+    elif command in COMMANDS:
+        answer = COMMANDS[command].call(parsers()[1][command].parse_intermixed_args(words[1:]))
+        print(answer, end="\n" if answer else "", flush=True)
+    elif command.startswith("-") or not words:
+        parsers()[0].parse_args(words)
+    else:
+        raise InputError(f"lossframe {command}: wanted one of {names(COMMANDS)}.{nearest(command, COMMANDS)}")
 
 
 def _train(arguments: list[str]) -> None:
@@ -126,13 +142,13 @@ def _schedule(given: argparse.Namespace) -> str:
 
 
 def _init(given: argparse.Namespace) -> str:
-    from lossframe.training.project import make
+    from lossframe.training.configuration.project import make
 
     return make(given.name)
 
 
 def _enter_project() -> None:
-    from lossframe.training import project
+    from lossframe.training.configuration import project
 
     project.enter()
 

@@ -1,36 +1,14 @@
 """Compare two runs: `python scripts/compare_runs.py RUN RUN`; exit 1 if their curves, metrics or weights differ."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 import numpy as np
-import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
-def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
-    """Return `stage/tag` -> points, without what clocks decide."""
-    found = {}
-    for stage in ("train", "val", "test"):
-        events = EventAccumulator(str(run / stage), size_guidance={"scalars": 0})
-        events.Reload()
-        for tag in events.Tags()["scalars"]:
-            if tag != "samples_per_second":
-                found[f"{stage}/{tag}"] = [(event.step, event.value) for event in events.Scalars(tag)]
-    return found
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of the last checkpoint."""
-    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=False, map_location="cpu")["state_dict"]
-    return {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
-
-
-def metrics(run: Path) -> dict[str, float]:
-    """Return the test metrics."""
-    return {name: v for name, v in json.loads((run / "metrics.json").read_text()).items() if isinstance(v, float)}
+from scripts.crashes.records import curves, metrics, weights
 
 
 def distance(one: object, other: object) -> float:

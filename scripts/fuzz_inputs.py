@@ -17,14 +17,14 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from fuzzing import commands, files, frames
+from fuzzing import commands, files, frames, resumes, typed
 from fuzzing.chance import Chance
 from fuzzing.endings import FailureError
 
 KINDS = {
     "frames": (frames.case, 55), "overrides": (commands.of_overrides, 15), "events": (files.of_events, 15),
     "csv": (files.of_tables, 3), "configs": (commands.of_values, 6), "records": (files.of_records, 4),
-    "checkpoints": (files.of_checkpoints, 2),
+    "checkpoints": (files.of_checkpoints, 2), "resumes": (resumes.case, 0.5), "typed": (typed.case, 2),
 }  # fmt: skip
 """The kinds of cases, and how many of each there are in a hundred."""
 

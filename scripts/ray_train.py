@@ -18,7 +18,7 @@ from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from lossframe import configs
-from lossframe.training import cli, run_dir  # noqa: F401 - cli registers the resolvers of conf/train.yaml
+from lossframe.training.run_folder import run_dir
 
 RAY = (
     "trainer=ddp",

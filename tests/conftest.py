@@ -15,7 +15,7 @@ from logs import own_log_handlers
 from omegaconf import DictConfig
 from pool import Pool
 
-import lossframe.training.cli  # noqa: F401 - registers the resolvers that conf/train.yaml uses
+import lossframe.training.run_folder.hydra_defaults  # noqa: F401 - registers what conf/ reads
 
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")

@@ -9,9 +9,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from lossframe.training import composed, composition, run
-from lossframe.training.arguments import normalised
-from lossframe.training.user_errors import explain
+from lossframe.training import run
+from lossframe.training.checks import composed
+from lossframe.training.checks.user_errors import explain
+from lossframe.training.configuration import composition
+from lossframe.training.configuration.arguments import normalised
 
 
 @contextmanager

@@ -7,10 +7,18 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
+from lossframe import saved
 from lossframe.callbacks.unsaved import is_unsaved
 
 _OF_THE_BEST = ("best_model_path", "best_model_score", "kth_best_model_path", "kth_value", "current_score")
 """What Lightning's callback says of the best checkpoints, before it saves them."""
+_SCORE = saved.Maybe(Tensor | int | float)
+_STATE = {
+    "monitor": saved.Maybe(str), "best_model_score": _SCORE, "best_model_path": str, "current_score": _SCORE,
+    "dirpath": saved.Maybe(str), "best_k_models": {...: Tensor | int | float}, "kth_best_model_path": str,
+    "kth_value": _SCORE, "last_model_path": str,
+}  # fmt: skip
+"""The form of what Lightning's callback saves."""
 
 
 class MovableCheckpoint(ModelCheckpoint):
@@ -37,6 +45,7 @@ class MovableCheckpoint(ModelCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the state, with all paths in the current directory if the best checkpoint is there."""
+        saved.check(state_dict, _STATE, type(self).__name__)
         before, now = str(state_dict.get("dirpath") or self.dirpath), str(self.dirpath)
 
         def moved(value: Any) -> Any:

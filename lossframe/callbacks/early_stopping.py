@@ -7,6 +7,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EarlyStopping
 from torch import Tensor
 
+from lossframe import saved
+
 _log = logging.getLogger(__name__)
 
 
@@ -21,6 +23,7 @@ class LoggedEarlyStopping(EarlyStopping):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the counts of a checkpoint, but not its patience."""
+        saved.check(state_dict, saved.form_of(self.state_dict()), type(self).__name__)
         super().load_state_dict({**state_dict, "patience": self.patience})
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

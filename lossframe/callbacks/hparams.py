@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb  # .api wants tensorflow
 from torch.utils.tensorboard.summary import hparams
 
+from lossframe import saved
 from lossframe.callbacks.base import MonitorCallback
 from lossframe.loggers import tags
 from lossframe.loggers.files import run_name
@@ -66,6 +67,7 @@ class HParams(MonitorCallback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what is written."""
+        saved.check(state_dict, {"written": {...: dict}}, type(self).__name__)
         self._written = dict(state_dict["written"])
 
 

@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 
 from lossframe import distributed
+from lossframe.losses.base import checks
 from lossframe.report.endings import PRUNED
 
 _DIRECTIONS: dict[str, Any] = {"min": "minimize", "max": "maximize"}
@@ -22,7 +23,7 @@ class Pruning(pl.Callback):
 
     def __init__(self, monitor: str, mode: str, run_dir: str | None, pruner: optuna.pruners.BasePruner) -> None:
         self.monitor = monitor
-        self.mode = mode
+        self.mode = checks.one_of("mode", mode, tuple(_DIRECTIONS))
         self.run_dir = Path(run_dir or ".")  # none while a configuration is checked
         self.pruner = pruner
         self._trial: optuna.trial.Trial | None = None

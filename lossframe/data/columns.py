@@ -18,6 +18,8 @@ _ROWS_PER_CATEGORY = 10  # at least, of a column with more categories
 Column = Any
 """A column of a `pandas.DataFrame`."""
 Numbers = NDArray[np.float64]
+Learnt = dict[str, tuple[float, bool] | list[str]]
+"""What training rows say of a column: its categories; or the mean of its values, and whether they are numbers."""
 
 
 def typed(key: str, values: Iterable[object]) -> str:
@@ -58,23 +60,48 @@ class Encoder:
         self.names: list[str] = []
         self.scaled: list[bool] = []
 
-    def encode(self, table: Mapping[str, Column], train: Tensor) -> Tensor:
-        """Return the inputs [N, F] of a table, in float64."""
+    def learn(self, table: Mapping[str, Column], train: Tensor) -> Learnt:
+        """Return what training rows say of each column: its categories, or the mean of its numbers."""
         self._check(table)
         rows = train.numpy()
+        return {
+            name: (self._mean(name, column, rows), is_number(column))
+            if _is_numeric(column)
+            else _categories(column, rows)
+            for name, column in table.items()
+        }
+
+    def encode(self, table: Mapping[str, Column], learnt: Learnt) -> Tensor:
+        """Return the inputs [N, F] of a table by what was learnt of its columns, in float64."""
         inputs, gaps, unknown = [], dict[str, int](), dict[str, int]()
-        for name, column in table.items():
+        for name, known in learnt.items():
+            column = table[name]
             if missing := int(column.isna().sum()):
                 gaps[name] = missing
-            if is_number(column) or is_truth(column):
-                inputs.append(self._numbers(name, column, rows))
-            else:
-                encoded, unknown[name] = self._categories(name, column, rows)
+            if isinstance(known, list):
+                encoded, unknown[name] = self._of_categories(name, column, known)
                 inputs += encoded
+            else:
+                inputs.append(self._numbers(name, column, *known))
         _warn(gaps, unknown)
         return torch.from_numpy(np.stack(inputs, axis=1))
 
-    def _numbers(self, name: str, column: Column, train: NDArray[np.int64]) -> Numbers:
+    def _mean(self, name: str, column: Column, train: NDArray[np.int64]) -> float:
+        known = self._values(name, column)[train]
+        if np.isnan(known).all():
+            raise InputError(f"column {name!r} has no value in the training rows; add {self.ignoring([name])}")
+        return float(known[~np.isnan(known)].mean())
+
+    def _numbers(self, name: str, column: Column, mean: float, scaled: bool) -> Numbers:
+        if not (is_number(column) if scaled else is_truth(column)) and (found := column.dropna()).size:
+            wanted = "numbers" if scaled else "true and false"
+            raise InputError(f"column {name!r}: wanted {wanted}, as in training, found {str(found.iloc[0])!r}")
+        values = self._values(name, column)
+        self.names.append(name)
+        self.scaled.append(scaled)
+        return np.where(np.isnan(values), mean, values)
+
+    def _values(self, name: str, column: Column) -> Numbers:
         values: Numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
         beyond = np.abs(values) > np.finfo(np.float32).max  # also of infinity, and not of NaN
         if beyond.any():
@@ -82,18 +109,11 @@ class Encoder:
                 f"column {name!r}: wanted numbers that float32 holds, found {values[beyond][0]} in row "
                 f"{int(beyond.argmax()) + 1}; mend the file, or add {self.ignoring([name])}"
             )
-        known = values[train][~np.isnan(values[train])]
-        if not len(known):
-            raise InputError(f"column {name!r} has no value in the training rows; add {self.ignoring([name])}")
-        self.names.append(name)
-        self.scaled.append(is_number(column))
-        return np.where(np.isnan(values), known.mean(), values)
+        return values
 
-    def _categories(self, name: str, column: Column, train: NDArray[np.int64]) -> tuple[list[Numbers], int]:
-        """Return an input for each category of the training rows, and how many other rows have another category."""
-        texts = column.astype(str).to_numpy(dtype=object)
-        present = column.notna().to_numpy()
-        categories = sorted(set(texts[train][present[train]]))
+    def _of_categories(self, name: str, column: Column, categories: list[str]) -> tuple[list[Numbers], int]:
+        """Return an input for each category, and how many rows have another category."""
+        texts, present = column.astype(str).to_numpy(dtype=object), column.notna().to_numpy()
         self.names += [f"{name}={category}" for category in categories]
         self.scaled += [False] * len(categories)
         return [((texts == category) & present).astype(np.float64) for category in categories], int(
@@ -106,7 +126,7 @@ class Encoder:
             raise InputError(f"{_columns(constant)}: the same in all rows; add {self.ignoring(constant)}")
         if counting := [name for name, column in table.items() if _counts_rows(column)]:
             raise InputError(f"{_columns(counting)}: the number of the row; add {self.ignoring(counting)}")
-        texts = {name: column for name, column in table.items() if not is_number(column) and not is_truth(column)}
+        texts = {name: column for name, column in table.items() if not _is_numeric(column)}
         for name, column in texts.items():
             check_text(name, column)
         many = {name: column.nunique() for name, column in texts.items()}
@@ -140,6 +160,16 @@ def check_text(name: str, column: Column) -> None:
                 f"column {name!r}: wanted numbers, found {int(fits.sum())} of {len(texts)} values that look like "
                 f"numbers, and text such as {shown.iloc[0]!r} in row {rows[0] + 1}; {remedy}"
             )
+
+
+def _is_numeric(column: Column) -> bool:
+    return is_number(column) or is_truth(column)
+
+
+def _categories(column: Column, train: NDArray[np.int64]) -> list[str]:
+    """Return the texts of a column in the training rows, sorted."""
+    texts, present = column.astype(str).to_numpy(dtype=object), column.notna().to_numpy()
+    return sorted(set(texts[train][present[train]]))
 
 
 def _counts_rows(column: Column) -> bool:

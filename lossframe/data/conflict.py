@@ -1,6 +1,7 @@
 """Provides two made-up regressions that one number cannot both predict, and whose values differ in scale."""
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any, ClassVar, Unpack
 
 import numpy as np
@@ -35,7 +36,7 @@ class ConflictingTasks(InMemoryData):
         super().__init__(**options)
         check_counts(self, least=2, num_inputs=num_inputs)
         check_counts(self, least=10, size=size)
-        if not (-1 <= cosine <= 1 and 0 <= noise < 1 and scale > 0):
+        if not (-1 <= cosine <= 1 and 0 <= noise < 1 and 0 < scale < inf):
             raise InputError(
                 "ConflictingTasks: wanted cosine from -1 to 1, noise from 0 to below 1 and scale above 0, found "
                 f"cosine={cosine}, noise={noise} and scale={scale}"

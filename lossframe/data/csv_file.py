@@ -1,6 +1,5 @@
 """Reads a table from a CSV file: what its columns hold, and whether the target is a number or a class."""
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Unpack
@@ -9,17 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lossframe.counts import check_given_counts
 from lossframe.data.columns import Column, Encoder, check_text, is_number, is_truth, typed
 from lossframe.data.csv_reading import read
 from lossframe.data.in_memory import DataOptions
-from lossframe.data.splits import Splits
-from lossframe.data.tabular import TabularData, standardised
+from lossframe.data.splits import Splits, everything, split_as_said
+from lossframe.data.tabular import TabularData
 from lossframe.errors import InputError, names, nearest
 
 _TASKS = ("auto", "regression", "classification")
 _MOST_CLASSES = 20  # of whole numbers that are taken for classes
 _LEAST = 3  # samples of a class, one each for training, validation and test
-_log = logging.getLogger(__name__)
 
 
 class CsvOptions(DataOptions, total=False):
@@ -46,8 +45,8 @@ class CsvFile(TabularData):
 
     A target of numbers gives `target` float32 [B], standardised over the training samples by `target_mean` and
     `target_std`. A target of text, of true and false, or of few whole numbers gives `labels` int64 [B], numbered as
-    `class_names`, and for two classes `target` float32 too. `column_names` are
-    those of the inputs; see `Encoder`, and for the options `CsvOptions`.
+    `class_names`, and for two classes `target` float32 too. `column_names` are those of the inputs; see `Encoder`, and
+    for the options `CsvOptions`. Data of a trained run need no target.
     """
 
     def __init__(
@@ -67,12 +66,12 @@ class CsvFile(TabularData):
         self.separator = options.pop("separator", None)
         self.decimal = options.pop("decimal", ".")
         super().__init__(num_inputs, num_outputs, **options)  # type: ignore[misc]
-        if self.task not in _TASKS:
-            raise InputError(f"data.task={self.task}: wanted one of {names(_TASKS)}.{nearest(self.task, _TASKS)}")
+        _check_options(self.task, self.decimal)
+        check_given_counts(self, num_classes=num_classes)
         self.path, self.target, self.num_classes = Path(path), target, num_classes
         self.class_names: list[str] = []
-        self.column_names: list[str] = []
         self.target_mean, self.target_std = 0.0, 1.0
+        self.column_names: list[str] = []
         self._encoder = Encoder(lambda found: typed("data.ignore", [*self.ignore, *found]))
         self._divided: Splits = {}
 
@@ -86,18 +85,17 @@ class CsvFile(TabularData):
         """Return inputs and target of all rows; an `InputError` says what is wrong with the file."""
         table = read(self.path, self.separator, self.decimal)
         inputs = self._inputs(list(table))
-        frame = self._targets(table[self.target])
-        self._divided = self._divide(table, frame)
-        frame = {
-            "inputs": self._encoder.encode({name: table[name] for name in inputs}, self._divided["train"]),
-            **frame,
-        }
+        frame = self._targets(table[self.target]) if self.target in table else {}
+        self.class_names = self.fitted["class_names"]
+        self._divided = everything(len(table)) if self.is_whole else self._divide(table, frame)
+        learnt = self.fit("columns", lambda: self._encoder.learn(table[inputs], self._divided["train"]))
+        frame = {"inputs": self._encoder.encode(table, learnt), **frame}
         self.column_names = self._encoder.names
         kind = f"{len(self.class_names)} classes" if self.class_names else "a number"
-        _log.info(
-            "%s: %d rows, %s is %s; %d inputs from the columns %s",
-            self.path, len(table), self.target, kind, len(self.column_names), ", ".join(inputs),
-        )  # fmt: skip
+        self.found = (
+            f"{self.path}: {len(table)} rows, {self.target} is {kind}; {len(self.column_names)} inputs from the "
+            f"columns {', '.join(inputs)}"
+        )
         return frame
 
     def describe(self, frame: Any) -> dict[str, Any]:
@@ -111,16 +109,27 @@ class CsvFile(TabularData):
 
     def prepare(self, frame: dict[str, Tensor], train: Tensor) -> dict[str, Tensor]:
         """Scale numbers, and a target without classes, to mean 0 and standard deviation 1 over the training rows."""
-        inputs = torch.where(torch.tensor(self._encoder.scaled), standardised(frame["inputs"], train), frame["inputs"])
-        frame = frame | {"inputs": inputs.float()}
-        if not self.class_names:
-            known = frame["target"][train]
-            self.target_mean, self.target_std = known.mean().item(), known.std(correction=0).item()
-            frame["target"] = standardised(frame["target"], train).float()
+        scaled = self.standardised("inputs", frame["inputs"], train)
+        frame = frame | {"inputs": torch.where(torch.tensor(self._encoder.scaled), scaled, frame["inputs"]).float()}
+        if not self.class_names and "target" in frame:
+            frame["target"] = self.standardised("target", frame["target"], train).float()
+        if scale := self.fitted.get("scale of target"):
+            self.target_mean, self.target_std = (number.item() for number in scale)
         return frame
+
+    def legend(self) -> dict[str, str]:
+        """Return the names of the classes, or how the target's own numbers are found from the standardised ones."""
+        if self.class_names:
+            return super().legend()
+        mean, std = self.target_mean, self.target_std
+        return {"target": f"{self.target} = {mean:.8g} + {std:.8g} * target; what predicts it is read likewise"}
 
     def _inputs(self, found: list[str]) -> list[str]:
         """Return the columns that are inputs; an `InputError` names columns that are not there."""
+        if learnt := self.fitted.get("columns"):
+            if missing := [name for name in learnt if name not in found]:
+                raise InputError(f"{self.path}: wanted the columns of the training, found none of {names(missing)}")
+            return list(learnt)
         keys = {"target": [self.target], "columns": self.columns or [], "ignore": self.ignore}
         keys["split_column"] = [self.split_column] if self.split_column else []
         for key, wanted in keys.items():
@@ -147,20 +156,34 @@ class CsvFile(TabularData):
                 f"data.target={self.target}: {bad.sum()} of {len(column)} rows of {self.path} have no finite value, "
                 f"the first are rows {rows}; remove them from the file"
             )
-        if self._is_regression(column):
+        known = self.fit("class_names", lambda: self._classes(column))
+        if not known:
+            if not is_number(column):
+                raise InputError(f"data.target={self.target}: wanted numbers, as in training, found {column.iloc[0]!r}")
             return {"target": torch.from_numpy(column.to_numpy(dtype=np.float64, copy=True))}
-        values, labels, counts = np.unique(column.to_numpy(), return_inverse=True, return_counts=True)
-        self.class_names = [str(value) for value in values]
-        if small := [
-            f"{name} ({count})" for name, count in zip(self.class_names, counts, strict=True) if count < _LEAST
-        ]:
+        values, labels = np.unique(column.to_numpy(), return_inverse=True)
+        if others := [name for name in map(_class_name, values) if name not in known]:
+            raise InputError(
+                f"data.target={self.target}: wanted the classes of the training, {names(known)}, found "
+                f"{names(others[:5])}"
+            )
+        numbers = np.array([known.index(_class_name(value)) for value in values])
+        frame = {"labels": torch.from_numpy(numbers[labels])}
+        return frame | ({"target": frame["labels"].double()} if len(known) == 2 else {})
+
+    def _classes(self, column: Column) -> list[str]:
+        """Return the names of the classes, none if the target is a number."""
+        if self._is_regression(column):
+            return []
+        values, counts = np.unique(column.to_numpy(), return_counts=True)
+        found = [_class_name(value) for value in values]
+        if small := [f"{name} ({count})" for name, count in zip(found, counts, strict=True) if count < _LEAST]:
             raise InputError(
                 f"data.target={self.target}: wanted {_LEAST} rows or more of each of {len(values)} classes, found "
                 f"fewer of {', '.join(small[:5])}{', ...' if len(small) > 5 else ''}; remove these rows, or choose "
                 f"another target{', or set data.task=regression' if is_number(column) else ''}"
             )
-        frame = {"labels": torch.from_numpy(labels.astype(np.int64))}
-        return frame | ({"target": frame["labels"].double()} if len(values) == 2 else {})
+        return found
 
     def _is_regression(self, column: Column) -> bool:
         number = is_number(column)
@@ -185,13 +208,16 @@ class CsvFile(TabularData):
     def _divide(self, table: Any, frame: dict[str, Tensor]) -> Splits:
         if self.split_column is None:
             return super().divide(frame)
-        said = table[self.split_column].fillna("nothing").astype(str).to_numpy(dtype=object)
-        if others := sorted(set(said) - {"train", "val", "test"}):
-            raise InputError(
-                f"data.split_column={self.split_column}: wanted 'train', 'val' or 'test' in each row, found "
-                f"{names(others[:5])}"
-            )
-        splits = {name: torch.from_numpy(np.flatnonzero(said == name)) for name in ("train", "val", "test")}
-        if empty := [name for name, rows in splits.items() if not len(rows)]:
-            raise InputError(f"data.split_column={self.split_column}: no row has {names(empty)}; give each split some")
-        return splits
+        return split_as_said(table[self.split_column], f"data.split_column={self.split_column}")
+
+
+def _class_name(value: Any) -> str:
+    """Return the name of a class, the same for 1 and 1.0."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _check_options(task: str, decimal: str) -> None:
+    if task not in _TASKS:
+        raise InputError(f"data.task={task}: wanted one of {names(_TASKS)}.{nearest(task, _TASKS)}")
+    if len(decimal) != 1:
+        raise InputError(f"data.decimal={decimal}: wanted one character, as the comma of 0,5")

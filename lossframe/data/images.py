@@ -1,18 +1,19 @@
 """Provides images with class labels: scikit-learn's digits, a part of MNIST, and image folders."""
 
-import logging
 from abc import ABC
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps
 from sklearn.datasets import load_digits
 from torch import Tensor
 
+from lossframe.counts import check_given_counts, check_image_shape
 from lossframe.data.augmentation import Augmentation
+from lossframe.data.image_reading import GREY, pixels, read, upright
 from lossframe.data.in_memory import DataOptions, InMemoryData
 from lossframe.data.loader import Change
 from lossframe.errors import InputError, names
@@ -20,8 +21,6 @@ from lossframe.errors import InputError, names
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 _LEAST = 3  # one image each for training, validation and test
 _LARGEST, _RESIZED = 64, (32, 32)  # pixels: images of one size up to the first keep it, others get the second
-_GREY = frozenset({"1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N"})
-_log = logging.getLogger(__name__)
 
 
 class ImageOptions(DataOptions, total=False):
@@ -54,6 +53,10 @@ class ImageData(InMemoryData, ABC):
         super().__init__(**options)
         if not 0 <= label_noise <= 1:
             raise InputError(f"{type(self).__name__}: wanted label_noise within [0, 1], found {label_noise}")
+        if not -inf < black < 1:
+            raise InputError(f"{type(self).__name__}: wanted black below 1, the value of the brightest, found {black}")
+        check_given_counts(self, num_classes=num_classes)
+        check_image_shape(self, image_shape)
         self.black = black
         self.label_noise = label_noise
         self.augmentation = Augmentation(augment, self.seed, black)
@@ -64,7 +67,8 @@ class ImageData(InMemoryData, ABC):
 
     def describe(self, frame: Mapping[str, Tensor]) -> dict[str, Any]:
         """Return the number of classes and the shape of an image."""
-        return {"num_classes": len(np.unique(frame["labels"].numpy())), "image_shape": tuple(frame["image"].shape[1:])}
+        classes = getattr(self, "class_names", None) or np.unique(frame["labels"].numpy())
+        return {"num_classes": len(classes), "image_shape": tuple(frame["image"].shape[1:])}
 
     def change(self) -> Change | None:
         """Return the augmentation of training images, if any is chosen."""
@@ -72,6 +76,9 @@ class ImageData(InMemoryData, ABC):
 
     def prepare(self, frame: dict[str, Tensor], train: Tensor) -> dict[str, Tensor]:
         """Scale images from [0, 1] to [`black`, 1], and assign wrong labels to some training samples, `mislabelled`."""
+        frame = frame | {"image": self.black + (1 - self.black) * frame["image"]}
+        if self.is_whole:
+            return frame
         self._check_noise(self.num_classes)
         classes = self.num_classes or 1
         generator = torch.Generator().manual_seed(self.seed)
@@ -80,7 +87,7 @@ class ImageData(InMemoryData, ABC):
         labels = frame["labels"].clone()
         shift = torch.randint(1, max(classes, 2), self.mislabelled.shape, generator=generator)
         labels[self.mislabelled] = (labels[self.mislabelled] + shift) % classes
-        return frame | {"image": self.black + (1 - self.black) * frame["image"], "labels": labels}
+        return frame | {"labels": labels}
 
     def _check_noise(self, classes: int | None) -> None:
         if self.label_noise and classes is not None and classes < 2:
@@ -124,8 +131,9 @@ class Mnist5k(ImageData):
 class ImageFolder(ImageData):
     """Loads images from `root/CLASS/*.png` (or .jpg, ...), and resizes them to `image_shape` [C, H, W], C 1 or 3.
 
-    Labels number the class folders in alphabetical order, without hidden ones. All images are held in
-    memory. `sample_names` holds their paths below `root`, by their ids. Without `image_shape`, C is 1 if all images
+    Labels number the class folders, `class_names`, in alphabetical order, without hidden ones. All images are held in
+    memory. `sample_names` holds their paths below `root`, by their ids. For a trained run, `root` may also hold images
+    themselves, which then have no labels. Without `image_shape`, C is 1 if all images
     are grey, and H and W are their own size if all have the same one of at most 64 pixels a side, or else 32.
     """
 
@@ -139,11 +147,7 @@ class ImageFolder(ImageData):
         super().__init__(num_classes, image_shape, **options)
         self.root = Path(root)
         self.sample_names: list[str] = []
-
-    @property
-    def class_names(self) -> list[str]:
-        """Names of the class folders, in the order of the labels."""
-        return [folder.name for folder in self._folders()]
+        self.class_names: list[str] = []
 
     def load(self) -> dict[str, Tensor]:
         """Return all images and labels, or raise an `InputError` with the path of an unusable root, class or image."""
@@ -152,27 +156,38 @@ class ImageFolder(ImageData):
                 f"ImageFolder reads images with 1 or 3 channels, but image_shape is {self.image_shape}; wanted "
                 "channels, height and width, as in data.image_shape=[3,32,32], or null for what fits the images"
             )
-        paths = [(path, label) for label, folder in enumerate(self._folders()) for path in _files(folder)]
+        paths = self._paths()
         self.sample_names = [path.relative_to(self.root).as_posix() for path, _ in paths]
-        if self.image_shape is None:
-            self.image_shape = self._shape([path for path, _ in paths])
-        shape = self.image_shape
-        pixels = np.stack([_read(path, lambda image: _pixels(image, shape)) for path, _ in paths])
-        return _frame(pixels, np.array([label for _, label in paths]))
+        shape = self.image_shape or self.fit("image_shape", lambda: self._shape([path for path, _ in paths]))
+        self.image_shape = shape
+        images = np.stack([read(path, lambda image: pixels(image, shape)) for path, _ in paths])
+        frame = _frame(images, np.array([label for _, label in paths]))
+        return {name: entry for name, entry in frame.items() if name in self.provides}
+
+    def _paths(self) -> list[tuple[Path, int]]:
+        """Return the images with their labels, 0 for those without a class."""
+        if self.fitted and self.root.is_dir() and (images := _files(self.root)):
+            self.class_names = self.fitted["class_names"]
+            self.provides = ImageData.provides - {"labels"}  # type: ignore[misc]
+            return [(path, 0) for path in images]
+        folders = self._folders()
+        self.class_names = self.fit("class_names", lambda: [folder.name for folder in folders])
+        if others := [folder for folder in folders if folder.name not in self.class_names]:
+            raise InputError(f"{others[0]}: wanted a class of the training, one of {names(self.class_names)}")
+        return [(path, self.class_names.index(folder.name)) for folder in folders for path in _files(folder)]
 
     def _shape(self, paths: Sequence[Path]) -> tuple[int, ...]:
         """Choose the shape that fits the images, by their headers."""
-        found = {_read(path, lambda image: (image.mode in _GREY, *_upright(image))) for path in paths}
+        found = {read(path, lambda image: (image.mode in GREY, *upright(image))) for path in paths}
         channels = 1 if all(grey for grey, *_ in found) else 3
         sizes = {tuple(size) for _, *size in found}
         same = len(sizes) == 1 and max(min(sizes)) <= _LARGEST
         shape = (channels, *(min(sizes) if same else _RESIZED))
-        _log.info(
-            "%s: %d images of %d classes, %s; image_shape is %s",
-            self.root, len(paths), len({path.parent for path in paths}),
-            f"all of {min(sizes)[0]} x {min(sizes)[1]} pixels" if len(sizes) == 1 else f"of {len(sizes)} sizes",
-            f"[{','.join(map(str, shape))}]" + ("" if same else ", to which they are resized"),
-        )  # fmt: skip
+        size = f"all of {min(sizes)[0]} x {min(sizes)[1]} pixels" if len(sizes) == 1 else f"of {len(sizes)} sizes"
+        self.found = (
+            f"{self.root}: {len(paths)} images of {len({path.parent for path in paths})} classes, {size}; image_shape "
+            f"is [{','.join(map(str, shape))}]{'' if same else ', to which they are resized'}"
+        )
         return shape
 
     def _folders(self) -> list[Path]:
@@ -184,41 +199,12 @@ class ImageFolder(ImageData):
         if not folders:
             found = sorted(path.name for path in self.root.iterdir())[:5]
             raise InputError(f"{wanted}, but {self.root} has no folders, only {names(found)}")
+        least = 1 if self.is_whole else _LEAST
         for folder in folders:
             count = len(_files(folder))
-            if count < _LEAST:
-                raise InputError(f"{wanted}, at least {_LEAST} images a class, but {folder} has {count}")
+            if count < least:
+                raise InputError(f"{wanted}, at least {least} images a class, but {folder} has {count}")
         return folders
-
-
-def _read(path: Path, of: Callable[[Image.Image], Any]) -> Any:
-    """Open an image and return what `of` returns; an `InputError` names a file that is no image."""
-    try:
-        with Image.open(path) as image:
-            return of(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} cannot be read as an image ({error}): replace or remove it") from error
-
-
-def _upright(image: Image.Image) -> tuple[int, int]:
-    """Return the height and width of an image as it is looked at, without reading its pixels."""
-    sideways = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-    return image.size if sideways else (image.height, image.width)
-
-
-def _pixels(image: Image.Image, shape: Sequence[int]) -> np.ndarray[Any, Any]:
-    channels, height, width = shape
-    upright = ImageOps.exif_transpose(_eight_bits(image)).convert("L" if channels == 1 else "RGB")
-    resized = np.asarray(upright.resize((width, height), Image.Resampling.BILINEAR))
-    return resized.reshape(height, width, channels).transpose(2, 0, 1).astype(np.float32) / 255
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):  # Pillow's own conversion clips at 255
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise ValueError(f"its pixels are {image.mode}, 32 bits each, not 8 or 16")
-    return image
 
 
 def _files(folder: Path) -> list[Path]:

@@ -1,18 +1,26 @@
 """Base class of data sets in memory: loads, checks and splits the samples once, and batches them on all ranks."""
 
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar, TypedDict
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypedDict, TypeVar
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from lossframe import saved
+from lossframe.counts import check_counts, check_given_counts
+from lossframe.data import position
 from lossframe.data.evaluation import evaluated
 from lossframe.data.loader import BatchLoader, Change
 from lossframe.data.samplers import GlobalBatchSampler, SamplerFactory, ShardedBatchSampler, balanced
-from lossframe.data.splits import Splits, fingerprint, split_by
-from lossframe.errors import InputError
+from lossframe.data.splits import Splits, check_split, everything, fingerprint, split_by
+from lossframe.errors import InputError, names
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 
 class DataOptions(TypedDict, total=False):
@@ -38,6 +46,12 @@ class InMemoryData(pl.LightningDataModule, ABC):
 
     provides: ClassVar[frozenset[str]]
 
+    found = ""
+    """A line about files that were read."""
+
+    is_whole = False
+    """Whether each split holds all samples, for they are other data than those of a training."""
+
     def __init__(
         self,
         *,
@@ -49,17 +63,17 @@ class InMemoryData(pl.LightningDataModule, ABC):
         sampler: SamplerFactory = balanced,
     ) -> None:
         super().__init__()
-        self.batch_size = batch_size
-        self.split = split
-        self.val_fraction = val_fraction
-        self.test_fraction = test_fraction
-        self.seed = seed
-        self.sampler = sampler
+        check_split(split, val_fraction, test_fraction)
+        check_counts(self, least=0, seed=seed)
+        check_given_counts(self, batch_size=batch_size)
+        self.split, self.val_fraction, self.test_fraction = split, val_fraction, test_fraction
+        self.batch_size, self.seed, self.sampler = batch_size, seed, sampler
         self.frame: dict[str, Tensor] = {}
         self.splits: Splits = {}
+        self.fitted: dict[str, Any] = {}
         self._facts: dict[str, Any] = {}
         self._training: BatchLoader | None = None
-        self._progress: dict[str, int] | None = None
+        self._progress: dict[str, Any] | None = None
 
     @abstractmethod
     def load(self) -> dict[str, Tensor]:
@@ -71,12 +85,31 @@ class InMemoryData(pl.LightningDataModule, ABC):
 
     def divide(self, frame: Mapping[str, Tensor]) -> Splits:
         """Return the ids of the samples of "train", "val" and "test"."""
-        strata = frame.get("labels", torch.zeros(len(next(iter(frame.values()))), dtype=torch.int64))
+        strata = frame.get("labels", torch.zeros(_count(frame), dtype=torch.int64))
         return split_by(self.split, strata, self.val_fraction, self.test_fraction, self.seed)
 
     def prepare(self, frame: dict[str, Tensor], train: Tensor) -> dict[str, Tensor]:
         """Return the frame after preprocessing, fitted on the rows `train` only (default: unchanged)."""
         return frame
+
+    def fit(self, name: str, learn: Callable[[], T]) -> T:
+        """Return what the preprocessing has learnt under a name, or let it learn that from the training samples.
+
+        Checkpoints hold all that was learnt, so that other data are prepared as those of the training were.
+        """
+        if name not in self.fitted:
+            self.fitted[name] = learn()
+        found: T = self.fitted[name]
+        return found
+
+    def adopt(self, fitted: Mapping[str, Any], is_whole: bool) -> None:
+        """Prepare the samples as a training did that has learnt `fitted`; say whether they are other data than its."""
+        self.fitted, self.is_whole = dict(fitted), is_whole
+
+    def legend(self) -> dict[str, str]:
+        """Return how the numbers of entries are read, entry -> text, as `labels` -> `0 cat, 1 dog`."""
+        classes: list[str] = getattr(self, "class_names", [])
+        return {"labels": ", ".join(f"{k} {name}" for k, name in enumerate(classes))} if classes else {}
 
     def facts(self) -> dict[str, Any]:
         """Load the data, and return its values for the attributes that describe it, such as the number of classes."""
@@ -84,13 +117,19 @@ class InMemoryData(pl.LightningDataModule, ABC):
         return dict(self._facts)
 
     def setup(self, stage: str | None = None) -> None:
-        """Load, check and split the data, once."""
+        """Load, check and split the data, once; log what was found when a training begins, after all checks."""
+        self._read()
+        if stage == "fit" and self.found:
+            _log.info(self.found)
+            self.found = ""
+
+    def _read(self) -> None:
         if self.splits:
             return
         frame = self.load()
         self._facts = self.describe(frame)
         self._check()
-        splits = self.divide(frame)
+        splits = everything(_count(frame)) if self.is_whole else self.divide(frame)
         self.frame, self.splits = self.prepare(frame, splits["train"]), splits
 
     def train_dataloader(self) -> BatchLoader:
@@ -118,32 +157,46 @@ class InMemoryData(pl.LightningDataModule, ABC):
         return None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return how the samples are split, and the position in the training batches, for checkpoints.
+        """Return how the samples are split and prepared, and the position in the training batches, for checkpoints.
 
         Lightning saves the position too, and loses it where a loader is made before it is loaded.
         """
         progress = None if self._training is None else self._training.state_dict()
-        return {"splits": fingerprint(self.splits), "options": self._split_options(), "progress": progress}
+        split = {"splits": fingerprint(self.splits), "options": self._split_options()}
+        return {**split, "fitted": self.fitted, "progress": progress}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Set the position in the training batches.
 
-        Raises an `InputError` unless the samples are split as in the checkpoint, whose model has seen its own split.
+        Raises an `InputError` unless the samples are split as in the checkpoint, whose model has seen its own split,
+        and have the values that its preprocessing has learnt from.
         """
-        self._progress = state.get("progress")
-        if fingerprint(self.splits) == state["splits"]:
-            return
-        now, before = self._split_options(), state["options"]
-        changed = [f"data.{name}={now[name]} for {before[name]}" for name in now if now[name] != before[name]]
-        raise InputError(
-            f"{', '.join(changed) or 'other samples'}: wanted the split of the checkpoint, found another, which tests "
-            "on samples that were trained on; "
-            + (
-                f"add {' '.join(f'data.{name}={before[name]}' for name in now if now[name] != before[name])}, "
-                if changed
-                else "give the samples back, "
+        form = {
+            "splits": str,
+            "options": dict.fromkeys(self._split_options(), object),
+            "fitted": dict.fromkeys(self.fitted, object),
+            "progress": saved.Maybe(position.FORM),
+        }
+        saved.check(state, form, type(self).__name__)
+        self._progress = state["progress"]
+        if fingerprint(self.splits) != state["splits"]:
+            raise InputError(self._other_split(state["options"]))
+        if other := [name for name, each in self.fitted.items() if not _is_close(state["fitted"][name], each)]:
+            raise InputError(
+                f"the data have another {names(other)} than in the checkpoint's training: give these samples back, or "
+                "train anew without ckpt"
             )
-            + "or train anew without ckpt"
+
+    def _other_split(self, before: Mapping[str, Any]) -> str:
+        """Say in which options a split differs from that of a checkpoint."""
+        now = self._split_options()
+        changed = {name: value for name, value in before.items() if value != now.get(name)}
+        shown = ", ".join(f"data.{name}={now.get(name)} for {value}" for name, value in changed.items())
+        restored = " ".join(f"data.{name}={value}" for name, value in changed.items())
+        return (
+            f"{shown or 'other samples'}: wanted the split of the checkpoint, found another, which tests on samples "
+            f"that were trained on; {f'add {restored}' if changed else 'give the samples back'}, or train anew without "
+            "ckpt"
         )
 
     def _split_options(self) -> dict[str, Any]:
@@ -171,3 +224,21 @@ class InMemoryData(pl.LightningDataModule, ABC):
     def _loader(self, name: str, batches: GlobalBatchSampler, change: Change | None = None) -> BatchLoader:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         return BatchLoader(self.frame, self.splits[name], ShardedBatchSampler(batches, rank, world_size), change)
+
+
+def _is_close(one: Any, other: Any) -> bool:
+    """Return whether nested lists, texts and numbers are equal, but for the last digits of numbers."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(_is_close, one, other))
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_is_close(one[key], other[key]) for key in one)
+    if isinstance(one, Tensor | float):
+        numbers = [torch.as_tensor(each, dtype=torch.float64) for each in (one, other)]
+        return numbers[0].shape == numbers[1].shape and torch.allclose(numbers[0], numbers[1], rtol=1e-6)
+    return bool(one == other)
+
+
+def _count(frame: Mapping[str, Tensor]) -> int:
+    return len(next(iter(frame.values())))

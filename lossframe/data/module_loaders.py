@@ -7,6 +7,8 @@ from typing import Any
 from pytorch_lightning.utilities.combined_loader import CombinedLoader
 from torch.utils import _pytree
 
+from lossframe import saved
+from lossframe.data import position
 from lossframe.data.workers import WorkerLoader, sharded
 
 _PROGRESS = "lossframe.progress"
@@ -52,6 +54,8 @@ class _Progress:
         return {**own, _PROGRESS: [loader.state_dict() for loader in self.loaders]} if self.loaders else own
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        saved.check(state, {...: object}, "the data module")
+        saved.check(state.get(_PROGRESS, []), [position.FORM], _PROGRESS)
         self.loaded = state.get(_PROGRESS, [])
         if own := {key: each for key, each in state.items() if key != _PROGRESS}:
             self.load_own(own)

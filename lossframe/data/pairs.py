@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lossframe.counts import check_counts
+from lossframe.counts import check_counts, check_image_shape
 from lossframe.data.images import ImageData
 from lossframe.data.in_memory import DataOptions, InMemoryData
 from lossframe.data.samplers import Positions, shuffled
@@ -32,7 +32,8 @@ class ImageRows(InMemoryData, ABC):
     ) -> None:  # fmt: skip
         options.setdefault("sampler", shuffled)
         super().__init__(**options)
-        check_counts(self, per_image=per_image)
+        check_counts(self, most=1000, per_image=per_image)
+        check_image_shape(self, image_shape)
         self.images = images
         self.image_shape = None if image_shape is None else tuple(image_shape)
         self.per_image = per_image

@@ -10,15 +10,16 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from lossframe.counts import check_image_shape
 from lossframe.data.csv_reading import read
-from lossframe.data.images import _pixels, _read
+from lossframe.data.image_reading import pixels
+from lossframe.data.image_reading import read as read_image
 from lossframe.data.in_memory import DataOptions, InMemoryData
 from lossframe.data.samplers import Positions, shuffled
-from lossframe.data.splits import Splits
+from lossframe.data.splits import NAMES, Splits, split_as_said
 from lossframe.errors import InputError, names
 
 _PAIRS, _TRIPLETS = ("path_a", "path_b", "target"), ("anchor", "positive", "negative")
-_SPLITS = ("train", "val", "test")
 
 
 class ImageRowsFile(InMemoryData):
@@ -35,6 +36,7 @@ class ImageRowsFile(InMemoryData):
     ) -> None:  # fmt: skip
         options.setdefault("sampler", shuffled)
         super().__init__(**options)
+        check_image_shape(self, image_shape)
         self.path = Path(path)
         self.image_shape = tuple(image_shape)
         self.split_column = split_column
@@ -71,7 +73,7 @@ class ImageRowsFile(InMemoryData):
         return self._divided
 
     def _image(self, file: str) -> Any:
-        return _read(self.path.parent / file, lambda image: _pixels(image, self.image_shape))
+        return read_image(self.path.parent / file, lambda image: pixels(image, self.image_shape))
 
     def _target(self, table: Any) -> Tensor:
         target = torch.from_numpy(table["target"].to_numpy(dtype=np.float32))
@@ -87,17 +89,13 @@ class ImageRowsFile(InMemoryData):
             raise InputError(
                 f"data.split_column={self.split_column}: wanted a column of {self.path}, one of {names(table)}"
             )
-        said = table[self.split_column].to_numpy(dtype=str)
-        splits = {name: np.flatnonzero(said == name) for name in _SPLITS}
-        if sum(map(len, splits.values())) < len(said) or not all(map(len, splits.values())):
-            found = names(dict.fromkeys(said.tolist()))
-            raise InputError(f"{self.path}: wanted each of {names(_SPLITS)} in {self.split_column}, found {found}")
-        held = [set(members[rows].flatten().tolist()) for rows in splits.values()]
+        splits = split_as_said(table[self.split_column], f"data.split_column={self.split_column}")
+        held = [set(members[rows.numpy()].flatten().tolist()) for rows in splits.values()]
         for first, second in ((0, 1), (0, 2), (1, 2)):
             if shared := held[first] & held[second]:
-                where = f"in {_SPLITS[first]} and {_SPLITS[second]}"
+                where = f"in {NAMES[first]} and {NAMES[second]}"
                 raise InputError(f"{self.path}: {files[min(shared)]} is {where}; give each image to one split")
-        return {name: torch.from_numpy(rows) for name, rows in splits.items()}
+        return splits
 
 
 def _by_component(path: Path, members: Positions, fractions: tuple[float, float], seed: int) -> Splits:
@@ -107,7 +105,7 @@ def _by_component(path: Path, members: Positions, fractions: tuple[float, float]
     first, second = (np.concatenate(each) for each in zip(*links, strict=True))
     _, component = connected_components(coo_array((np.ones(len(first)), (first, second)), shape=(size, size)), False)
     of_row = component[members[:, 0]]
-    parts: dict[str, list[Positions]] = {name: [] for name in _SPLITS}
+    parts: dict[str, list[Positions]] = {name: [] for name in NAMES}
     room = {"val": round(fractions[0] * len(members)), "test": round(fractions[1] * len(members))}
     for chosen in np.random.default_rng(seed).permutation(np.unique(of_row)):
         rows = np.flatnonzero(of_row == chosen)

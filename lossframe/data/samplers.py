@@ -187,7 +187,7 @@ def _what_fits(batch_size: int, samples_per_class: int, classes: int) -> str:
     """Return the nearest values of both options that fit the number of classes."""
     per_class = max(1, samples_per_class)
     fitting = [per_class * max(1, min(classes, batch_size // per_class))]
-    others = [size for size in range(1, batch_size + 1) if batch_size % size == 0 and batch_size // size <= classes]
+    others = [batch_size // count for count in range(1, min(classes, batch_size) + 1) if batch_size % count == 0]
     nearest = min(others, key=lambda size: abs(size - per_class), default=per_class)
     return f"data.batch_size={fitting[0]} or data.sampler.samples_per_class={nearest}"
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from lossframe.data.samplers import Positions
 from lossframe.errors import InputError, names, nearest
 
+NAMES = ("train", "val", "test")
 Splits = dict[str, Tensor]
 
 
@@ -45,14 +47,35 @@ SPLITS: dict[str, Callable[[Tensor, float, float, int], Splits]] = {
 
 def split_by(kind: str, labels: Tensor, val_fraction: float, test_fraction: float, seed: int) -> Splits:
     """Split by the function `kind` of `SPLITS`; an unknown kind or an empty split is an `InputError`."""
+    check_split(kind, val_fraction, test_fraction)
+    return SPLITS[kind](labels, val_fraction, test_fraction, seed)
+
+
+def check_split(kind: str, val_fraction: float, test_fraction: float) -> None:
+    """Raise an `InputError` for an unknown kind of split, or fractions that leave a split empty."""
     if kind not in SPLITS:
         raise InputError(f"split must be one of {names(SPLITS)}, but is {kind!r}.{nearest(kind, SPLITS)}")
-    if min(val_fraction, test_fraction) <= 0 or val_fraction + test_fraction >= 1:
+    if not (val_fraction > 0 and test_fraction > 0 and val_fraction + test_fraction < 1):
         raise InputError(
             "val_fraction and test_fraction must be above 0 and leave something to train on, "
             f"but are {val_fraction} and {test_fraction}"
         )
-    return SPLITS[kind](labels, val_fraction, test_fraction, seed)
+
+
+def split_as_said(column: Any, key: str) -> Splits:
+    """Return the ids of the rows for which a column says "train", "val" or "test"; `key` is named in an error."""
+    said = column.fillna("nothing").astype(str).to_numpy(dtype=object)
+    if others := sorted(set(said) - {*NAMES}):
+        raise InputError(f"{key}: wanted 'train', 'val' or 'test' in each row, found {names(others[:5])}")
+    splits = {name: torch.from_numpy(np.flatnonzero(said == name)) for name in NAMES}
+    if empty := [name for name, rows in splits.items() if not len(rows)]:
+        raise InputError(f"{key}: no row has {names(empty)}; give each split some")
+    return splits
+
+
+def everything(count: int) -> Splits:
+    """Return all of so many samples as each split."""
+    return dict.fromkeys(NAMES, torch.arange(count))
 
 
 def fingerprint(splits: Splits) -> str:

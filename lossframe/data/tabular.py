@@ -9,6 +9,7 @@ import torch
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 from torch import Tensor
 
+from lossframe.counts import check_given_counts
 from lossframe.data.in_memory import DataOptions, InMemoryData
 from lossframe.data.samplers import shuffled
 
@@ -21,6 +22,7 @@ class TabularData(InMemoryData, ABC):
     def __init__(self, num_inputs: int | None, num_outputs: int | None, **options: Unpack[DataOptions]) -> None:
         options.setdefault("sampler", shuffled)
         super().__init__(**options)
+        check_given_counts(self, num_inputs=num_inputs, num_outputs=num_outputs)
         self.num_inputs = num_inputs
         self.num_outputs = num_outputs
 
@@ -30,7 +32,12 @@ class TabularData(InMemoryData, ABC):
 
     def prepare(self, frame: dict[str, Tensor], train: Tensor) -> dict[str, Tensor]:
         """Scale the columns to mean 0 and standard deviation 1 over the training samples."""
-        return frame | {"inputs": standardised(frame["inputs"], train)}
+        return frame | {"inputs": self.standardised("inputs", frame["inputs"], train)}
+
+    def standardised(self, name: str, values: Tensor, train: Tensor) -> Tensor:
+        """Scale columns to mean 0 and standard deviation 1 over the rows `train`; constant ones are only shifted."""
+        mean, std = self.fit(f"scale of {name}", lambda: _scale(values, train))
+        return ((values.double() - mean) / std).to(values.dtype)
 
 
 class Diabetes(TabularData):
@@ -46,7 +53,7 @@ class Diabetes(TabularData):
 
     def prepare(self, frame: dict[str, Tensor], train: Tensor) -> dict[str, Tensor]:
         """Scale columns and target to mean 0 and standard deviation 1 over the training samples."""
-        return super().prepare(frame, train) | {"target": standardised(frame["target"], train)}
+        return super().prepare(frame, train) | {"target": self.standardised("target", frame["target"], train)}
 
 
 class BreastCancer(TabularData):
@@ -59,6 +66,7 @@ class BreastCancer(TabularData):
         self, num_inputs: int = 30, num_outputs: int = 2, num_classes: int = 2, **options: Unpack[DataOptions]
     ) -> None:
         super().__init__(num_inputs, num_outputs, **options)
+        check_given_counts(self, num_classes=num_classes)
         self.num_classes = num_classes
 
     def load(self) -> dict[str, Tensor]:
@@ -89,18 +97,19 @@ class DigitHalves(TabularData):
 
     def prepare(self, frame: dict[str, Tensor], train: Tensor) -> dict[str, Tensor]:
         """Scale the pixels to mean 0 each, and to a mean square of 1 over all, over the training samples."""
-        centred = frame["inputs"] - frame["inputs"][train].mean(dim=0)
-        return frame | {"inputs": centred / centred[train].square().mean().sqrt()}
+        inputs = frame["inputs"]
+        mean = self.fit("mean of inputs", lambda: inputs[train].mean(dim=0))
+        std = self.fit("scale of inputs", lambda: (inputs - mean)[train].square().mean().sqrt())
+        return frame | {"inputs": (inputs - mean) / std}
 
     def describe(self, frame: Mapping[str, Tensor]) -> dict[str, Any]:
         """Return the number of pixels in each half."""
         return {"num_inputs": frame["inputs"].shape[1], "num_outputs": frame["target"].shape[1]}
 
 
-def standardised(values: Tensor, train: Tensor) -> Tensor:
-    """Scale columns to mean 0 and standard deviation 1 over the rows `train`; constant columns are only shifted."""
-    exact = values.double()
-    mean, std = exact[train].mean(dim=0), exact[train].std(dim=0, correction=0)
+def _scale(values: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of columns over the rows `train`, 1 for constant columns."""
+    exact = values[train].double()
+    mean, std = exact.mean(dim=0), exact.std(dim=0, correction=0)
     rounding = 1e-6 if values.dtype == torch.float32 else 1e-12  # of the mean
-    constant = std <= rounding * exact[train].abs().amax(dim=0)
-    return ((exact - mean) / torch.where(constant, 1, std)).to(values.dtype)
+    return mean, torch.where(std <= rounding * exact.abs().amax(dim=0), 1, std)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lossframe.counts import check_counts
+from lossframe.counts import check_counts, check_given_counts, check_image_shape
 from lossframe.data.images import ImageData
 from lossframe.data.in_memory import DataOptions, InMemoryData
 from lossframe.data.samplers import shuffled
@@ -32,8 +32,10 @@ class TwoDigits(InMemoryData):
     ) -> None:  # fmt: skip
         options.setdefault("sampler", shuffled)
         super().__init__(**options)
-        check_counts(self, per_image=per_image)
-        check_counts(self, least=0, offset=offset)
+        check_counts(self, most=1000, per_image=per_image)
+        check_counts(self, least=0, most=1000, offset=offset)
+        check_given_counts(self, num_classes=num_classes)
+        check_image_shape(self, image_shape)
         self.images = images
         self.num_classes = num_classes
         self.image_shape = None if image_shape is None else tuple(image_shape)

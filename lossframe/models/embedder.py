@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lossframe.counts import check_counts
+from lossframe.counts import check_counts, check_given_counts, check_image_shape
 from lossframe.models.entries import classes_of_logits, read
 
 _SMALL = 16  # pixels a side
@@ -35,6 +35,8 @@ class ConvEmbedder(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         check_counts(self, embedding_size=embedding_size, width=width, num_mixtures=num_mixtures)
+        check_image_shape(self, image_shape)
+        check_given_counts(self, num_classes=num_classes)
         self.image_shape = tuple(image_shape)
         self.pooled = pooled
         self.heads = frozenset(heads)

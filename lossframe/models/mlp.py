@@ -30,7 +30,7 @@ class Mlp(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         check_counts(self, num_inputs=num_inputs, num_outputs=num_outputs, hidden=hidden, embedding_size=embedding_size)
-        check_counts(self, least=0, depth=depth)
+        check_counts(self, least=0, most=1000, depth=depth)
         self.num_inputs = num_inputs
         self.heads = frozenset(heads)
         widths = [num_inputs, *[hidden] * depth]

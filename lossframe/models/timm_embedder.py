@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lossframe.counts import check_counts
+from lossframe.counts import check_counts, check_given_counts, check_image_shape
 from lossframe.errors import InputError, nearest
 from lossframe.models.entries import classes_of_logits, read
 
@@ -34,6 +34,8 @@ class TimmEmbedder(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         check_counts(self, embedding_size=embedding_size)
+        check_image_shape(self, image_shape)
+        check_given_counts(self, num_classes=num_classes)
         self.name = name
         self.image_shape = tuple(image_shape)
         self.heads = frozenset(heads)

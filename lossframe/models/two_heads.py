@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from lossframe.counts import check_counts
 from lossframe.errors import InputError, names
+from lossframe.models.entries import read
 
 
 class TwoHeads(nn.Module):
@@ -34,7 +35,7 @@ class TwoHeads(nn.Module):
             raise InputError(
                 f"TwoHeads wants a trunk that gives 'features', but {type(self.trunk).__name__} gave {names(entries)}"
             )
-        features = entries["features"]
+        features = read(self, entries, "features", (self.first.in_features,))
         first, second = _single(self.first(features)), _single(self.second(features))
         return {"features": features, "first": first, "second": second, "both": torch.stack([first, second], dim=-1)}
 

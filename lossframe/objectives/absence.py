@@ -15,9 +15,14 @@ _CAPACITY = 4096
 """Number of bytes that a description of entries takes, as a rule."""
 
 
+def needed(loss: Loss, wired: Mapping[str, str]) -> list[str]:
+    """Return the entries of the frame without which a loss has no value."""
+    return [entry for parameter, entry in wired.items() if is_required(loss, parameter, entry)]
+
+
 def there(loss: Loss, wired: Mapping[str, str], frame: Frame) -> bool:
     """Return whether this rank's frame holds all that a loss needs; None is nothing."""
-    return all(frame.get(entry) is not None for p, entry in wired.items() if is_required(loss, p, entry))
+    return all(frame.get(entry) is not None for entry in needed(loss, wired))
 
 
 def inputs_of(terms: Mapping[str, tuple[Loss, Mapping[str, str]]], frame: Frame) -> dict[str, dict[str, Any]]:

@@ -17,7 +17,7 @@ from lossframe.objectives import absence, diagnostics
 from lossframe.objectives.gradients import PARAMETERS, Gramian, Place
 from lossframe.objectives.progress import Progress
 from lossframe.objectives.schedules import schedules
-from lossframe.objectives.terms import check_state, check_terms
+from lossframe.objectives.terms import check_own_state, check_state, check_terms
 from lossframe.objectives.weighting import Fixed, Weighting
 from lossframe.objectives.weighting.weights import Weights
 from lossframe.objectives.wiring import Frame, entries, is_required, samples, wiring
@@ -126,9 +126,12 @@ class Objective(Recorder):
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
         """Restore progress and current weights of a `state_dict`, except weights that are configured otherwise now."""
-        self.progress = Progress(**state.get("progress", {}))
-        for term, weight in state.get("current", {}).items():
-            if self._configured.get(term) == state["configured"][term]:
+        if not state:  # of a checkpoint without weights
+            return
+        check_own_state(state, "objective")
+        self.progress = Progress(**state["progress"])
+        for term, weight in state["current"].items():
+            if term in state["configured"] and self._configured.get(term) == state["configured"][term]:
                 self.weights[term] = weight
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:

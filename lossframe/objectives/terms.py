@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from lossframe import saved
 from lossframe.errors import InputError, names, nearest
 from lossframe.losses.base.loss import Loss
 from lossframe.losses.base.wanted import loss_remedy
@@ -54,15 +55,24 @@ def check_state(losses: nn.ModuleDict, state: Mapping[str, Any], prefix: str) ->
 
     A loss without parameters and buffers may be added to a saved objective.
     """
-    saved = _saved_terms(state, prefix)
-    fewer = [name for name in saved if name not in losses]
-    more = [name for name, loss in losses.items() if name not in saved and _has_tensors(loss)]
+    if own := state.get(f"{prefix}_extra_state"):
+        check_own_state(own, f"{prefix}_extra_state")
+    before = _saved_terms(state, prefix)
+    fewer = [name for name in before if name not in losses]
+    more = [name for name, loss in losses.items() if name not in before and _has_tensors(loss)]
     if fewer or more:
         remedy = f"; {' '.join(f'weights.{name}=0' for name in fewer)} leaves out what is not wanted" if fewer else ""
         raise InputError(
-            f"the checkpoint has the terms {names(saved)}, the objective {names(losses)}; choose the same losses, "
-            f"loss=[{','.join(saved)}]{remedy}"
+            f"the checkpoint has the terms {names(before)}, the objective {names(losses)}; choose the same losses, "
+            f"loss=[{','.join(before)}]{remedy}"
         )
+
+
+def check_own_state(state: object, name: str) -> None:
+    """Raise a `StateError` unless a state is what an objective saves of itself."""
+    number = int | float
+    progress = {"samples": number, "steps": saved.Maybe(number), "epochs": saved.Maybe(number)}
+    saved.check(state, {"configured": {...: number}, "current": {...: number}, "progress": progress}, name)
 
 
 def _saved_terms(state: Mapping[str, Any], prefix: str) -> list[str]:

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lossframe.saved import StateError
+
 RELATIVE_ERROR = 1 / 128
 
 _LOWEST, _HIGHEST = -126, 128
@@ -98,7 +100,10 @@ class Histogram:
     @classmethod
     def from_state(cls, state: tuple[list[int], list[float]]) -> Self:
         """Create a histogram from a `state`."""
-        return cls(np.array(state[0], np.uint16), np.array(state[1]))
+        buckets, counts = state
+        if len(buckets) != len(counts) or not all(0 <= bucket < SIZE for bucket in buckets):
+            raise StateError(f"wanted a count for each bucket of a histogram, found {len(counts)} for {len(buckets)}")
+        return cls(np.array(buckets, np.uint16), np.array(counts))
 
     @property
     def middles(self) -> np.ndarray:

@@ -7,41 +7,24 @@ from pathlib import Path
 from typing import cast
 
 import hydra
-from hydra.conf import HydraConf, JobConf, RunDir, SweepDir
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+import lossframe.training.run_folder.hydra_defaults  # noqa: F401 - registers what conf/ reads
 from lossframe import configs
 from lossframe.errors import InputError
 from lossframe.report.endings import FAILED
-from lossframe.training import checkpoints, composition, data_facts, launch, project, resume, run_dir, sweep
-from lossframe.training.arguments import UsageError, normalised
-from lossframe.training.user_errors import Refused, explain
+from lossframe.training import launch, orphans, sweep
+from lossframe.training.checks.user_errors import Refused, explain
+from lossframe.training.configuration import composition, data_facts, project
+from lossframe.training.configuration.arguments import UsageError, normalised
+from lossframe.training.run_folder import checkpoints, resume, run_dir
 
 RANK_CONFIG = "LOSSFRAME_RANK_CONFIG"
 """The environment variable by which rank 0 hands its configuration, as YAML, to the ranks that it starts."""
 
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # idle threads sleep after 0.1 ms; see docs/performance.md
-OmegaConf.register_new_resolver("terms", lambda _, *, _root_: "+".join(composition.terms(_root_)), replace=True)
-OmegaConf.register_new_resolver("started", launch.started, use_cache=True, replace=True)  # one time for a whole sweep
-OmegaConf.register_new_resolver("run_dir", run_dir.chosen, replace=True)
-
-_NEW = "_${started:}"
-_TERMS = "${terms:${oc.select:loss,{}}}"
-_HYDRA_DEFAULTS = HydraConf(  # here, and not in conf/train.yaml, they hold for every configuration, also a repeated one
-    output_subdir=None,  # Hydra would write .hydra/ before the run's directory is locked
-    job=JobConf(name="train"),
-    run=RunDir("${run_dir:${oc.select:ckpt,null},${oc.select:run_dir,null},runs/" + _TERMS + _NEW + "}"),
-    sweep=SweepDir("${run_dir:null,${oc.select:run_dir,null},runs/sweep" + _NEW + "}", "${hydra.job.num}_" + _TERMS),
-    callbacks={"early_checks": {"_target_": "lossframe.training.early_checks.EarlyChecks"}},
-)
-if not launch.is_first():  # only rank 0 writes train.log
-    _HYDRA_DEFAULTS.defaults.remove({"job_logging": "default"})
-    _HYDRA_DEFAULTS.defaults.append({"job_logging": "disabled"})
-ConfigStore.instance().store("config", _HYDRA_DEFAULTS, group="hydra", provider="lossframe")
-ConfigStore.instance().store("lossframe", configs.read("train"), provider="lossframe")  # a base for primary ones
 
 
 def main(arguments: list[str]) -> None:
@@ -53,7 +36,7 @@ def main(arguments: list[str]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         if RANK_CONFIG in os.environ:
-            launch.end_with_launcher()
+            orphans.end_with_launcher()
             _run(cast(DictConfig, OmegaConf.create(os.environ[RANK_CONFIG])), {})
         else:
             sys.argv[1:] = project.primary(resume.expand(resume.entered(normalised(arguments))))  # Hydra reads sys.argv
@@ -119,12 +102,13 @@ def _train_in(folder: Path, config: DictConfig) -> float | None:
     launch.meet_again()
     if not config.ckpt and launch.is_restarted() and run_dir.holds_run(folder):
         config.ckpt = str(folder)
-    if sweep.runs_elsewhere(HydraConfig.get()):
+    if launch.is_of_sweep_elsewhere(HydraConfig.get()):
         launch.check_devices(config.trainer.accelerator, config.trainer.devices)
     ranks = launch.number_of_devices(config.trainer.accelerator, config.trainer.devices)
     with run_dir.locked(folder, resume=bool(config.ckpt)):
         if config.ckpt:
             config.ckpt = checkpoints.chosen(config, folder)
+            resume.say_where()
         records = _records(config)
         with launch.local_ranks(ranks, {RANK_CONFIG: data_facts.for_ranks(config)}):
             (folder / FAILED).unlink(missing_ok=True)

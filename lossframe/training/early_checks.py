@@ -13,8 +13,10 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from lossframe.errors import InputError
-from lossframe.training import composed, sweep
-from lossframe.training.user_errors import Refused, explain
+from lossframe.training import sweep
+from lossframe.training.checks import composed
+from lossframe.training.checks.user_errors import Refused, explain
+from lossframe.training.run_folder import checkpoints
 
 
 class EarlyChecks(Callback):
@@ -25,7 +27,7 @@ class EarlyChecks(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check the one run."""
-        _refuse(config, composed.check)
+        _refuse(config, _check_values)
         _refuse(config, _check_single)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -33,7 +35,7 @@ class EarlyChecks(Callback):
         jobs: list[tuple[str, DictConfig]] = []
         _refuse(config, lambda config: jobs.extend(_jobs(config)))
         for name, job in jobs:
-            _refuse(job, composed.check, name)
+            _refuse(job, _check_values, name)
             _refuse(job, sweep.check)
         if "direction" in config.hydra.sweeper:
             _refuse(config, lambda _: sweep.check_monitors([job for _, job in jobs]))
@@ -52,6 +54,12 @@ def _refuse(config: DictConfig, check: Callable[[DictConfig], None], job: str = 
     except Exception as error:
         if message := explain(error, config):
             raise Refused(f"{job}{message}") from error
+
+
+def _check_values(config: DictConfig) -> None:
+    """Check the values of a configuration, and the form of the checkpoint from which it goes on."""
+    composed.check(config)
+    checkpoints.check_form(Path(config.ckpt or ""))
 
 
 def _check_objects(check: Callable[..., None], config: DictConfig, load: bool) -> None:

@@ -1,8 +1,7 @@
 """The command `evaluate`: tests a checkpoint of a run again, on the run's data or on other data."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,10 @@ import pytorch_lightning as pl
 
 from lossframe import distributed
 from lossframe.data import InMemoryData
-from lossframe.errors import InputError
-from lossframe.training import launch, recorded, run, run_dir
+from lossframe.training import launch, run
+from lossframe.training.checks.user_errors import explained
 from lossframe.training.loaded_run import ON_ONE_CPU, LoadedRun
-from lossframe.training.user_errors import explain
+from lossframe.training.run_folder import checkpoints, recorded, run_dir
 
 
 def evaluate(
@@ -45,12 +44,16 @@ def on_all_ranks(
 
     Without overrides the configuration is the recorded one, on one CPU.
     """
-    config = recorded.recomposed(folder, overrides) if overrides else recorded.configuration(folder)
+    run.silence()
+    file = recorded.checkpoint_file(folder, checkpoint)
+    config, data = recorded.configuration(folder), None
+    if overrides:
+        config, data = recorded.recomposed(folder, overrides, checkpoints.contents(file))
     place = {} if overrides else ON_ONE_CPU
     options = {key: value for key, value in options.items() if not _is_given(f"trainer.{key}", overrides)}
     ranks = launch.number_of_devices(config.trainer.accelerator, config.trainer.devices) if overrides else 1
     with launch.local_ranks(ranks, {}, sys.argv[1:]):
-        loaded = LoadedRun(folder, config, recorded.checkpoint_file(folder, checkpoint))
+        loaded = LoadedRun(folder, config, file, data)
         work(loaded, loaded.trainer(*callbacks, **place, **options))
         distributed.close()
 
@@ -61,27 +64,12 @@ def seen_in_training(loaded: LoadedRun, data: Any, split: str) -> str | None:
     changed = {key for key in now.keys() | before.keys() if now.get(key) != before.get(key)}
     state = loaded.state.get(type(data).__qualname__)
     if isinstance(data, InMemoryData) and state:
-        is_same_data = not changed - {*state["options"], "batch_size", "sampler"}
-        possible = is_same_data and data.state_dict()["splits"] != state["splits"]
+        possible = not data.is_whole and data.state_dict()["splits"] != state["splits"]
     else:
         possible = bool(changed) and "_target_" not in changed
     if not possible:
         return None
     return f"{split}: the samples are split otherwise than in training, so that the run may have been trained on some"
-
-
-@contextmanager
-def explained() -> Iterator[None]:
-    """Raise an error of the user's input as an `InputError` of one line."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        message = explain(error)
-        if message is None:
-            raise
-        raise InputError(message) from error
 
 
 def _is_given(key: str, overrides: Sequence[str]) -> bool:

@@ -12,12 +12,14 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+from hydra.types import RunMode
+
 from lossframe.errors import InputError
+from lossframe.training import orphans
 
 _GPU = ("gpu", "cuda", "mps")
 _STARTED_IN = os.getcwd()  # before Hydra changes the working directory, if hydra.job.chdir=true
-_LAUNCHER = "LOSSFRAME_LAUNCHER"
-"""The environment variable that holds the id of the process that has started this one as a rank."""
+_ON_OTHER_MACHINES = ("SlurmLauncher", "RayLauncher", "RayAWSLauncher")
 _RENDEZVOUS = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "NODE_RANK", "LOCAL_RANK")
 
 
@@ -75,6 +77,12 @@ def _in_slurm() -> bool:
     return int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ and not interactive
 
 
+def is_of_sweep_elsewhere(hydra_config: Any) -> bool:
+    """Return whether a launcher may start a sweep's jobs on other machines, whose devices this process does not see."""
+    launcher = str(hydra_config.launcher._target_)
+    return hydra_config.mode == RunMode.MULTIRUN and launcher.endswith(_ON_OTHER_MACHINES)
+
+
 def check_nodes(number: int | None, launcher: str = "") -> None:
     """Raise an `InputError` without a number of machines, or if nothing starts the ranks of the other machines."""
     if number is None:
@@ -93,6 +101,8 @@ def check_devices(accelerator: str, devices: Any) -> None:
         _check_gpus(accelerator, devices)
     elif not ranks:
         raise InputError(f"trainer.devices={_typed(devices)}: wanted a whole number from 1, as trainer.devices=1")
+    elif accelerator == "cpu" and ranks > (most := 16 * (os.cpu_count() or 1)):
+        raise InputError(f"trainer.devices={devices}: wanted at most {most} ranks of this machine, 16 for each core")
     elif accelerator == "cpu" and ranks > (cores := os.cpu_count() or 1) and is_first():
         print(f"warning: trainer.devices={ranks}: these ranks share {cores} cores, which is slower", file=sys.stderr)
 
@@ -151,7 +161,7 @@ def local_ranks(number: int, environment: dict[str, str], arguments: Sequence[st
     or SLURM launched start no further ranks.
     """
     if number == 1 or launched_elsewhere():
-        end_with_launcher()
+        orphans.end_with_launcher()
         yield
         return
     children = _start(number, environment, arguments)
@@ -184,27 +194,8 @@ def _start(number: int, environment: dict[str, str], arguments: Sequence[str]) -
     variables = {"OMP_NUM_THREADS": threads, **os.environ, **environment, "PYTHONPATH": _module_path()}
     rendezvous = dict(zip(_RENDEZVOUS, ("127.0.0.1", str(_free_port()), str(number), "0", "0"), strict=True))
     os.environ.update(rendezvous)
-    common = {**variables, **rendezvous, _LAUNCHER: str(os.getpid())}
+    common = {**variables, **rendezvous, orphans.LAUNCHER: str(os.getpid())}
     return [subprocess.Popen(command, env={**common, "LOCAL_RANK": str(rank)}) for rank in range(1, number)]
-
-
-def end_with_launcher() -> None:
-    """Let this rank end soon after the process that has started it, rank 0 or torchrun: it may be killed.
-
-    A rank would otherwise wait for rank 0 for half an hour if there is no connection yet, or train on without torchrun.
-    """
-    parent = str(os.getppid()) if "TORCHELASTIC_RUN_ID" in os.environ else None
-    launcher = os.environ.pop(_LAUNCHER, parent)
-    if launcher is not None:
-        threading.Thread(target=_watch_launcher, args=(int(launcher),), daemon=True).start()
-
-
-def _watch_launcher(launcher: int) -> None:
-    """End this process once its parent is another one than the launcher."""
-    while os.getppid() == launcher:
-        time.sleep(0.5)
-    print(f"the process {launcher}, which has started this rank, has ended; stopping", file=sys.stderr, flush=True)
-    os._exit(1)
 
 
 def _module_path() -> str:

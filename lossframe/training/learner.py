@@ -17,7 +17,10 @@ from lossframe.callbacks.monitor.loss_monitor import LossMonitor
 from lossframe.errors import InputError, names
 from lossframe.objectives.objective import Objective
 from lossframe.objectives.wiring import Frame
-from lossframe.training import checkpoints, model_contract, reconfigured
+from lossframe.saved import StateError
+from lossframe.training import reconfigured, restored
+from lossframe.training.checks import model_contract
+from lossframe.training.run_folder import checkpoints
 
 
 class FrameMetric(TypedDict):
@@ -63,7 +66,7 @@ class Learner(pl.LightningModule):
             made: Learner = super().load_from_checkpoint(checkpoint_path, *args, **options)
             return made
         from lossframe.training.loaded_run import load_run
-        from lossframe.training.run_dir import of_checkpoint
+        from lossframe.training.run_folder.run_dir import of_checkpoint
 
         return load_run(of_checkpoint(checkpoint_path), checkpoint_path).learner
 
@@ -151,12 +154,33 @@ class Learner(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse other terms and weights; make the configured optimiser and scheduler hold where they differ."""
-        if self.strict_loading and "state_dict" in checkpoint:  # a checkpoint of FSDP holds its tensors elsewhere
+        if self.strict_loading and self._is_whole(checkpoint):
             self.objective.check_state(checkpoint["state_dict"], "objective.")
             checkpoints.check_weights(checkpoint["state_dict"], self)
         fits = self._fabric is None and self._trainer is not None and self._trainer.state.fn == "fit"
-        if fits and checkpoint.get(reconfigured.RECORD) != self._optimisation():
+        changed = checkpoint.get(reconfigured.RECORD) != self._optimisation()
+        if fits and self._is_whole(checkpoint):
+            restored.check(checkpoint, self.trainer)
+            restored.check_optimizer(checkpoint, self.optimizer, dict(self.named_parameters()))
+        if fits and not changed:
+            restored.check_options(checkpoint, self.optimizer, self.scheduler)
+        elif fits:
             reconfigured.restart(checkpoint, self.optimizer, self.scheduler, self._trained())
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load weights; a `StateError` names those that do not fit."""
+        try:
+            return super().load_state_dict(state_dict, strict, assign)
+        except (RuntimeError, TypeError, AttributeError) as error:
+            found = " ".join(str(error).split()).partition("Learner: ")
+            raise StateError(
+                f"state_dict: wanted the weights of this model and objective, found {found[2] or found[0]}"
+            ) from error
+
+    @staticmethod
+    def _is_whole(checkpoint: Mapping[str, Any]) -> bool:
+        """Return whether a checkpoint holds its tensors, which those of FSDP hold in other files."""
+        return "state_dict" in checkpoint
 
     def _part_of_epoch(self, batch_idx: int) -> float:
         """Return how much of the epoch is done before a batch; 0 if nobody knows how many batches it has."""

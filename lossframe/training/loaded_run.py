@@ -13,8 +13,9 @@ from lossframe.callbacks.monitor.loss_monitor import LossMonitor
 from lossframe.data import shard_loaders
 from lossframe.errors import InputError
 from lossframe.objectives.objective import Objective
-from lossframe.training import checkpoints, recorded, run
-from lossframe.training.user_errors import explain
+from lossframe.training import run
+from lossframe.training.checks.user_errors import explain
+from lossframe.training.run_folder import checkpoints, recorded
 
 ON_ONE_CPU = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto"}
 """Options of a Trainer that evaluates in this process, wherever the run was trained."""
@@ -30,8 +31,9 @@ class LoadedRun:
     first read.
     """
 
-    def __init__(self, folder: Path, config: DictConfig, checkpoint: Path) -> None:
+    def __init__(self, folder: Path, config: DictConfig, checkpoint: Path, data: Any = None) -> None:
         run.silence()
+        self._made = data
         self.folder, self.checkpoint = folder, checkpoint
         self.config = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
         self._config = config
@@ -42,8 +44,9 @@ class LoadedRun:
         self._monitors = [each for each in callbacks if isinstance(each, LossMonitor)]
         if str(config.trainer.precision) in ("64", "64-true"):
             self.learner.double()  # before its weights come, which float32 would round
-        self.learner.on_load_checkpoint(self.state)
-        self.learner.load_state_dict(self.state["state_dict"])
+        with checkpoints.naming(checkpoint):
+            self.learner.on_load_checkpoint(self.state)
+            self.learner.load_state_dict(self.state["state_dict"])
         self.learner.eval()
 
     @property
@@ -68,13 +71,22 @@ class LoadedRun:
             raise InputError(f"the data of {self.folder}: {explain(error)}; {self._started_in()}") from error
         return data
 
-    def new_data(self) -> Any:
-        """Return the datamodule without its data."""
+    def new_data(self, **options: Any) -> Any:
+        """Return the datamodule without its data, perhaps with other options, as `path="new.csv"`.
+
+        Samples are prepared as in the training. If the options choose other data, each split has all of their samples.
+        """
+        if self._made is not None and not options:
+            return self._made
+        config = self._config.copy()
+        for key, value in options.items():
+            OmegaConf.update(config.data, key, value, force_add=True)
         try:
-            data = instantiate(self._config.data)
+            data = instantiate(config.data)
         except Exception as error:
             raise InputError(f"the data of {self.folder}: {explain(error) or error}; {self._started_in()}") from error
-        shard_loaders(data, self._config.seed)
+        recorded.as_trained(data, self.state, config)
+        shard_loaders(data, config.seed)
         return data
 
     def evaluate(self, split: str = "test") -> dict[str, float]:

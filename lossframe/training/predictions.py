@@ -13,8 +13,10 @@ from lossframe import distributed
 from lossframe.callbacks.monitor.loss_monitor import LossMonitor
 from lossframe.data import InMemoryData
 from lossframe.errors import InputError, names, nearest
+from lossframe.objectives import absence
 from lossframe.training import table_file
-from lossframe.training.evaluation import explained, on_all_ranks
+from lossframe.training.checks.user_errors import explained
+from lossframe.training.evaluation import on_all_ranks
 from lossframe.training.loaded_run import LoadedRun
 from lossframe.training.table_file import Columns
 
@@ -37,14 +39,19 @@ def predict(
 
     def work(loaded: LoadedRun, trainer: pl.Trainer) -> None:
         loaded.learner.metrics.clear()
+        loaded.objective.optional = frozenset(loaded.objective.losses)  # new samples may have no target
         data = loaded.new_data()
         loaders = {each: getattr(data, f"{each}_dataloader") for each in SPLITS}
-        for each in SPLITS if split == "all" else (split,):
+        several = split == "all" and not getattr(data, "is_whole", False)
+        for each in SPLITS if several else ("test" if split == "all" else split,):
             _serve(data, each, loaders)
             trainer.test(loaded.learner, data, verbose=False)
         if trainer.is_global_zero:
+            print("".join(f"{line}\n" for line in rows.notes), end="", file=sys.stderr)
             table_file.write(out, rows.ordered(getattr(data, "sample_names", None)))
             print(f"predictions      {out}, {rows.count} samples")
+            for entry, text in getattr(data, "legend", dict)().items():
+                print(f"{entry:<16} {text}")
 
     with explained():
         on_all_ranks(folder, overrides, checkpoint, work, rows, limit_test_batches=1.0)
@@ -61,7 +68,7 @@ class Predictions(pl.Callback):
         self.chosen = list(chosen)
         self.parts: list[Columns] = []
         self.count = 0
-        self._said: set[str] = set()
+        self.notes: dict[str, None] = {}
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Make the losses keep their values by sample, and let them be NaN."""
@@ -77,7 +84,7 @@ class Predictions(pl.Callback):
         if not isinstance(batch, Mapping) or _ID not in batch:
             found = names(batch) if isinstance(batch, Mapping) else type(batch).__name__
             raise InputError(f"predict wanted the ids of samples as the batch's entry {_ID!r}, found {found}")
-        found_columns = self._columns(outputs, batch, self._losses(trainer, len(batch[_ID])))
+        found_columns = self._columns(outputs, batch, self._losses(pl_module.objective, outputs))
         everyone = distributed.exchange(found_columns, _CAPACITY, distributed.collective_device())
         if trainer.is_global_zero:
             self.parts += [part for part in everyone if len(part[_ID])]
@@ -111,31 +118,27 @@ class Predictions(pl.Callback):
         usual = [name for name in _TARGETS if name in found] + outputs
         return {name: _array(found[name]) for name in [_ID, *(self.chosen or usual)]}
 
-    def _losses(self, trainer: pl.Trainer, n: int) -> dict[str, Tensor]:
+    def _losses(self, objective: Any, frame: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return the values by sample of each term that has them, and say which others there are."""
         found = {}
-        for term, loss in self._monitor(trainer).losses.items():
+        for term, loss in objective.named_losses():
+            if absent := [entry for entry in absence.needed(loss, objective.inputs[term]) if frame.get(entry) is None]:
+                self.notes[f"loss/{term} is left out: the data have no {names(absent)}"] = None
+                continue
             values = None if loss.samples is None else loss.samples.values
             if values is None or not values.ndim:
-                self._say(trainer, f"loss/{term} is left out: the term has no value for each sample")
+                self.notes[f"loss/{term} is left out: the term has no value for each sample"] = None
                 continue
             found[f"loss/{term}"] = values
             if loss.relational:
-                self._say(trainer, f"loss/{term} of a sample depends on the other samples of its batch")
+                self.notes[f"loss/{term} of a sample depends on the other samples of its batch"] = None
         return found
 
     def _say_of_images(self, left_out: Iterator[str]) -> None:
         for name in left_out:
             if not self.chosen:
-                self._say(
-                    None, f"{name} is left out: it has several dimensions for each sample; choose it by --columns"
-                )
-
-    def _say(self, trainer: pl.Trainer | None, line: str) -> None:
-        """Print a line on stderr, once and on rank 0."""
-        if line not in self._said and distributed.rank() == 0:
-            print(line, file=sys.stderr)
-        self._said.add(line)
+                note = f"{name} is left out: it has several dimensions for each sample; choose it by --columns"
+                self.notes[note] = None
 
     def _monitor(self, trainer: pl.Trainer) -> LossMonitor:
         callbacks: list[Any] = getattr(trainer, "callbacks")  # noqa: B009 - Lightning's stubs do not know it

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lossframe.errors import InputError
+from lossframe.training.run_folder.checkpoints import trained_epochs
 
 RECORD = "lossframe.optimisation"
 """The entry of a checkpoint that describes the optimiser and the scheduler that the run was trained with."""
@@ -82,13 +83,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Iterable):
         return [_plain(each) for each in value]
     return getattr(value, "__qualname__", type(value).__qualname__)
-
-
-def trained_epochs(checkpoint: Mapping[str, Any]) -> int:
-    """Return how many epochs a checkpoint has trained to their last batch, after which a scheduler is stepped."""
-    loop = checkpoint["loops"]["fit_loop"]
-    started: int = loop["epoch_progress"]["current"]["started"]
-    return started if loop["epoch_loop.batch_progress"]["is_last_batch"] else max(0, started - 1)
 
 
 def _advance(schedule: LRScheduler, epochs: int) -> None:

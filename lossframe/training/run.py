@@ -20,9 +20,11 @@ from lossframe.callbacks.unsaved import TolerantCheckpointIO
 from lossframe.data import InMemoryData, shard_loaders
 from lossframe.loggers import tags
 from lossframe.loggers.tolerance import tolerant
-from lossframe.training import composed, composition, model_contract, preflight, provision, run_dir
+from lossframe.training.checks import composed, model_contract, preflight, provision
+from lossframe.training.configuration import composition
 from lossframe.training.learner import Learner
 from lossframe.training.monitored import MonitoredKeys
+from lossframe.training.run_folder import checkpoints, run_dir
 
 _COLUMN = 32  # characters before the numbers of the closing printout, if no name is longer
 _NOISE = (
@@ -46,12 +48,13 @@ def run(config: DictConfig, records: Mapping[str, str] | None = None) -> float |
     if records:
         records = {**records, run_dir.RESOLVED: OmegaConf.to_yaml(config, resolve=True)}
     callbacks += [RankConsistency(values), MonitoredKeys(), _write_at_start(config.run_dir, records or {})]
-    checkpoints = TolerantCheckpointIO()
-    trainer = _trainer(config, callbacks, checkpoints)
-    trainer.fit(learner, data, ckpt_path=config.ckpt, weights_only=True)
+    writer = TolerantCheckpointIO()
+    trainer = _trainer(config, callbacks, writer)
+    with checkpoints.naming(Path(config.ckpt) if config.ckpt else None):
+        trainer.fit(learner, data, ckpt_path=config.ckpt, weights_only=True)
     score = _test_best(trainer, learner, data, Path(config.run_dir))
     distributed.close()
-    checkpoints.check()
+    writer.check()
     return score
 
 
@@ -81,11 +84,18 @@ def _prepare(config: DictConfig) -> tuple[Learner, Any, list[pl.Callback]]:
 
 
 def silence() -> None:
-    """Hide warnings and messages of Lightning that a configured run cannot avoid."""
+    """Hide warnings and messages of Lightning that a configured run cannot avoid; show others in one line each."""
+    warnings.formatwarning = _line
     for message in _NOISE:
         warnings.filterwarnings("ignore", message=f".*{message}.*")
     for package in ("pytorch_lightning", "lightning.pytorch"):  # the latter has the messages of both, once imported
         logging.getLogger(package).setLevel(logging.WARNING)
+
+
+def _line(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+    """Return what a command prints of a warning: its text; of one about the program itself also the place."""
+    place = "" if issubclass(category, UserWarning) else f"{filename}:{lineno}: {category.__name__}: "
+    return f"warning: {place}{' '.join(str(message).split())}\n"
 
 
 def learner_of(config: DictConfig) -> tuple[Learner, list[pl.Callback]]:
@@ -117,11 +127,11 @@ def _write_at_start(folder: str, records: Mapping[str, str]) -> pl.Callback:
     return pl.callbacks.LambdaCallback(on_after_backward=write, on_test_start=write)
 
 
-def _trainer(config: DictConfig, callbacks: list[pl.Callback], checkpoints: TolerantCheckpointIO) -> pl.Trainer:
+def _trainer(config: DictConfig, callbacks: list[pl.Callback], writer: TolerantCheckpointIO) -> pl.Trainer:
     loggers = [tolerant(logger) for logger in instantiate(config.logger, _convert_="all").values()]
     if not config.trainer.enable_progress_bar:
         callbacks = [callback for callback in callbacks if not isinstance(callback, pl.callbacks.ProgressBar)]
-    plugins = [checkpoints, *_cluster()]
+    plugins = [writer, *_cluster()]
     trainer: pl.Trainer = instantiate(config.trainer, logger=loggers, callbacks=callbacks, plugins=plugins)
     return trainer
 
@@ -136,6 +146,8 @@ def _test_best(trainer: pl.Trainer, learner: Learner, data: Any, folder: Path) -
     best: Any = next((each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)), None)
     path = None if best is None else best.best_model_path or None  # none before the first validation
     score = None if best is None or best.best_model_score is None else float(best.best_model_score)
+    if path is not None and Path(path).exists():
+        checkpoints.contents(Path(path))
     trainer.test(learner, data, ckpt_path=path, verbose=False, weights_only=True)
     if trainer.is_global_zero:
         numbers = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}

@@ -9,13 +9,13 @@ from typing import Any, cast
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-import lossframe.training.cli  # noqa: F401 - registers the resolvers that conf/train.yaml uses
+import lossframe.training.run_folder.hydra_defaults  # noqa: F401 - registers what conf/ reads
 from lossframe import configs
 from lossframe.errors import InputError
 from lossframe.objectives.schedules import Schedule, schedules
-from lossframe.training import composition
-from lossframe.training.arguments import normalised
-from lossframe.training.user_errors import explain
+from lossframe.training.checks.user_errors import explained
+from lossframe.training.configuration import composition
+from lossframe.training.configuration.arguments import normalised
 
 _BARS = 30
 """Number of characters of the longest bar."""
@@ -33,17 +33,9 @@ def shown(arguments: Sequence[str], points: int = 13, out: Path | None = None) -
 
 
 def _schedules(arguments: Sequence[str]) -> dict[str, Schedule]:
-    try:
-        with initialize_config_dir(str(configs.root()), version_base="1.3"):
-            config = composition.prepared(compose("train", normalised(arguments)))
+    with explained(), initialize_config_dir(str(configs.root()), version_base="1.3"):
+        config = composition.prepared(compose("train", normalised(arguments)))
         plain = cast(dict[str, Any], OmegaConf.to_container(config.schedule, resolve=True))
-    except InputError:
-        raise
-    except Exception as error:
-        message = explain(error)
-        if message is None:
-            raise
-        raise InputError(message) from error
     return schedules(plain, list(config.loss))
 
 

@@ -10,17 +10,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from lossframe.errors import InputError
 from lossframe.report.endings import FAILED
-from lossframe.training import launch, run_dir
+from lossframe.training import launch
+from lossframe.training.run_folder import run_dir
 
 _DIRECTIONS = {"min": "minimize", "max": "maximize"}
 """The direction of a sweeper that optimises a metric of each mode of `checkpoint_monitor`."""
-_ON_OTHER_MACHINES = ("SlurmLauncher", "RayLauncher", "RayAWSLauncher")
-
-
-def runs_elsewhere(hydra_config: Any) -> bool:
-    """Return whether a launcher may start the jobs on other machines, whose devices this process does not see."""
-    launcher = str(hydra_config.launcher._target_)
-    return hydra_config.mode == RunMode.MULTIRUN and launcher.endswith(_ON_OTHER_MACHINES)
 
 
 def check(config: DictConfig) -> None:

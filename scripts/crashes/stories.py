@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -61,24 +62,39 @@ def resumed(run: Path) -> list[str]:
     return [f"ckpt={last}"] if last.exists() else []
 
 
-def story(folder: Path, ranks: int, crashes: list[str]) -> list[str]:
-    """Interrupt one run by each crash, finish it, and return how it differs from the uninterrupted run `whole`."""
+class Told(NamedTuple):
+    """How many of a story's crashes came before the run's end, and how it differs from the uninterrupted run."""
+
+    interruptions: int
+    differences: list[str]
+
+
+def story(folder: Path, ranks: int, crashes: list[str]) -> Told:
+    """Interrupt one run by each crash, finish it, and compare it with the uninterrupted run `whole`."""
     run = folder / "killed"
     shutil.rmtree(run, ignore_errors=True)
     fresh = [*OPTIONS, *RANKS[ranks], f"run_dir={run}"]
+    happened = []
     for crash in [*crashes, ""]:
         arguments = resumed(run)
         if not arguments:
             shutil.rmtree(run, ignore_errors=True)
         result = start(folder, arguments or fresh, crash)
-        happened = "crash:" in result.stdout
-        if not happened and result.returncode:
-            return [f"{crash or 'the end'}: status {result.returncode}: {result.stderr[-2000:]}"]
-        if happened and resumed(run):
-            step = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
-            print(f"  {crash:<22} status {result.returncode:>4}, goes on from step {step}", flush=True)
-        if not happened:
+        if "crash:" not in result.stdout:
+            if result.returncode:
+                return Told(
+                    len(happened), [f"{crash or 'the end'}: status {result.returncode}: {result.stderr[-2000:]}"]
+                )
             break
+        happened.append(crash)
+        print(f"  {crash:<22} status {result.returncode:>4}, {_next(run)}", flush=True)
         time.sleep(0.5 * (ranks - 1))  # the other rank notices
-    saved_elsewhere = any(not crash.startswith("SIGKILL") for crash in crashes)
-    return records.differences(folder / "whole", run, DIGITS if saved_elsewhere else 17)
+    saved_elsewhere = any(not crash.startswith("SIGKILL") for crash in happened)
+    return Told(len(happened), records.differences(folder / "whole", run, DIGITS if saved_elsewhere else 17))
+
+
+def _next(run: Path) -> str:
+    """Say where a run goes on."""
+    if not resumed(run):
+        return "starts anew"
+    return f"goes on from step {torch.load(run / 'checkpoints' / 'last.ckpt', weights_only=True)['global_step']}"

@@ -13,17 +13,22 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+import lossframe.training.run_folder.hydra_defaults  # noqa: F401 - registers what conf/ reads
 from fuzzing import damage
 from fuzzing.chance import Chance
 from fuzzing.endings import FailureError, ending
 from lossframe import configs
 from lossframe.callbacks.unsaved import TolerantCheckpointIO
-from lossframe.training import cli, composed, composition, model_contract, preflight, provision, run, signatures
-from lossframe.training.arguments import normalised
-from lossframe.training.user_errors import explain
+from lossframe.training import run
+from lossframe.training.checks import composed as checks
+from lossframe.training.checks import model_contract, preflight, provision, signatures
+from lossframe.training.checks.user_errors import explain
+from lossframe.training.configuration import composition
+from lossframe.training.configuration.arguments import normalised
 
 BASES = (
-    "loss=triplet", "experiment=classification callbacks=[default,confusion,hard_samples]", "experiment=diabetes",
+    "loss=triplet", "loss=cross_entropy metrics=classification callbacks=[default,confusion,hard_samples]",
+    "experiment=diabetes",
     "experiment=autoencoder callbacks=[default,early_stopping,ema]", "experiment=pairs", "scheduler=step",
     "loss=[triplet,center] callbacks=[default,retrieval,embeddings] optimizer=sgd scheduler=cosine",
     "experiment=density logger=csv", "experiment=breast_cancer callbacks=[default,lr_monitor,model_summary]",
@@ -33,12 +38,13 @@ VALUES: tuple[Any, ...] = (
     "???", "null", [], [1], [None], ["a", 2.0], {}, {"a": 1}, {"_target_": "os.getcwd"}, {"_target_": "nope"}, "é\n",
     {"_target_": 3}, "../x", [[1]], -0.0, "1e-3",
 )  # fmt: skip
-assert cli.RANK_CONFIG  # importing it registers what conf/ resolves
+
 run.silence()
-configuration = cache(lambda base: _composed(shlex.split(base)))
+configuration = cache(lambda base: composed(shlex.split(base)))
 
 
-def _composed(overrides: list[str]) -> DictConfig:
+def composed(overrides: list[str]) -> DictConfig:
+    """Compose a configuration with overrides, of a run in the folder `run`."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(configs.root()), version_base="1.3"):
         return compose(
@@ -48,10 +54,10 @@ def _composed(overrides: list[str]) -> DictConfig:
 
 def checked(config: DictConfig, part: str) -> None:
     """Check a configuration as a run does, and make one part of it: the objective, the data, the model and so on."""
-    composed.check(config)
+    checks.check(config)
     config = composition.prepared(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
     preflight.check_composition(config)
-    composed.check_seed(config.seed)
+    checks.check_seed(config.seed)
     signatures.check(config)
     _MAKERS.get(part, lambda config: run._trainer(config, [], TolerantCheckpointIO()))(config)
 
@@ -143,7 +149,7 @@ def of_overrides(chance: Chance, folder: Path) -> str:
     def read() -> None:
         overrides = normalised(arguments)
         if chance.often(0.05) and not any(each.startswith("-") or "hydra" in each for each in overrides):
-            config = _composed(overrides)
-            _written_out(lambda: composed.check(config), config)
+            config = composed(overrides)
+            _written_out(lambda: checks.check(config), config)
 
     return _titled(shlex.join(arguments), read)

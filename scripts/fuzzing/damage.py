@@ -1,5 +1,9 @@
 """Random damage to bytes and texts."""
 
+from typing import Any
+
+import torch
+
 from fuzzing.chance import Chance
 
 ODD = [*"\0\n\t'\"\\[]{}(),:=~+@$é中😀#%&*!?-./ ", "${", "--", "..", "null", "nan", "1e999"]
@@ -37,3 +41,26 @@ def of_text(text: str, chance: Chance, most: int = 2) -> str:
             before + after[:1] + here + after[1:], before + here * chance.choose(2, 3000) + after,
         )  # fmt: skip
     return text
+
+
+def of_state(state: Any, chance: Chance, path: str = "") -> tuple[Any, str]:
+    """Return the contents of a checkpoint with a part left out, renamed or of another type, and which part it is."""
+    if not isinstance(state, dict | list | tuple) or not state or chance.often(0.1):
+        other = [None, 3, "text", [], {}, {"a": 1}, torch.zeros(2), torch.zeros(0)]
+        other = [each for each in other if type(each) is not type(state)]
+        value = chance.choose(*other)
+        return value, f"{path} is {value!r}"
+    if isinstance(state, list | tuple):
+        place = chance.random.randrange(len(state))
+        if chance.often(0.3):
+            return [*state[:place], *state[place + 1 :]], f"{path} without its item {place}"
+        changed, title = of_state(state[place], chance, f"{path}[{place}]")
+        return [*state[:place], changed, *state[place + 1 :]], title
+    key = chance.choose(*state)
+    if chance.often(0.3):
+        return {name: value for name, value in state.items() if name != key}, f"{path}.{key} is missing"
+    if chance.often(0.3):
+        renamed = {(f"{name}x" if name == key else name): value for name, value in state.items()}
+        return renamed, f"{path}.{key} is renamed"
+    changed, title = of_state(state[key], chance, f"{path}.{key}")
+    return state | {key: changed}, title

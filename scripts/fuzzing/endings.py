@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from lossframe.training.user_errors import explain
+from lossframe.training.checks.user_errors import explain
 
 LONGEST = 20
 """Seconds after which a call counts as one that hangs."""
@@ -20,7 +20,7 @@ class FailureError(Exception):
 def ending(function: Callable[[], Any]) -> str:
     """Call a function and say whether its input was "accepted" or "refused"; anything else is a `FailureError`."""
     try:
-        with warnings.catch_warnings(), _limited():
+        with warnings.catch_warnings(), limited():
             warnings.simplefilter("ignore")
             function()
     except FailureError:
@@ -36,7 +36,7 @@ def ending(function: Callable[[], Any]) -> str:
 
 
 @contextmanager
-def _limited() -> Iterator[None]:
+def limited() -> Iterator[None]:
     """Raise a `FailureError` in what takes too long."""
 
     def end(number: int, frame: FrameType | None) -> None:

@@ -5,7 +5,6 @@ import math
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -14,8 +13,8 @@ from fuzzing.chance import Chance
 from fuzzing.endings import FailureError, ending
 from lossframe.data import CsvFile
 from lossframe.report.runs import read_run
-from lossframe.training import recorded, resume
 from lossframe.training.loaded_run import load_run
+from lossframe.training.run_folder import recorded, resume
 
 
 @cache
@@ -103,7 +102,7 @@ def trained() -> dict[str, bytes]:
         return {str(file.relative_to(run)): file.read_bytes() for file in run.rglob("*") if file.is_file()}
 
 
-def _written(folder: Path) -> None:
+def written(folder: Path) -> None:
     """Write the files of the trained run that are not there, or not as they were."""
     for name, content in trained().items():
         file = folder / name
@@ -114,13 +113,13 @@ def _written(folder: Path) -> None:
 
 def of_checkpoints(chance: Chance, folder: Path) -> str:
     """Load a run whose checkpoint is damaged, or lacks keys or has other ones."""
-    _written(folder)
+    written(folder)
     content = trained()["checkpoints/best.ckpt"]
     file = folder / "checkpoints" / "best.ckpt"
     if chance.often(0.6):
         file.write_bytes(damage.of_bytes(content, chance))
     else:
-        torch.save(_rearranged(torch.load(io.BytesIO(content), weights_only=True), chance), file)
+        torch.save(damage.of_state(torch.load(io.BytesIO(content), weights_only=True), chance)[0], file)
 
     def load() -> None:
         for name, weight in load_run(folder).model.state_dict().items():
@@ -128,18 +127,6 @@ def of_checkpoints(chance: Chance, folder: Path) -> str:
                 raise FailureError(f"{name} is not finite")
 
     return ending(load)
-
-
-def _rearranged(state: Any, chance: Chance) -> Any:
-    """Return the contents of a checkpoint with a key left out, renamed or of another type, at any depth."""
-    if not isinstance(state, dict) or not state or chance.often(0.1):
-        return chance.choose(None, 3, "text", [], {}, {"a": 1}, torch.zeros(2), torch.zeros(0))
-    key = chance.choose(*state)
-    if chance.often(0.3):
-        return {name: value for name, value in state.items() if name != key}
-    if chance.often(0.3):
-        return {(f"{name}x" if name == key else name): value for name, value in state.items()}
-    return state | {key: _rearranged(state[key], chance)}
 
 
 _RECORDS = (
@@ -154,7 +141,7 @@ _RECORDS = (
 
 def of_records(chance: Chance, folder: Path) -> str:
     """Read a run whose records are damaged, for its configuration, to resume it and to report it."""
-    _written(folder)
+    written(folder)
     name = chance.choose(*(each for each in _RECORDS if each in trained()))
     file, content = folder / name, trained()[name]
     damaged = damage.of_bytes(content, chance) if chance.often(0.5) else None

@@ -21,8 +21,8 @@ from lossframe import InputError, LossMonitor
 from lossframe.callbacks.base import MonitorCallback
 from lossframe.callbacks.images import ConfusionMatrix, EmbeddingProjector, RetrievalExamples
 from lossframe.losses import CrossEntropyLoss
+from lossframe.training.checks.user_errors import explain
 from lossframe.training.run import learner_of, run
-from lossframe.training.user_errors import explain
 
 Configure = Callable[..., DictConfig]
 ALL = "callbacks=[default,embeddings,retrieval,confusion]"

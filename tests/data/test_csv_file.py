@@ -105,6 +105,15 @@ def wrong(path: Path, text: str | bytes, target: str = "y", **options: Any) -> s
     return str(error.value)
 
 
+def test_training_goes_on_with_the_same_values_only(tmp_path: Path) -> None:
+    table = patients(tmp_path / "patients.csv")
+    state = ready(tmp_path / "patients.csv", "target").state_dict()
+    ready(tmp_path / "patients.csv", "target").load_state_dict(state)
+    table.assign(bmi=table["bmi"] + 1).to_csv(tmp_path / "patients.csv", index=False)
+    with pytest.raises(InputError, match="the data have another 'columns', 'scale of inputs' than in the checkpoint's"):
+        ready(tmp_path / "patients.csv", "target").load_state_dict(state)
+
+
 HEAD = "a,b,y\n"
 ROWS = "".join(f"{k % 5},{k * 0.5},{k * 0.1}\n" for k in range(1, 40))
 GOOD = HEAD + ROWS

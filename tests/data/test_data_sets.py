@@ -164,14 +164,15 @@ def batches_of(data: InMemoryData) -> BatchLoader:
             "=80 .* 1 to 7 .*use data.batch_size=56 or data.s",
         ),
         (lambda: Digits(batch_size=4), "use data.batch_size=8 or data.sampler.samples_per_class=4"),
-        (lambda: Digits(batch_size=0), "batch_size=0 is not a number of classes"),
-        (lambda: Digits(batch_size=0, sampler=shuffled), "data.batch_size=0: wanted at least 1"),
+        (lambda: Digits(batch_size=0), "wanted batch_size >= 1, a whole number, found 0"),
+        (lambda: Digits(batch_size=0, sampler=shuffled), "wanted batch_size >= 1"),
         (lambda: Diabetes(sampler=balanced), "need 'labels', but the data gives 'inputs', 'target'"),
         (lambda: Digits(split="class"), "one of 'samples', 'classes', but is 'class'. Did you mean 'classes'"),
         (lambda: BreastCancer(split="classes"), "holds 2 of 2 classes out"),
         (lambda: Digits(test_fraction=0.9), "leave something to train on, but are 0.1 and 0.9"),
         (lambda: Digits(num_classes=3), "Digits was given num_classes=3, but its data has 10: set data.num_classes=10"),
-        (lambda: Digits(image_shape=[8, 8]), r"image_shape=\(8, 8\), but its data has \(1, 8, 8\)"),
+        (lambda: Digits(image_shape=[1, 9, 9]), r"image_shape=\(1, 9, 9\), but its data has \(1, 8, 8\)"),
+        (lambda: Digits(image_shape=[8, 8]), r"channels, height and width, .* found \[8, 8\]"),
     ],
 )
 def test_wrong_options_are_input_errors(data, message: str) -> None:

@@ -54,7 +54,10 @@ def test_shape_and_classes_are_read_from_the_images(
         (tmp_path / str(number % 2)).mkdir(exist_ok=True)
         Image.new(mode, size, number).save(tmp_path / str(number % 2) / f"{number}.png")
     with caplog.at_level("INFO"):
-        assert ImageFolder(tmp_path, sampler=shuffled).facts() == {"num_classes": 2, "image_shape": shape}
+        data = ImageFolder(tmp_path, sampler=shuffled)
+        assert data.facts() == {"num_classes": 2, "image_shape": shape}
+        assert not caplog.text, "a wrong command ends in one line alone"
+        data.setup("fit")
     assert f"6 images of 2 classes, {'all' if len(set(sizes)) == 1 else 'of 2 sizes'}" in caplog.text
     assert f"image_shape is [{','.join(map(str, shape))}]" in caplog.text
 

@@ -19,8 +19,11 @@ from torch.distributed.run import get_args_parser as get_torchrun_parser
 from typed import of_run
 
 from lossframe.__main__ import main
-from lossframe.training import composed, early_checks, project, resume, run
-from lossframe.training.arguments import normalised
+from lossframe.training import early_checks, run
+from lossframe.training.checks import composed
+from lossframe.training.configuration import project
+from lossframe.training.configuration.arguments import normalised
+from lossframe.training.run_folder import resume
 
 OTHERS = (
     r"python3 -m venv \.venv", r"\. \.venv/bin/activate", r"(\.venv/bin/)?python -m pytest( -n 2)?",

@@ -87,11 +87,11 @@ def test_rank_that_fails_ends_the_others_and_leaves_a_whole_checkpoint(
 
 RANK = """
 import os, time
-from lossframe.training import launch
+from lossframe.training import orphans
 if os.fork():
     time.sleep(60)
 os.environ["LOSSFRAME_LAUNCHER"] = str(os.getppid())
-launch.end_with_launcher()
+orphans.end_with_launcher()
 print("started", flush=True)
 time.sleep(60)
 """

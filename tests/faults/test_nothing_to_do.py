@@ -11,7 +11,8 @@ from omegaconf import DictConfig
 from trainers import tiny_trainer
 
 from lossframe import InputError, LossMonitor
-from lossframe.training import composition, preflight
+from lossframe.training.checks import preflight
+from lossframe.training.configuration import composition
 from lossframe.training.run import learner_of, run
 
 Configure = Callable[..., DictConfig]

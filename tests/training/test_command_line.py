@@ -14,8 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from lossframe import InputError, LossMonitor, configs
 from lossframe.callbacks.progress_bar import ProgressBar
 from lossframe.models import ConvEmbedder, Mlp
-from lossframe.training import launch, run_dir
-from lossframe.training.arguments import normalised
+from lossframe.training import launch
+from lossframe.training.configuration.arguments import normalised
+from lossframe.training.run_folder import run_dir
 
 SIZES = {"${data.num_classes}": 10, "${model.embedding_size}": 64, "${model.num_mixtures}": 5}
 

@@ -13,7 +13,8 @@ from typed import of_run, refusal, typed
 
 from lossframe import Objective, configs
 from lossframe.losses import BatchAllTripletLoss
-from lossframe.training import composition, provision
+from lossframe.training.checks import provision
+from lossframe.training.configuration import composition
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import snippets

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, StackDataset
 from typed import refusal
 
 from lossframe.errors import InputError
-from lossframe.training import data_facts
+from lossframe.training.configuration import data_facts
 from lossframe.training.run import run
 
 Configure = Callable[..., DictConfig]

@@ -14,7 +14,7 @@ from conftest import ROOT
 
 from lossframe import InputError, Learner, load_run
 from lossframe.__main__ import main
-from lossframe.training import project
+from lossframe.training.configuration import project
 
 OPTIONS = [
     "loss=[cross_entropy,center,l1_l2_penalty]", "+loss@wide=triplet", "wide.weights.triplet=0",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lossframe import InputError
 from lossframe.models import Mlp
-from lossframe.training import model_contract
+from lossframe.training.checks import model_contract
 from lossframe.training.run import run
 
 Configure = Callable[..., DictConfig]

@@ -14,7 +14,7 @@ from lossframe import InputError, Objective
 from lossframe.data import BreastCancer, Diabetes, DigitHalves, Digits, Mnist5k
 from lossframe.losses import MSELoss, catalogue
 from lossframe.models import ConvEmbedder
-from lossframe.training import preflight
+from lossframe.training.checks import preflight
 from lossframe.training.run import run
 
 sys.path.insert(0, str(ROOT / "scripts"))

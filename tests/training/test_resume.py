@@ -15,11 +15,11 @@ from logs import own_log_handlers
 from omegaconf import DictConfig
 
 from lossframe import InputError
-from lossframe.training.arguments import normalised
 from lossframe.training.cli import main
-from lossframe.training.resume import OVERRIDES, expand
+from lossframe.training.configuration.arguments import normalised
 from lossframe.training.run import run
-from lossframe.training.run_dir import RESOLVED
+from lossframe.training.run_folder.resume import OVERRIDES, expand
+from lossframe.training.run_folder.run_dir import RESOLVED
 from scripts.crashes import faults, records, stories
 
 Configure = Callable[..., DictConfig]
@@ -46,7 +46,7 @@ def test_run_that_is_interrupted_everywhere_equals_an_uninterrupted_one(
     tmp_path: Path, ranks: int, crashes: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     stories.uninterrupted(tmp_path / "runs", ranks)
-    assert stories.story(tmp_path / "runs", ranks, crashes) == []
+    assert stories.story(tmp_path / "runs", ranks, crashes) == (len(crashes), [])
     assert capsys.readouterr().out.count("goes on from step") == len(crashes)
 
 
@@ -177,7 +177,7 @@ def test_checkpoint_is_checked_before_the_run_is_changed(train: Train, tmp_path:
     torch.save({"state_dict": {}}, other / "dict.ckpt")
     (other / "pickle.ckpt").write_bytes(pickle.dumps({"state_dict": {}}))
     for wrong, said in {
-        "optimizer.lr=-1": "Invalid learning rate: -1",
+        "optimizer.lr=-1": "optimizer.lr=-1: wanted a finite number, 0 or more",
         "data.batch_size=0": "data.batch_size",
         "loss=[triplet,center]": "choose the same losses, loss=[triplet]",
         "model.embedding_size=7": "model.project.weight of [64, 64] for [7, 64]",

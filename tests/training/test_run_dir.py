@@ -13,15 +13,15 @@ from conftest import ROOT
 from omegaconf import DictConfig
 
 from lossframe import InputError
-from lossframe.training.resume import expand
 from lossframe.training.run import run
-from lossframe.training.run_dir import RESOLVED, locked, write
+from lossframe.training.run_folder.resume import expand
+from lossframe.training.run_folder.run_dir import RESOLVED, locked, write
 
 Configure = Callable[..., DictConfig]
 Command = Callable[..., subprocess.CompletedProcess[str]]
 HOLD = """
 import pathlib, sys, time
-from lossframe.training.run_dir import locked
+from lossframe.training.run_folder.run_dir import locked
 with locked(pathlib.Path(sys.argv[1]), resume=False):
     print()
     time.sleep(60)

@@ -15,7 +15,8 @@ from omegaconf import DictConfig, open_dict
 
 from lossframe import InputError
 from lossframe.__main__ import main as lossframe
-from lossframe.training import composed, early_checks, sweep
+from lossframe.training import early_checks, sweep
+from lossframe.training.checks import composed
 from lossframe.training.cli import main
 
 SMALL = ["trainer.max_epochs=2", "trainer.limit_train_batches=2", "trainer.enable_progress_bar=false"]

@@ -9,9 +9,9 @@ import pytest
 from omegaconf import DictConfig
 
 from lossframe import InputError
+from lossframe.training.checks.user_errors import explain
 from lossframe.training.cli import main
 from lossframe.training.run import run
-from lossframe.training.user_errors import explain
 
 Configure = Callable[..., DictConfig]
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -72,9 +72,9 @@ def test_full_error_raises_what_one_line_would_explain(monkeypatch: pytest.Monke
         (["trainer.max_epochs=all"], "wanted a whole number", "trainer.max_epochs=all"),
         (["weights.triplet=heavy"], "a finite number", "weights.triplet=heavy"),
         (["seed=-1"], "from 0 to", "seed=-1"),
-        (["optimizer.lr=-1"], "optimizer: ", "learning rate: -1"),
+        (["optimizer.lr=-1"], "0 or more", "optimizer.lr=-1"),
         (["scheduler=cosine", "+scheduler.nope=1"], "scheduler: ", "'nope'"),
-        (["trainer.limit_train_batches=-3"], "[0.0, 1.0]", "limit_train_batches"),
+        (["trainer.limit_train_batches=-3"], "0.0 to 1.0", "trainer.limit_train_batches=-3"),
     ],
 )
 def test_value_that_does_not_fit_is_explained_in_one_line(

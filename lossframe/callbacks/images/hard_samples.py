@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lossframe import saved
 from lossframe.callbacks.base import MonitorCallback
 from lossframe.callbacks.images.base import named
-from lossframe.callbacks.images.thumbnails import pixels, thumbnails
+from lossframe.callbacks.images.thumbnails import LARGEST, pixels, thumbnails
 from lossframe.callbacks.images.tiles import sheet
 from lossframe.callbacks.images.top_k import Row, TopK, highest, of_all_ranks, write_csv
-from lossframe.errors import InputError
+from lossframe.counts import check_counts
 from lossframe.loggers.files import join
 from lossframe.loggers.tolerance import Tolerance
 from lossframe.losses.base.loss import Loss
@@ -41,8 +42,8 @@ class HardSamples(MonitorCallback):
         self, k: int = 16, ids: str = "index", target: str | None = "labels", prediction: str | None = "logits",
         image: str | None = "image", text: str | None = None, thumbnail: int = 64, folder: str | Path | None = None,
     ) -> None:  # fmt: skip
-        if k < 1 or thumbnail < 1:
-            raise InputError(f"HardSamples: wanted k and thumbnail >= 1, found {k} and {thumbnail}")
+        check_counts(self, k=k)
+        check_counts(self, most=LARGEST, thumbnail=thumbnail)
         self.k = k
         self.entries = {"id": ids, "target": target, "prediction": prediction, "text": text, "image": image}
         self.thumbnail = thumbnail
@@ -101,6 +102,9 @@ class HardSamples(MonitorCallback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the list and the counts of a checkpoint."""
+        row = {"id": object, "value": int | float}
+        form = {"rows": {...: [row]}, "epochs": {...: {...: {...: int}}}}
+        saved.check(state_dict, form, type(self).__name__)
         self._rows = {"train": state_dict["rows"]}
         self._epochs = {s: {t: Counter(ids) for t, ids in terms.items()} for s, terms in state_dict["epochs"].items()}
 

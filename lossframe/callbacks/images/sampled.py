@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lossframe.callbacks.images.base import ImageCallback
 from lossframe.callbacks.images.sampling import Rows, Samples
-from lossframe.callbacks.images.thumbnails import thumbnails
+from lossframe.callbacks.images.thumbnails import LARGEST, thumbnails
 from lossframe.counts import check_counts
 
 
@@ -18,7 +18,8 @@ class SampledImages(ImageCallback, ABC):
         self, entries: Mapping[str, str | None], limit: int, thumbnail: int, every_n_epochs: int | None
     ) -> None:
         super().__init__(entries, every_n_epochs)
-        check_counts(self, limit=limit, thumbnail=thumbnail)
+        check_counts(self, limit=limit)
+        check_counts(self, most=LARGEST, thumbnail=thumbnail)
         self.limit = limit
         self.thumbnail = thumbnail
         self.start()

@@ -9,6 +9,8 @@ from torch.nn import functional as F
 from lossframe.errors import InputError
 
 HALF = torch.finfo(torch.float16).max
+LARGEST = 1024
+"""Pixels a side of the largest thumbnail: a picture of many larger ones would not fit into memory."""
 
 
 def thumbnails(image: Tensor, side: int) -> Tensor:

@@ -20,7 +20,7 @@ from lossframe.callbacks.monitor.trainer_metrics import (
     synchronise,
     updates_normalisation_only,
 )
-from lossframe.callbacks.monitor.window import Progress
+from lossframe.callbacks.monitor.window import Progress, check_state
 from lossframe.counts import check_counts
 from lossframe.errors import InputError, names
 from lossframe.loggers.position import Axis, Position
@@ -65,8 +65,7 @@ class LossMonitor(EvaluationMonitor):
         check_counts("LossMonitor", log_every=log_every)
         if spikes is not None and not spikes > 0:
             raise InputError(f"LossMonitor: wanted spikes > 0, or None for no warnings, found {spikes}")
-        self.log_every = log_every
-        self.batch_size = batch_size
+        self.log_every, self.batch_size = log_every, batch_size
         self.batches_seen = 0
         self._resumed = False
         self._trainer: pl.Trainer | None = None
@@ -195,6 +194,7 @@ class LossMonitor(EvaluationMonitor):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the state of a checkpoint."""
+        check_state(state_dict)
         self.batches_seen = state_dict["batches_seen"]
         self._collector.load_state_dict(state_dict["collector"])
         self._curves.spikes.load_state_dict(state_dict["spikes"])

@@ -4,9 +4,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
+from lossframe import saved
 from lossframe.loggers.position import Position
 from lossframe.statistics.moments import Moments
 from lossframe.statistics.snapshot import Named, merged
+
+_SEEN = {...: {...: (*[int | float] * 6, saved.Maybe(([int], [int | float])))}}
+_STATE = {
+    "batches_seen": int,
+    "collector": {
+        "samples_seen": int,
+        "skipped": int,
+        "window": {"seen": _SEEN, "samples": int, "seconds": int | float},
+        "epoch": _SEEN,
+    },
+    "spikes": {...: [int | float]},
+    "written": {...: (int, int, int)},
+}
+"""The form of what a `LossMonitor` saves."""
 
 
 @dataclass
@@ -46,6 +61,11 @@ class Progress(NamedTuple):
 
     position: Position
     curves: dict[str, float]
+
+
+def check_state(state: object) -> None:
+    """Raise a `StateError` unless a state is that of a `LossMonitor`."""
+    saved.check(state, _STATE, "LossMonitor")
 
 
 def state_of(seen: Named) -> dict[str, Any]:

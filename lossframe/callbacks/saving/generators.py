@@ -7,7 +7,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from lossframe import distributed
+from lossframe import distributed, saved
 
 _BYTES = 1 << 15
 
@@ -44,6 +44,7 @@ class Generators(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the states until training starts: what is made before then may draw numbers."""
+        saved.check(state_dict, {"ranks": [saved.form_of(states())]}, type(self).__name__)
         self._loaded = state_dict["ranks"]
 
 

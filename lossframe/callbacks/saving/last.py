@@ -32,7 +32,7 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         check_counts("LastCheckpoint", keep=keep, **({} if every_steps is None else {"every_steps": every_steps}))
         if every_minutes is not None and not every_minutes > 0:
-            raise InputError(f"checkpoint_every.minutes={every_minutes}: wanted more than 0, or null for never")
+            raise InputError(f"LastCheckpoint: wanted every_minutes > 0, or null for never, found {every_minutes}")
         self.path = Path(path)
         self.every_minutes = every_minutes
         self.every_steps = every_steps

@@ -1,12 +1,13 @@
-"""Refuses inputs that are no dense tensors where the formula of a loss annotates a tensor."""
+"""Refuses inputs that are no dense tensors of one device where the formula of a loss annotates a tensor."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.masked import MaskedTensor
 
 from lossframe.errors import InputError
 
@@ -18,18 +19,64 @@ _TENSOR = (Tensor, Tensor | None, "Tensor", "Tensor | None")
 
 def check(loss: "Loss", inputs: Mapping[str, Any]) -> None:
     """Raise an `InputError` for an input that is no dense tensor, unless it is None and the loss can do without it."""
+    first: tuple[str, Tensor] | None = None
     for name in _tensors(type(loss).loss):
         value = inputs.get(name)
         if not isinstance(value, Tensor):
             _check_none(name, value, name in loss.optional)
-        elif value.layout != torch.strided:
-            raise InputError(f"wanted {name} as a dense tensor, found {value.layout}; pass {name}.to_dense()")
+            continue
+        if value.layout != torch.strided or value.is_quantized or value.is_nested or _is_masked(value):
+            _refuse_form(name, value)
+        if first is not None and value.device != first[1].device:
+            _check_device(name, value, *first)
+        if first is None or value.ndim:
+            first = name, value
 
 
 @cache
 def _tensors(formula: Callable[..., Any]) -> tuple[str, ...]:
     """Return the names of the parameters that a formula annotates as tensors."""
     return tuple(p.name for p in inspect.signature(formula).parameters.values() if p.annotation in _TENSOR)
+
+
+def _is_masked(value: Tensor) -> bool:
+    return type(value) is not Tensor and isinstance(value, MaskedTensor)
+
+
+def check_weight(weight: Tensor, inputs: Sequence[Tensor]) -> None:
+    """Raise an `InputError` unless a weight is a dense tensor of real numbers on the device of the inputs."""
+    if (
+        weight.is_complex()
+        or weight.layout != torch.strided
+        or weight.is_quantized
+        or weight.is_nested
+        or _is_masked(weight)
+    ):
+        kind = "quantized" if weight.is_quantized else "nested" if weight.is_nested else type(weight).__name__
+        found = f"{kind}, {weight.dtype} with layout {weight.layout}"
+        raise InputError(f"wanted a dense tensor of real weights, found {found}")
+    if inputs and weight.device != inputs[0].device and (weight.ndim or weight.is_meta):
+        raise InputError(f"wanted weight on the inputs' device, {inputs[0].device}, found it on {weight.device}")
+
+
+def _check_device(name: str, value: Tensor, first: str, other: Tensor) -> None:
+    """Raise an `InputError` for tensors of two devices, unless one is a number, which torch takes to any device."""
+    if value.is_meta or other.is_meta or (value.ndim and other.ndim):
+        raise InputError(
+            f"wanted all inputs on one device, found {first} on {other.device} and {name} on {value.device}; move "
+            f"one, as by {name}.to({first}.device)"
+        )
+
+
+def _refuse_form(name: str, value: Tensor) -> None:
+    if value.is_quantized:
+        raise InputError(f"wanted {name} as a dense tensor, found a quantized one; pass {name}.dequantize()")
+    if _is_masked(value):
+        remedy = f"pass {name}.get_data(), with {name}.get_mask() as the mask or the weight"
+        raise InputError(f"wanted {name} as a dense tensor, found a MaskedTensor; {remedy}")
+    if value.is_nested:
+        raise InputError(f"wanted {name} as a dense tensor, found a nested one; pass {name}.to_padded_tensor(0.0)")
+    raise InputError(f"wanted {name} as a dense tensor, found {value.layout}; pass {name}.to_dense()")
 
 
 def _check_none(name: str, value: Any, optional: bool) -> None:

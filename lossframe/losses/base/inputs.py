@@ -172,8 +172,7 @@ def weight_as_tensor(weight: Any, leaves: list[Tensor]) -> Tensor | float | None
     except (TypeError, ValueError, RuntimeError) as error:
         found = f"{type(weight).__name__} ({error})"
         raise InputError(f"wanted weight as a number, a tensor, an array or a list of numbers, found {found}") from None
-    if tensor.is_complex() or tensor.layout != torch.strided:
-        raise InputError(f"wanted a dense tensor of real weights, found {tensor.dtype} with layout {tensor.layout}")
+    annotations.check_weight(tensor, leaves)
     return at_least_float32(tensor) if tensor.is_floating_point() else tensor.double()
 
 

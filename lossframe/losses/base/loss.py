@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lossframe import distributed
 from lossframe.errors import InputError
-from lossframe.losses.base import checks, inputs, masking, per_sample, reduction, standing
+from lossframe.losses.base import checks, inputs, masking, per_sample, reduction, standing, tracing
 from lossframe.losses.base.compilation import Compiled, outside
 from lossframe.losses.base.inputs import Batch
 from lossframe.losses.base.options import LossOptions, check_options, is_plain, positional_parameters
@@ -117,7 +117,7 @@ class Loss(WideState, Recorder, ABC):
             return outside(self, "forward", *args, weight=weight, **kwargs)  # type: ignore[no-any-return]
         try:
             batch = inputs.received(self, args, kwargs, weight)
-            if not torch.is_autocast_enabled(batch.device):
+            if not tracing.is_autocast(batch.device):
                 return self._evaluate(batch)
             with torch.autocast(batch.device, enabled=False):
                 return self._evaluate(batch)

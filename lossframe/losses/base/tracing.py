@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
 
+from lossframe.errors import InputError
+
 
 def is_traced(tensor: Tensor) -> bool:
     """Return whether a compiler, a transform of `torch.func` or forward-mode AD follows operations on the tensor.
@@ -29,6 +31,14 @@ def is_compiled() -> bool:
 def is_transformed() -> bool:
     """Return whether a transform of `torch.func` is active, as `vmap` or `grad`."""
     return torch._C._are_functorch_transforms_active()
+
+
+def is_autocast(device: str) -> bool:
+    """Return whether operations on a device are in autocast; an `InputError` names a device that does not compute."""
+    try:
+        return torch.is_autocast_enabled(device)
+    except RuntimeError as error:
+        raise InputError(f"wanted inputs on a device that computes, found them on {device!r}") from error
 
 
 def is_batch(gradient: Tensor) -> bool:

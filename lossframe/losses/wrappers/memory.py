@@ -6,6 +6,7 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
+from lossframe import saved
 from lossframe.errors import InputError
 from lossframe.losses.base import checks
 from lossframe.losses.base.loss import Loss
@@ -96,7 +97,8 @@ class CrossBatchMemory(Wrapper):
 
     def set_extra_state(self, state: Mapping[str, int]) -> None:
         """Restore what `get_extra_state` has returned."""
-        self.held, self.calls = state["held"], state["calls"]
+        saved.check(state, {"held": int, "calls": int}, type(self).__name__)
+        self.held, self.calls = min(state["held"], self.size), state["calls"]
 
     def _anchors(self, of: Any, embeddings: Tensor, labels: Tensor, keys: Tensor | None) -> Any:
         """Return a method's result for the batch, which is compared with itself, the keys and the queue."""

@@ -7,7 +7,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from lossframe.errors import InputError
+from lossframe.losses.base import checks
 from lossframe.objectives.weighting.balanced import Balanced
 
 
@@ -24,9 +24,7 @@ class ConflictAverse(Balanced):
 
     def __init__(self, configured: Mapping[str, float], c: float = 0.5) -> None:
         super().__init__(configured)
-        if not c >= 0:
-            raise InputError(f"balance.c={c}: wanted a radius of at least 0")
-        self.c = c
+        self.c = checks.not_negative(c=c)
 
     def balance(self, terms: Sequence[int], values: Tensor, gramian: Tensor) -> Tensor:
         """Return the weights that the shares of the best mixture give."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lossframe.errors import InputError
+from lossframe.losses.base import checks
 from lossframe.objectives.weighting.balanced import Adam, Balanced
 
 
@@ -25,12 +26,10 @@ class GradNorm(Balanced):
 
     def __init__(self, configured: Mapping[str, float], alpha: float = 1.5, lr: float = 0.025) -> None:
         super().__init__(configured)
-        if not lr > 0:
-            raise InputError(f"balance.lr={lr}: wanted more than 0")
-        self.alpha = alpha
+        self.alpha = checks.not_negative(alpha=alpha)
         self.register_buffer("first", torch.full_like(self.balanced, torch.nan))
         self.register_buffer("trained", torch.ones_like(self.balanced))
-        self.adam = Adam(len(self.configured), lr)
+        self.adam = Adam(len(self.configured), checks.positive(lr=lr))
 
     def balance(self, terms: Sequence[int], values: Tensor, gramian: Tensor) -> Tensor:
         """Return the weights, and take the step of descent that gives those of the next step."""
@@ -64,7 +63,7 @@ class NormBalancer(Balanced):
         super().__init__(configured)
         if not 0 <= beta < 1:
             raise InputError(f"balance.beta={beta}: wanted a decay from 0 to below 1")
-        self.beta, self.total_norm = beta, total_norm
+        self.beta, self.total_norm = beta, checks.positive(total_norm=total_norm)
         for name in ("norms", "counts"):
             self.register_buffer(name, torch.zeros_like(self.balanced))
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lossframe.errors import InputError
+from lossframe.losses.base import checks
 from lossframe.objectives.progress import Progress
 from lossframe.objectives.weighting.balanced import Balanced
 from lossframe.objectives.weighting.base import Weighting
@@ -24,6 +25,7 @@ class Scalarized(Weighting):
 
     def __init__(self, configured: Mapping[str, float], scalarizer: str, **options: Any) -> None:
         super().__init__(configured)
+        checks.positive(mu=options.get("mu", 1.0))  # TorchJD accepts infinity
         self.scalarizer = made("torchjd.scalarization", scalarizer, options, {"shape": len(self.configured)})
 
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:
@@ -46,7 +48,7 @@ class RandomWeights(Balanced):
 
     def __init__(self, configured: Mapping[str, float], seed: int = 0) -> None:
         super().__init__(configured)
-        self.seed = seed
+        self.seed = checks.at_least(0, seed=seed)
         self.scalarizer = made("torchjd.scalarization", "Random", {})
         self.register_buffer("steps", torch.zeros((), dtype=torch.float64))
 
@@ -71,7 +73,9 @@ class GramianWeights(Balanced):
 
     def __init__(self, configured: Mapping[str, float], method: str, seed: int = 0, **options: Any) -> None:
         super().__init__(configured)
-        self.seed = seed
+        self.seed = checks.at_least(0, seed=seed)
+        checks.not_negative(alpha=options.get("alpha", 0.0))  # TorchJD checks neither
+        checks.one_of("scale_mode", options.get("scale_mode", "min"), ("min", "median", "rmse"))
         self.method = made("torchjd.aggregation", f"{method}Weighting", options)
         self.register_buffer("steps", torch.zeros((), dtype=torch.float64))
 
@@ -116,7 +120,9 @@ def made(module: str, name: str, options: Mapping[str, Any], sizes: Mapping[str,
             f"{name} is TorchJD's, and something is missing: pip install lossframe[balance] ({error})"
         ) from error
     except AttributeError as error:
-        raise InputError(f"{module} has no {name}; choose a class that it has") from error
+        parameter = "scalarizer" if module.endswith("scalarization") else "method"
+        chosen = name.removesuffix("Weighting")
+        raise InputError(f"{parameter}={chosen}: {module} has no {name}; choose a class that it has") from error
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} of TorchJD: {error}") from error
     return found

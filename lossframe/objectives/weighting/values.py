@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lossframe.errors import InputError
+from lossframe.losses.base import checks
 from lossframe.objectives.progress import Progress
 from lossframe.objectives.weighting.balanced import Adam, Balanced
 
@@ -54,9 +55,7 @@ class DynamicWeightAverage(Balanced):
 
     def __init__(self, configured: Mapping[str, float], temperature: float = 2.0) -> None:
         super().__init__(configured)
-        if not temperature > 0:
-            raise InputError(f"balance.temperature={temperature}: wanted more than 0")
-        self.temperature = temperature
+        self.temperature = checks.positive(temperature=temperature)
         for name in ("sums", "counts"):
             self.register_buffer(name, torch.zeros_like(self.balanced))
         self.register_buffer("earlier", torch.full((2, len(self.balanced)), torch.nan, dtype=torch.float64))
@@ -104,10 +103,10 @@ class Famo(Balanced):
 
     def __init__(self, configured: Mapping[str, float], lr: float = 0.025, weight_decay: float = 1e-3) -> None:
         super().__init__(configured)
-        self.weight_decay = weight_decay
+        self.weight_decay = checks.not_negative(weight_decay=weight_decay)
         self.register_buffer("logits", torch.zeros_like(self.balanced))
         self.register_buffer("last", torch.full_like(self.balanced, torch.nan))
-        self.adam = Adam(len(self.configured), lr)
+        self.adam = Adam(len(self.configured), checks.positive(lr=lr))
 
     def balance(self, terms: Sequence[int], values: Tensor, gramian: Tensor) -> Tensor:
         """Learn from the change since the last batch, and return the weights."""

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
@@ -10,8 +9,10 @@ from omegaconf.errors import InterpolationKeyError, InterpolationResolutionError
 
 from lossframe import configs
 from lossframe.errors import InputError
-from lossframe.training import checkpoints, composition, kinds, launch, sweep
-from lossframe.training.kinds import Kinds
+from lossframe.training import launch
+from lossframe.training.checks import kinds, ranges
+from lossframe.training.checks.kinds import Kinds
+from lossframe.training.configuration import composition
 
 _SEVERAL = ("logger", "callbacks", "metrics")
 """Groups of which several choices may be made, apart from `loss`."""
@@ -25,23 +26,6 @@ _NEEDED = ("data", "model", "optimizer", "trainer")
 """Groups that cannot be left empty, each of which is one object."""
 _ABSENT = object()
 _READS = re.compile(r"\$\{([\w.]+)\}")
-_LEAST = {
-    "trainer.accumulate_grad_batches": 1,
-    "trainer.check_val_every_n_epoch": 1,
-    "trainer.val_check_interval": 1e-9,
-    "trainer.gradient_clip_val": 0,
-    "trainer.max_epochs": -1,
-    "trainer.min_epochs": 0,
-    "trainer.num_nodes": 1,
-    "trainer.num_sanity_val_steps": -1,
-    "scheduler.step_size": 1,
-    "scheduler.T_max": 1,
-    "callbacks.early_stopping.patience": 0,
-    "callbacks.ema.update_every_n_steps": 1,
-    "callbacks.ema.update_starting_at_step": 0,
-    "callbacks.model_summary.max_depth": -1,
-}
-"""The least numbers of keys whose range Lightning and torch do not check, though most of them divide by it."""
 _NEVER_NULL = re.compile(
     r"seed|log_every|weights\..*|checkpoint_monitor\..*|data\.(split|task|decimal)|.*\._recursive_"
 )
@@ -50,16 +34,13 @@ _NEVER_NULL = re.compile(
 def check(config: DictConfig) -> None:
     """Raise an `InputError` if a value is missing or of another kind than its default, or ranks cannot be started."""
     config = composition.prepared(config)
-    if not config.loss:
-        raise InputError("loss=[]: wanted at least one loss, found none; choose one, as in loss=triplet")
-    if missing := [key for key, value in _unresolved(config) if value == "???"]:
-        typed = " ".join(f"{key}=VALUE" for key in missing)
-        raise InputError(f"{', '.join(missing)}: wanted a value, found none; add {typed}")
+    _check_given(config)
     _check_made(config)
     _check_kinds(config)
     values = {str(key): _resolved(config, str(key)) for key in config if key != "hydra"}
-    _check_ranges(values)
-    checkpoints.check_form(Path(values["ckpt"] or ""))
+    check_seed(values["seed"])
+    _check_monitor(values["checkpoint_monitor"])
+    ranges.check(values, cast(dict[str, Any], OmegaConf.to_container(config, resolve=False)))
     trainer = values["trainer"]
     if re.search("spawn|fork|notebook", str(trainer["strategy"])):
         raise InputError(
@@ -67,9 +48,22 @@ def check(config: DictConfig) -> None:
             "its memory; use trainer=ddp_cpu, or trainer=ddp for GPUs"
         )
     _check_batchnorm(trainer)
+    _check_mesh(trainer)
     launch.check_nodes(trainer["num_nodes"], str(config.hydra.launcher._target_))
-    if not sweep.runs_elsewhere(config.hydra):
+    if not launch.is_of_sweep_elsewhere(config.hydra):
         launch.check_devices(trainer["accelerator"], trainer["devices"])
+
+
+def _check_given(config: DictConfig) -> None:
+    """Raise an `InputError` if there is no loss, a value is missing, or a path is an empty text."""
+    if not config.loss:
+        raise InputError("loss=[]: wanted at least one loss, found none; choose one, as in loss=triplet")
+    if missing := [key for key, value in _unresolved(config) if value == "???"]:
+        typed = " ".join(f"{key}=VALUE" for key in missing)
+        raise InputError(f"{', '.join(missing)}: wanted a value, found none; add {typed}")
+    for key in ("ckpt", "run_dir"):
+        if config[key] == "":
+            raise InputError(f"{key}=: wanted a path, or null for none, found an empty text")
 
 
 def check_seed(seed: Any) -> None:
@@ -78,13 +72,9 @@ def check_seed(seed: Any) -> None:
         raise InputError(f"seed={seed}: wanted a whole number from 0 to {2**32 - 1}")
 
 
-def _check_ranges(values: Mapping[str, Any]) -> None:
-    """Raise an `InputError` for a value out of the range of its key, where nothing else says so in time."""
-    for key, least in _LEAST.items():
-        found = _at(values, key)
-        if isinstance(found, int | float) and found < least:
-            raise InputError(f"{key}={found}: wanted {'more than 0' if 0 < least < 1 else f'{least} or more'}")
-    if not isinstance(monitor := values["checkpoint_monitor"], Mapping) or "mode" not in monitor:
+def _check_monitor(monitor: Any) -> None:
+    """Raise an `InputError` if what chooses the best checkpoint is no mapping, or has another mode than there are."""
+    if not isinstance(monitor, Mapping) or "mode" not in monitor:
         raise InputError(f"checkpoint_monitor={monitor}: wanted a mapping, as in checkpoint_monitor.mode=min")
     mode = monitor["mode"]
     if mode not in ("min", "max"):
@@ -97,6 +87,21 @@ def _check_batchnorm(trainer: Mapping[str, Any]) -> None:
         raise InputError(
             "trainer.sync_batchnorm=true: wanted GPUs, because torch synchronises batch normalisation on no others, "
             "found trainer.accelerator=cpu; leave it out, or choose trainer=ddp"
+        )
+
+
+def _check_mesh(trainer: Mapping[str, Any]) -> None:
+    """Raise an `InputError` if a strategy divides the ranks otherwise than there are some."""
+    strategy, devices = trainer["strategy"], str(trainer["devices"])
+    if not isinstance(strategy, Mapping) or not devices.isdigit():
+        return
+    sizes = [strategy.get(key, "auto") for key in ("data_parallel_size", "tensor_parallel_size")]
+    ranks = int(devices) * (trainer["num_nodes"] or 1)
+    if all(isinstance(size, int) for size in sizes) and sizes[0] * sizes[1] != ranks:
+        raise InputError(
+            f"trainer.strategy.data_parallel_size={sizes[0]} trainer.strategy.tensor_parallel_size={sizes[1]}: wanted "
+            f"a product of {ranks}, the number of ranks, found {sizes[0] * sizes[1]}; choose other sizes, or "
+            "trainer.devices"
         )
 
 
@@ -142,7 +147,7 @@ def _resolved(config: DictConfig, key: str) -> Any:
 
 
 def _instead_of(key: str, config: DictConfig) -> str:
-    from lossframe.training import proposals  # torch takes seconds
+    from lossframe.training.checks import proposals  # torch takes seconds
 
     return proposals.instead_of(key, config)
 
@@ -154,7 +159,12 @@ def _check_made(config: DictConfig) -> None:
         target = found.get("_target_") if isinstance(found, DictConfig) else None
         if not isinstance(target, str) or not target.strip():
             choices = ", ".join(f"{group}={choice}" for choice in configs.choices(group))
-            raise InputError(f"{group}={found}: wanted a mapping with a _target_, a class's name; as in {choices}")
+            wanted = f"wanted a mapping with a _target_, a class's name; as in {choices}"
+            raise InputError(f"{group}={kinds.shown(found)}: {wanted}")
+    for term, loss in config.loss.items():
+        if not isinstance(loss, DictConfig):
+            wanted = f"wanted a mapping with a _target_, the class of a loss; the term's weight is weights.{term}"
+            raise InputError(f"loss.{term}={kinds.shown(loss)}: {wanted}")
 
 
 def _check_kinds(config: DictConfig) -> None:
@@ -187,7 +197,8 @@ def _may_be_null(key: str, wanted: Kinds) -> bool:
 
 
 def _check_kind(key: str, found: Any, wanted: Kinds, default: Any) -> None:
-    plain = key in _IF_NOT_NULL or key in _LEAST or wanted == {bool}  # nothing that a class makes
+    counts = key.startswith("trainer.") and not wanted & {str, list}
+    plain = key in _IF_NOT_NULL or wanted == {bool} or counts  # nothing that a class makes
     if not kinds.fits(found, wanted) or (plain and isinstance(found, Mapping)):
         raise InputError(kinds.refusal(key, found, wanted, default))
     of_elements = {kinds.of_default(each) for each in default} if isinstance(default, list) else set()

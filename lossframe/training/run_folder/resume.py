@@ -12,8 +12,10 @@ from hydra.core.hydra_config import HydraConfig
 
 from lossframe import configs
 from lossframe.errors import InputError
-from lossframe.training import launch, project, run_dir
-from lossframe.training.arguments import chosen_configuration, key_of, overrides_by_key, quoted, value_of
+from lossframe.training import launch
+from lossframe.training.configuration import project
+from lossframe.training.configuration.arguments import chosen_configuration, key_of, overrides_by_key, quoted, value_of
+from lossframe.training.run_folder import run_dir
 
 OVERRIDES = "overrides.yaml"
 """The file in a run's directory that records the command line arguments which chose its configuration."""
@@ -24,6 +26,8 @@ _OWN_OPTIONS = ("data", "optimizer", "scheduler")
 """Groups of which another choice has other options, so that the recorded ones mean nothing to it."""
 _PLACES = tuple(f"trainer.{key}" for key in ("accelerator", "devices", "num_nodes", "strategy"))
 """What another choice of `trainer` chooses; the length of the training stays."""
+
+_notes: list[str] = []
 
 
 def entered(arguments: list[str]) -> list[str]:
@@ -43,10 +47,16 @@ def entered(arguments: list[str]) -> list[str]:
         paths |= {key: value_of(typed[key]) for key in ("run_dir", *PATHS) if key in typed}
         paths = {key: str(Path(path).absolute()) for key, path in paths.items() if path and "${" not in path}
         os.chdir(home)
-        if launch.is_first():
-            print(f"started in       {home}, from where relative paths are read", file=sys.stderr)
+        _notes.append(f"started in       {home}, from where relative paths are read")
     placed = {typed[key]: f"{key}={quoted(path)}" for key, path in paths.items()}
     return [placed.get(each, each) for each in arguments]
+
+
+def say_where() -> None:
+    """Print from where relative paths are read, if that is not where the command was typed; once the run goes on."""
+    if _notes and launch.is_first():
+        print(_notes[-1], file=sys.stderr)
+    _notes.clear()
 
 
 def expand(arguments: list[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """Names the entries that losses, metrics and callbacks read, and that neither data nor model provides."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -9,8 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from lossframe.errors import InputError
 from lossframe.objectives.objective import Objective
+from lossframe.objectives.weighting import Weighting
 from lossframe.objectives.wiring import is_required
-from lossframe.training import model_contract
+from lossframe.training.checks import model_contract
 
 Metrics = Mapping[str, Mapping[str, Any]]
 PLACE = "balance_at"
@@ -31,7 +33,20 @@ def objective_of(config: DictConfig) -> Objective:
     balance = instantiate(config.balance, _partial_=True)
     plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     given = {key: plain[key] for key in ("schedule", "optional", "balance_at")}
-    return Objective(losses, config.weights, config.inputs, balance, **given)
+    return Objective(losses, config.weights, config.inputs, partial(_weighting, balance), **given)
+
+
+def _weighting(balance: Callable[[Any], Any], weights: Mapping[str, float]) -> Weighting:
+    """Make the weighting of an objective."""
+    try:
+        made = balance(weights)
+    except InputError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise InputError(f"balance: {error}") from error
+    if not isinstance(made, Weighting):
+        raise InputError(f"balance: wanted a Weighting, found {type(made).__name__}; choose one, as balance=fixed")
+    return made
 
 
 def unprovided(

@@ -1,16 +1,18 @@
 """Explains errors of the user's input in one line, whether Hydra, OmegaConf, Lightning or lossframe raised them."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lossframe import configs
 from lossframe.errors import InputError, names, nearest
-from lossframe.training.full_keys import full_key, written_out
+from lossframe.training.configuration.full_keys import full_key, written_out
 
 _EXTRAS = {
     "optuna": "optuna",
@@ -40,11 +42,23 @@ def explain(error: BaseException, config: DictConfig | None = None) -> str | Non
     return line if config is None else written_out(line, error, config)
 
 
+@contextmanager
+def explained() -> Iterator[None]:
+    """Raise an error of the user's input as an `InputError` of one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        message = explain(error)
+        if message is None:
+            raise
+        raise InputError(message) from error
+
+
 def _of_instantiation(error: InstantiationException) -> str:
     """Return the message of what Hydra called, after the key of the call."""
     key = full_key(error)
-    if "No module named 'optuna'" in str(error):
-        return f"{key}: optuna is not installed; add lossframe's extra 'pruning': pip install -e '.[pruning]'"
     cause = str(error.__cause__ or "") or str(error).partition("\n")[0]
     return f"{key}: {cause}" if key else cause
 
@@ -79,14 +93,58 @@ def _of_composition(error: ConfigCompositionException) -> str | None:
         return _of_choice(error, error.missing_cfg_file)
     if isinstance(error, MissingConfigException) and "Primary config module" in str(error):
         return "--config-path: wanted an absolute path to a directory; --config-dir also takes a relative one"
-    if several := re.match(r"Multiple values for (\S+)\. ", str(error)):
-        return f"+{several[1]}: the group {several[1]} has a choice already; wanted {several[1]}=CHOICE, without a plus"
     if merged := re.match(r"Error merging override (.*)", str(error)):
         cause = str(error.__cause__ or "another kind").partition("\n")[0]
         return f"{merged[1]}: wanted a value of the kind that is there, found {cause}"
-    if twice := re.match(r"(?:options@)?\S*?(\w+) appears more than once in the final defaults list", str(error)):
-        return f"{twice[1]} is chosen twice: choose it once, and again by +loss@second_{twice[1]}={twice[1]}"
-    return None
+    matches = ((re.search(pattern, str(error)), message) for pattern, message in _COMPOSING.items())
+    return next((message(found[1]) for found, message in matches if found), None)
+
+
+def _chosen_twice(what: str) -> str:
+    group, of_loss, loss = what.partition("@loss.")
+    if of_loss:
+        return f"{loss} is chosen twice: choose it once, and again by +loss@second_{loss}={loss}"
+    return _has_choice(group.partition("/")[0])
+
+
+def _has_choice(group: str) -> str:
+    return f"+{group}: the group {group} has a choice already; wanted {group}=CHOICE, without a plus"
+
+
+def _elsewhere(key: str, config: DictConfig | None = None) -> str:
+    """Say which choices of a key's group have the key, or where else a configuration has it; nothing if none has."""
+    group, _, name = key.partition(".")
+    if config is not None and not name:
+        content = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
+        ending = [
+            full for full, value in configs.leaves(content) if full.endswith(f".{key}") and "${" not in str(value)
+        ]
+        return f" Did you mean {ending[0]}?" if len(ending) == 1 else ""
+    choices = configs.choices(group) if group in configs.groups() else []
+    having = [f"{group}={choice}" for choice in choices if name in configs.read(f"{group}/{choice}")]
+    return f" It is a key of {', '.join(having)}" if having else ""
+
+
+_COMPOSING: dict[str, Callable[[str], str]] = {
+    r"^Multiple values for (\S+)\. ": _has_choice,
+    r"^(\S+) appears more than once in the final defaults list": _chosen_twice,
+    r"Either remove \+ prefix: '(.*?)'\s+Or add": lambda override: (
+        f"+{override}: the key is there already; wanted {override}, without a plus"
+    ),
+    r"^Could not override '([\w.]+)'": lambda key: (
+        f"{key}: found no {key.partition('.')[0]} that has this key.{_elsewhere(key)}"
+    ),
+}
+"""What errors say that Hydra raises while it composes, by patterns of their messages."""
+
+
+def _of_memory(error: BaseException) -> str | None:
+    """Return the message of an allocation that failed, by numpy or by torch on any device; None for other errors."""
+    if not isinstance(error, MemoryError) and not re.search("can't allocate memory|out of memory", str(error)):
+        return None
+    asked = re.search(r"(?i)(?:unable|tried) to allocate ([\d.]+ \w+)", str(error))
+    found = f"an allocation of {asked[1]} that failed" if asked else "one that failed"
+    return f"wanted no more memory than this machine has, found {found}; lower sizes, as of the model or a batch"
 
 
 def _of_one(error: BaseException) -> str | None:
@@ -99,9 +157,10 @@ def _of_one(error: BaseException) -> str | None:
     if isinstance(error, OmegaConfBaseException) and isinstance(error.parent_node, DictConfig) and error.parent_node:
         known = [str(key) for key in error.parent_node]
         if str(error.key) not in known:
-            return f"{error.full_key}: wanted one of {names(known)}.{nearest(str(error.key), known)}"
+            near = nearest(str(error.key), known) or _elsewhere(str(error.full_key), error.parent_node)
+            return f"{error.full_key}: wanted one of {names(known)}.{near}"
     if scheme := re.match(r"No config source registered for schema (.*), supported", str(error)):
         return f"hydra.searchpath={scheme[1]}://...: wanted file://FOLDER or pkg://PACKAGE, found {scheme[1]}"
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
-    return None
+    return _of_memory(error)

@@ -10,7 +10,7 @@ from shutil import copytree, ignore_patterns
 
 from lossframe.errors import InputError, names
 from lossframe.training import launch
-from lossframe.training.arguments import chosen_configuration, key_of
+from lossframe.training.configuration.arguments import chosen_configuration, key_of
 
 _PRIMARY = Path("conf", "train.yaml")
 

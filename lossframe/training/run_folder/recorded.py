@@ -1,6 +1,6 @@
 """Reads what a run has recorded: its configuration, its checkpoints, and how to compose the configuration again."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,15 +9,18 @@ from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_automatic_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
-from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-import lossframe.training.cli  # noqa: F401 - registers the resolvers and the configuration `lossframe`
-from lossframe import configs
+import lossframe.training.run_folder.hydra_defaults  # noqa: F401 - registers what conf/ reads
+from lossframe import configs, saved
+from lossframe.data import InMemoryData
+from lossframe.data.images import ImageOptions
 from lossframe.errors import InputError, names
-from lossframe.training import composed, composition, preflight, project, resume, run_dir
-from lossframe.training.arguments import key_of, normalised
+from lossframe.training.checks import composed, preflight, targets
+from lossframe.training.configuration import composition, project
+from lossframe.training.configuration.arguments import key_of, normalised
+from lossframe.training.run_folder import resume, run_dir
 
 CHECKPOINTS = ("best", "last")
 """Checkpoints that a run writes, as `best` for checkpoints/best.ckpt."""
@@ -44,11 +47,11 @@ def configuration(folder: Path) -> DictConfig:
     return config
 
 
-def recomposed(folder: Path, given: Sequence[str]) -> DictConfig:
-    """Compose a run's configuration again, with `given` overrides in place of the recorded ones of the same keys.
+def recomposed(folder: Path, given: Sequence[str], state: Mapping[str, Any]) -> tuple[DictConfig, Any]:
+    """Compose a run's configuration again, with `given` overrides in place of the recorded ones, and make its data.
 
     It is evaluated on one CPU unless they say otherwise. Where they choose other data, the recorded options of data are
-    left out.
+    left out. Data are prepared as those of the training, by the `state` of a checkpoint.
     """
     flags, recorded = resume.recorded(folder)
     replaced = {key_of(each) for each in given} | {"ckpt", *_PLACES}
@@ -63,9 +66,27 @@ def recomposed(folder: Path, given: Sequence[str]) -> DictConfig:
     config = composition.prepared(config)
     config.run_dir, config.ckpt = str(folder.absolute()), None
     make_importable(folder, config)
-    preflight.data_of(config)  # which fills in what the data says of itself
+    data = preflight.data_of(config, lambda data: as_trained(data, state, config))
     _check_unchanged(config, configuration(folder))
-    return config
+    return config, data
+
+
+def as_trained(data: Any, state: Mapping[str, Any], config: DictConfig) -> None:
+    """Make data prepare their samples as a run's training did; all samples of other data are in each split."""
+    if isinstance(data, InMemoryData):
+        name = type(data).__qualname__
+        found = state.get(name, {"fitted": {}})
+        saved.check(found, {"fitted": {...: object}}, name)
+        now, before = (_contents(each.data) for each in (config, configuration(Path(config.run_dir))))
+        data.adopt(found["fitted"], is_whole=any(before.get(key) != value for key, value in now.items()))
+
+
+def _contents(data: DictConfig) -> dict[str, Any]:
+    """Return the keys of `data` that say which samples there are, and not how they are split and batched."""
+    plain = cast(dict[str, Any], OmegaConf.to_container(data, resolve=True))
+    places = {key: str(Path(plain[key]).resolve()) for key in ("path", "root") if isinstance(plain.get(key), str)}
+    others = {key for key, value in plain.items() if value is None} | ImageOptions.__annotations__.keys()
+    return {key: value for key, value in {**plain, **places}.items() if key not in others}
 
 
 def checkpoint_file(folder: Path, checkpoint: str | Path) -> Path:
@@ -84,21 +105,7 @@ def make_importable(folder: Path, config: DictConfig) -> None:
     if home is not None:
         project.make_importable(home)
     whole = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
-    for key, target in _targets({key: each for key, each in whole.items() if key not in _UNUSED}):
-        try:
-            get_object(target)
-        except Exception as error:  # the module may fail in any way
-            raise InputError(
-                f"{key}._target_={target} cannot be imported ({_cause(error)}): put the folder of its code on the "
-                "path, as by PYTHONPATH=FOLDER"
-            ) from error
-
-
-def _cause(error: BaseException) -> str:
-    """Return the message of the first error of a chain in one line."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return " ".join(str(error).split())
+    targets.check({key: each for key, each in whole.items() if key not in _UNUSED})
 
 
 def _composed(flags: Sequence[str], overrides: Sequence[str]) -> DictConfig:
@@ -130,12 +137,3 @@ def _check_unchanged(config: DictConfig, trained: DictConfig) -> None:
                 fix = f"; add {source}={typed[1]} if the data can be read so, or choose other data" if source else ""
                 wanted = f"wanted {typed[1]}, as the run's {group}.{key} was trained with"
                 raise InputError(f"{source or f'{group}.{key}'}={typed[0]}: {wanted}, found {typed[0]}{fix}")
-
-
-def _targets(content: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the key and the class or function of everything that a nested configuration makes."""
-    for key, value in content.items():
-        if key == "_target_":
-            yield path, value
-        elif isinstance(value, Mapping) and content.get("_recursive_", True):
-            yield from _targets(value, f"{path}.{key}" if path else key)

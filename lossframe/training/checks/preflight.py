@@ -1,6 +1,6 @@
 """Checks a configuration before it is trained: groups fit, and data and model provide what is read."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from hydra.utils import instantiate
@@ -9,18 +9,21 @@ from omegaconf import DictConfig
 from lossframe.errors import InputError, names
 from lossframe.objectives.objective import Objective
 from lossframe.objectives.terms import left_over, no_term
-from lossframe.training import composition, data_facts, proposals, signatures
-from lossframe.training.provision import PLACE, Metrics, unprovided
+from lossframe.training.checks import proposals, signatures
+from lossframe.training.checks.provision import PLACE, Metrics, unprovided
+from lossframe.training.configuration import composition, data_facts
 
 
-def data_of(config: DictConfig) -> Any:
-    """Make the data of a prepared configuration, and fill in there what the data says of itself.
+def data_of(config: DictConfig, change: Callable[[Any], None] | None = None) -> Any:
+    """Make the data of a prepared configuration, and fill in there what the data says of itself after a change.
 
     Raises an `InputError` if groups or values do not fit, with or without what was filled in.
     """
     check_composition(config)
     signatures.check(config, "data" if data_facts.awaits(config) else None)
     data = instantiate(config.data)
+    if change is not None:
+        change(data)
     if data_facts.awaits(config):
         data_facts.fill(config, data)
         check_composition(config)

@@ -25,12 +25,21 @@ def written_out(message: str, error: BaseException, config: DictConfig) -> str:
     keys = dict(configs.leaves(content))
     node = _node(error, content)
     if node:
-        for key in sorted((key for key in keys if key.startswith(f"{node}.")), key=len, reverse=True):
+        for key in sorted((key for key in keys if key.startswith(f"{node}.")), key=_nearness):
             name = re.escape(key.rpartition(".")[2])
             message = re.sub(rf"{_SPOKEN_OF}(?:`{name}`|{name})(?![\w.'=])", source(key, content), message)
     message = _ASSIGNED.sub(lambda found: f"{_full(found[1], node, keys, content)}=", message)
     message = _TUPLE.sub(lambda found: f"=[{found[1].replace(' ', '')}]", message)
-    return message if _speaks_of(message, node, keys) else f"{node}: {message}"
+    if any(key in message for key in keys if "." in key or f"{key}=" in message):
+        return message
+    if meant := _meant(message, node, keys):
+        return f"{meant}: {message.removeprefix(f'{node}: ')}"
+    return message if node in message else f"{node}: {message}"
+
+
+def _nearness(key: str) -> tuple[int, int]:
+    """Sort the keys of an object: its own parameters before those of objects in it, and long names first."""
+    return key.count("."), -len(key)
 
 
 def source(key: str, content: Mapping[str, Any]) -> str:
@@ -46,9 +55,18 @@ def source(key: str, content: Mapping[str, Any]) -> str:
     return source(read[1], content) if read and read[1] != key else key
 
 
-def _speaks_of(message: str, node: str, keys: Mapping[str, Any]) -> bool:
-    """Return whether a message names an object's key, any other key, or the object of no key."""
-    return not node or node in message or any(key in message for key in keys if "." in key or f"{key}=" in message)
+def _meant(message: str, node: str, keys: Mapping[str, Any]) -> str:
+    """Return the keys of an object, with values, that a message names by their last parts or shows the values of.
+
+    Other libraries say `Invalid rho value: -1`. Nothing is returned if that may be any of several.
+    """
+    own = {key: value for key, value in keys.items() if node and key.startswith(f"{node}.")}
+    words = set(re.findall(r"-?[\w.+-]*\w", message.removeprefix(f"{node}: ")))
+    shown = [key for key, value in own.items() if str(value) in words]
+    named = [key for key in own if key.rpartition(".")[2] in words]
+    meant = shown if len(shown) == 1 else [key for key in shown if key in named] or named
+    meant = meant if len(meant) <= 2 else []
+    return " ".join(f"{key}={str(own[key]).replace(' ', '')}" for key in meant)
 
 
 def _full(name: str, node: str, keys: Mapping[str, Any], content: Mapping[str, Any]) -> str:

@@ -3,20 +3,35 @@
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import is_zipfile
+from zipfile import BadZipFile, ZipFile, is_zipfile
 
 from omegaconf import DictConfig, OmegaConf
 
+from lossframe import saved
 from lossframe.errors import InputError, names
-from lossframe.training import launch, run_dir
+from lossframe.training import launch
+from lossframe.training.run_folder import run_dir
 
 if TYPE_CHECKING:
     from torch import nn
 
 _ENTRIES = ("state_dict", "loops", "pytorch-lightning_version")
 """Entries that every checkpoint of a training has."""
+_FORM = {
+    "pytorch-lightning_version": str,
+    "epoch": int,
+    "global_step": int,
+    "loops": {
+        "fit_loop": {
+            "epoch_progress": {"current": {"started": int}},
+            "epoch_loop.batch_progress": {"is_last_batch": int},
+        }
+    },
+}
+"""The form of the entries by which a run says where it goes on."""
 _SHOWN = 3
 """Number of weights that a message names."""
 
@@ -48,7 +63,7 @@ def chosen(config: DictConfig, folder: Path) -> str | None:
 
 
 def contents(file: Path) -> dict[str, Any]:
-    """Return the contents of a checkpoint, without reading tensors that nothing uses; only tensors and plain values.
+    """Return the contents of a checkpoint, whose checksums must hold; only tensors and plain values.
 
     Raises an `InputError` that names another checkpoint if the file is truncated, foreign, or holds other objects.
     """
@@ -57,6 +72,7 @@ def contents(file: Path) -> dict[str, Any]:
 
     if file.is_dir():  # sharded over the ranks
         file = file / "meta.pt"
+    _check_sums(file)
     try:
         found: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # of the zip, the pickle or a class that it names
@@ -69,7 +85,23 @@ def contents(file: Path) -> dict[str, Any]:
         raise InputError(f"{file}: wanted a run's checkpoint, found a file without {names(missing)}; {_remedy(file)}")
     if not isinstance(found, dict) or not isinstance(found.get("state_dict", {}), dict):
         raise InputError(f"{file}: wanted a run's checkpoint, found none with weights; {_remedy(file)}")
+    if file.name != "meta.pt":
+        with naming(file):
+            saved.check(found, _FORM, "the checkpoint")
+            if not re.match(r"\d+\.\d+", version := found["pytorch-lightning_version"]):
+                raise saved.StateError(f"pytorch-lightning_version: wanted a version as 2.6.0, found {version!r}")
     return found
+
+
+@contextmanager
+def naming(file: Path | None) -> Iterator[None]:
+    """Name the file, and others of its folder, in the message about a part of a checkpoint that cannot be loaded."""
+    try:
+        yield
+    except saved.StateError as error:
+        if file is None:
+            raise
+        raise InputError(f"{file}: {error}; {_remedy(file)}") from error
 
 
 def check_form(file: Path) -> None:
@@ -78,17 +110,28 @@ def check_form(file: Path) -> None:
         raise InputError(f"{file}: wanted a whole checkpoint, found a truncated or foreign file; {_remedy(file)}")
 
 
-def check_weights(saved: Mapping[str, Any], module: "nn.Module") -> None:
+def _check_sums(file: Path) -> None:
+    """Raise an `InputError` if a part of a file is not what was written: torch maps tensors without a look."""
+    try:
+        with ZipFile(file) as archive:
+            part = archive.testzip()
+    except (BadZipFile, NotImplementedError, RuntimeError, UnicodeDecodeError, EOFError, OverflowError) as error:
+        part = str(error)
+    if part is not None:
+        raise InputError(f"{file}: wanted a whole checkpoint, found {part} damaged; {_remedy(file)}")
+
+
+def check_weights(found: Mapping[str, Any], module: "nn.Module") -> None:
     """Raise an `InputError` that names the first weights in which a checkpoint and a module differ.
 
     Names below `objective.`, those of the terms, are not compared.
     """
     wanted = module.state_dict()
-    own, theirs = ([key for key in state if not key.startswith("objective.")] for state in (wanted, saved))
-    lines = [f"no tensor {key}" for key in own if _size(wanted[key]) is not None and _size(saved.get(key)) is None]
+    own, theirs = ([key for key in state if not key.startswith("objective.")] for state in (wanted, found))
+    lines = [f"no tensor {key}" for key in own if _size(wanted[key]) is not None and _size(found.get(key)) is None]
     lines += [f"{key}, which the model lacks" for key in theirs if key not in wanted]
-    for key in wanted.keys() & saved.keys():
-        sizes = _size(saved[key]), _size(wanted[key])
+    for key in wanted.keys() & found.keys():
+        sizes = _size(found[key]), _size(wanted[key])
         if None not in sizes and sizes[0] != sizes[1]:
             lines.append(f"{key} of {sizes[0]} for {sizes[1]}")
     if lines:
@@ -97,6 +140,13 @@ def check_weights(saved: Mapping[str, Any], module: "nn.Module") -> None:
             f"the checkpoint is another model's: wanted the same weights, found {', '.join(lines[:_SHOWN])}{more}; "
             "choose the model and the data of the checkpoint's run, or train anew without ckpt"
         )
+
+
+def trained_epochs(checkpoint: Mapping[str, Any]) -> int:
+    """Return how many epochs a checkpoint has trained to their last batch, after which a scheduler is stepped."""
+    loop = checkpoint["loops"]["fit_loop"]
+    started: int = loop["epoch_progress"]["current"]["started"]
+    return started if loop["epoch_loop.batch_progress"]["is_last_batch"] else max(0, started - 1)
 
 
 def _size(entry: Any) -> list[int] | None:
@@ -131,8 +181,6 @@ def _remedy(file: Path) -> str:
 
 def _say_where(file: Path, found: Mapping[str, Any], config: DictConfig) -> None:
     """Say from where a run goes on, or that it is at its end."""
-    from lossframe.training.reconfigured import trained_epochs
-
     epochs, steps = trained_epochs(found), found["global_step"]
     done = {"trainer.max_epochs": (epochs, 10), "trainer.max_steps": (steps, steps)}
     place = f"{run_dir.as_typed(file)}, after {epochs} whole epochs, {steps} steps"

@@ -4,13 +4,14 @@ import inspect
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from lossframe.errors import InputError, names
 from lossframe.objectives.objective import Objective
 from lossframe.objectives.wiring import Frame, is_required
+from lossframe.training.checks import targets
 
 
 def build(config: DictConfig, heads: Collection[str]) -> nn.Module:
@@ -33,7 +34,7 @@ def takes_heads(config: DictConfig) -> bool:
     """
     if "heads" in config:
         return False
-    target: Any = get_object(config._target_)
+    target: Any = targets.located("model", config._target_)
     for owner in inspect.getmro(target) if inspect.isclass(target) else [target]:
         made = owner.__dict__.get("__init__") if inspect.isclass(owner) else owner
         if made is None:
@@ -71,7 +72,10 @@ def check_frame(objective: Objective, model: nn.Module, batch: Frame, entries: F
     frame, name = {**batch, **entries}, type(model).__name__
     for term, reads in _read(objective):
         loss = f"term {term!r} ({type(objective.losses[term]).__name__})"
-        if missing := [entry for entry in reads.values() if entry not in frame]:
+        missing = [entry for entry in reads.values() if entry not in frame]
+        if missing and term in objective.optional:
+            continue
+        if missing:
             keys = " ".join(f"inputs.{term}.{parameter}=ENTRY" for parameter in reads if reads[parameter] in missing)
             raise InputError(
                 f"{loss} reads {names(missing)}, but {name} gave {names(entries)}, and the batch {names(batch)}; "

@@ -13,7 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lossframe import configs
 from lossframe.errors import InputError
-from lossframe.training import composed, composition, data_facts, model_contract, provision, signatures, variants
+from lossframe.training.checks import composed, model_contract, provision, signatures
+from lossframe.training.configuration import composition, data_facts, variants
 
 
 def instead_of(key: str, config: DictConfig) -> str:

@@ -9,19 +9,24 @@ from typing import Any, cast, get_args, get_type_hints, is_typeddict
 from omegaconf import DictConfig, OmegaConf
 
 from lossframe.errors import InputError
-from lossframe.training import kinds
-from lossframe.training.full_keys import source
-from lossframe.training.kinds import Kinds
+from lossframe.training.checks import kinds, ranges, targets
+from lossframe.training.checks.kinds import Kinds
+from lossframe.training.configuration.full_keys import source
 
 
 def check(config: DictConfig, only: str | None = None) -> None:
-    """Raise an `InputError` if a value is of another kind than a `_target_` takes there, perhaps under one key only."""
+    """Raise an `InputError` if a value is of another kind than a `_target_` takes there, or out of range.
+
+    `only` limits the check to the values under one key.
+    """
     keys = [str(key) for key in config if only in (None, key)]
     values, typed = (cast(dict[str, Any], OmegaConf.to_container(config, resolve=each)) for each in (True, False))
+    targets.check({key: values[key] for key in keys})
     for key, value, wanted in misfits({key: values[key] for key in keys}):
         read = source(key, typed)
         if read != "run_dir" or value is not None:  # it is chosen when the run starts
             raise InputError(kinds.refusal(read, value, wanted))
+    ranges.check({key: values[key] for key in keys}, typed)
 
 
 def misfits(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any, Kinds]]:

@@ -114,7 +114,20 @@ def _override(text: str) -> str | None:
     if group in ("trainer.logger", "trainer.callbacks"):
         chosen = group.partition(".")[2]
         raise InputError(f"{text}: wanted a choice of the group {chosen}; use {chosen}=[] for none")
-    if parsed.package is not None or parsed.is_delete() or group not in configs.groups() or None not in _values(parsed):
+    if parsed.is_delete() and text == f"~{group}" and group in _EMPTY:
+        return f"{group}={_EMPTY[group]}"
+    if parsed.package is not None or parsed.is_delete() or group not in configs.groups():
+        return text
+    return _chosen(text, parsed)
+
+
+def _chosen(text: str, parsed: Override) -> str | None:
+    """Return an override that chooses from a group; None if it chooses nothing where that is the default."""
+    group = parsed.key_or_group
+    each = [one for value in _values(parsed) for one in (value if isinstance(value, list) else [value])]
+    if any(isinstance(one, bool | int | float) for one in each):
+        raise InputError(f"{text}: wanted one of {names(configs.choices(group))}")
+    if None not in each:
         return text
     if group == "experiment" and not parsed.is_sweep_override():
         return None
