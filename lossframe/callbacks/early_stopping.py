@@ -23,7 +23,8 @@ class LoggedEarlyStopping(EarlyStopping):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the counts of a checkpoint, but not its patience."""
-        saved.check(state_dict, saved.form_of(self.state_dict()), type(self).__name__)
+        form = saved.form_of({**self.state_dict(), "stopping_reason_message": None})  # no text before the stop
+        saved.check(state_dict, form, type(self).__name__)
         super().load_state_dict({**state_dict, "patience": self.patience})
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
