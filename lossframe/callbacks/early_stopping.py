@@ -16,15 +16,22 @@ class LoggedEarlyStopping(EarlyStopping):
     """Extends Lightning's `EarlyStopping` to log why the training has stopped, at its end.
 
     A resumed training counts on from its checkpoint, with the `patience` that is configured now. One that had stopped
-    trains one epoch more, and stops again unless the value has improved or `patience` was raised.
+    trains no further unless `patience` was raised.
     """
 
     _reason: str | None = None
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the counts of a checkpoint, but neither its patience nor that it had stopped."""
-        saved.check(state_dict, saved.form_of(self.state_dict()), type(self).__name__)
-        super().load_state_dict({**state_dict, "patience": self.patience, "stopped_epoch": 0})
+        """Restore the counts of a checkpoint, but not its patience."""
+        form = saved.form_of({**self.state_dict(), "stopping_reason_message": None})  # no text before the stop
+        saved.check(state_dict, form, type(self).__name__)
+        super().load_state_dict({**state_dict, "patience": self.patience})
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop a resumed training that had stopped."""
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
+            self._reason = f"{self.monitor} had not improved in {self.wait_count} validations before this resume"
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the reason on rank 0, if this callback has stopped the training."""

@@ -27,11 +27,11 @@ def collective_device() -> torch.device:
     return torch.device("cpu")
 
 
-def first_rank_says(message: str) -> str:
-    """Return the message of rank 0 on every rank, before torchrun's ranks have a process group."""
+def first_rank_says(topic: str, message: str) -> str:
+    """Return the message of rank 0 on a topic on every rank, before torchrun's ranks have a process group."""
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     store = TCPStore(host, port, is_master=False)
-    key = f"lossframe/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    key = f"lossframe/{topic}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
     if os.environ["RANK"] == "0":
         store.set(key, message)
     said: bytes = store.get(key)

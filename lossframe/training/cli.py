@@ -15,7 +15,7 @@ import lossframe.training.run_folder.hydra_defaults  # noqa: F401 - registers wh
 from lossframe import configs
 from lossframe.errors import InputError
 from lossframe.report.endings import FAILED
-from lossframe.training import launch, sweep
+from lossframe.training import launch, orphans, sweep
 from lossframe.training.checks.user_errors import Refused, explain
 from lossframe.training.configuration import composition, data_facts, project
 from lossframe.training.configuration.arguments import UsageError, normalised
@@ -36,6 +36,7 @@ def main(arguments: list[str]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         if RANK_CONFIG in os.environ:
+            orphans.end_with_launcher()
             _run(cast(DictConfig, OmegaConf.create(os.environ[RANK_CONFIG])), {})
         else:
             sys.argv[1:] = project.primary(resume.expand(resume.entered(normalised(arguments))))  # Hydra reads sys.argv
@@ -98,6 +99,7 @@ def _place(config: DictConfig, folder: Path, started_in: Path) -> None:
 
 def _train_in(folder: Path, config: DictConfig) -> float | None:
     """Train in a run's folder; a job that SLURM has requeued goes on with the run that it has begun there."""
+    launch.meet_again()
     if not config.ckpt and launch.is_restarted() and run_dir.holds_run(folder):
         config.ckpt = str(folder)
     if launch.is_of_sweep_elsewhere(HydraConfig.get()):

@@ -15,6 +15,7 @@ from typing import Any
 from hydra.types import RunMode
 
 from lossframe.errors import InputError
+from lossframe.training import orphans
 
 _GPU = ("gpu", "cuda", "mps")
 _STARTED_IN = os.getcwd()  # before Hydra changes the working directory, if hydra.job.chdir=true
@@ -38,11 +39,32 @@ def started() -> str:
     now = time.strftime("%Y-%m-%d_%H-%M-%S")
     if _in_slurm():
         return f"slurm-{os.environ['SLURM_JOB_ID']}-{os.environ.get('SLURM_STEP_ID', '0')}"
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+    if _has_agent_store():
         from lossframe import distributed
 
-        return distributed.first_rank_says(now)
+        return distributed.first_rank_says("started", now)
     return now
+
+
+def meet_again() -> None:
+    """Let ranks of one machine that torchrun has started again meet at another port than those before.
+
+    Torch keeps the addresses of ranks in the store of torchrun, where the new ones may find those of killed processes,
+    to which they cannot connect.
+    """
+    one_machine = os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE")
+    if not (_has_agent_store() and one_machine and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"):
+        return
+    from lossframe import distributed
+
+    started()  # which asks in torchrun's store
+    port = distributed.first_rank_says("port", str(_free_port()))
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port, TORCHELASTIC_USE_AGENT_STORE="False")
+
+
+def _has_agent_store() -> bool:
+    """Return whether torchrun keeps the store in which its ranks meet."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
 
 def is_restarted() -> bool:
@@ -139,6 +161,7 @@ def local_ranks(number: int, environment: dict[str, str], arguments: Sequence[st
     or SLURM launched start no further ranks.
     """
     if number == 1 or launched_elsewhere():
+        orphans.end_with_launcher()
         yield
         return
     children = _start(number, environment, arguments)
@@ -171,9 +194,8 @@ def _start(number: int, environment: dict[str, str], arguments: Sequence[str]) -
     variables = {"OMP_NUM_THREADS": threads, **os.environ, **environment, "PYTHONPATH": _module_path()}
     rendezvous = dict(zip(_RENDEZVOUS, ("127.0.0.1", str(_free_port()), str(number), "0", "0"), strict=True))
     os.environ.update(rendezvous)
-    return [
-        subprocess.Popen(command, env={**variables, **rendezvous, "LOCAL_RANK": str(rank)}) for rank in range(1, number)
-    ]
+    common = {**variables, **rendezvous, orphans.LAUNCHER: str(os.getpid())}
+    return [subprocess.Popen(command, env={**common, "LOCAL_RANK": str(rank)}) for rank in range(1, number)]
 
 
 def _module_path() -> str:

@@ -108,8 +108,8 @@ def learner_of(config: DictConfig) -> tuple[Learner, list[pl.Callback]]:
     learner = Learner(
         model=model_contract.build(config.model, objective.reads.union(*read)),
         objective=objective,
-        optimizer=instantiate(config.optimizer),
-        scheduler=instantiate(config.scheduler),
+        optimizer=instantiate(config.optimizer, _convert_="all"),
+        scheduler=instantiate(config.scheduler, _convert_="all"),
         metrics=metrics,
     )
     return learner, callbacks

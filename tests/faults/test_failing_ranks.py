@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from forked import ROOT, on_ranks
+from forked import ROOT, Forked, on_ranks
 from monitor_runs import Environment
 from pool import Pool
 from pytorch_lightning.strategies import DDPStrategy
@@ -19,6 +21,7 @@ from torch.utils.data import DataLoader
 from lossframe import InputError, distributed
 from lossframe.callbacks.rank_consistency import RankConsistency
 from lossframe.callbacks.saving import files
+from lossframe.training import launch
 
 pytestmark = pytest.mark.slow
 SAVE = torch.save
@@ -80,6 +83,59 @@ def test_rank_that_fails_ends_the_others_and_leaves_a_whole_checkpoint(
         assert failed.stderr.splitlines()[-1] == "error: callbacks.failing: sample 3 is no picture"
     last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert last["epoch"] == 0
+
+
+RANK = """
+import os, time
+from lossframe.training import orphans
+if os.fork():
+    time.sleep(60)
+os.environ["LOSSFRAME_LAUNCHER"] = str(os.getppid())
+orphans.end_with_launcher()
+print("started", flush=True)
+time.sleep(60)
+"""
+
+
+def test_rank_ends_with_the_process_that_has_started_it() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", RANK], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+        first.kill()
+        _, said = first.communicate(timeout=WITHIN)  # at the end of the rank, which holds the pipes too
+    assert b"which has started this rank, has ended" in said
+
+
+def meet(killed: bool) -> None:
+    """Join the ranks of this machine as torchrun's processes do; end without a farewell, or print what was agreed."""
+    launch.meet_again()
+    torch.distributed.init_process_group("gloo")
+    total = torch.ones(1)
+    torch.distributed.all_reduce(total)
+    print(total.item(), os.environ["MASTER_PORT"], launch.started(), flush=True)
+    os._exit(3 if killed else 0)
+
+
+def test_ranks_that_torchrun_starts_again_meet_though_its_store_names_the_killed_ones(tmp_path: Path) -> None:
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True)
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{store.port}", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    said = []
+    for restarts in range(3):
+        agent = {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": f"{restarts}"}
+        ranks = [
+            Forked(
+                meet, restarts < 2, folder=tmp_path, logs=tmp_path,
+                environment={**common, **agent, "RANK": f"{rank}", "LOCAL_RANK": f"{rank}"},
+            )
+            for rank in range(2)
+        ]  # fmt: skip
+        one, other = (rank.end(WITHIN) for rank in ranks)
+        assert one.stdout == other.stdout, one.stderr + other.stderr
+        said.append(one.stdout.split()[:2])
+    assert [total for total, _ in said] == ["2.0"] * 3
+    assert len({port for _, port in said}) == 3
 
 
 class Plain(pl.LightningModule):

@@ -14,7 +14,7 @@ import torch
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader, Dataset
 
-from lossframe import Learner
+from lossframe import InputError, Learner
 from lossframe.data import sharded
 from lossframe.training.run import run
 
@@ -65,6 +65,20 @@ def test_error_of_a_data_set_names_the_sample(workers: int) -> None:
         list(loader)
     said = [*getattr(caught.value, "__notes__", []), str(caught.value)]
     assert "This was sample 7 of the Faulty, in epoch 0." in "\n".join(said)
+
+
+class Keeping(pl.Callback):
+    """Has a state that is not plain."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seen": [1, {"where": Path("a")}]}
+
+
+def test_state_that_could_not_be_loaded_ends_the_run_at_its_first_checkpoint(configure: Configure) -> None:
+    keeping = f"+callbacks.keeping._target_={__name__}.Keeping"
+    found = r"found a pathlib\.PosixPath in callbacks\.Keeping\.seen\.1\.where; let the `state_dict` there"
+    with pytest.raises(InputError, match=found):
+        run(configure("logger=[]", "trainer.limit_train_batches=2", "trainer.limit_val_batches=0", keeping))
 
 
 class Idle(pl.LightningModule):

@@ -36,9 +36,10 @@ def test_early_stopping_ends_and_logs_a_training_without_improvement_and_again_i
     assert "Stopped early in epoch 2: Monitored metric val/precision_at_1 did not improve in the last 2" in caplog.text
     last = f"ckpt={tmp_path}/checkpoints/last.ckpt"
     run(configure(*still, "trainer.max_epochs=9", last))
-    assert epochs(tmp_path) == 4
-    run(configure(*still, "trainer.max_epochs=9", "callbacks.early_stopping.patience=5", last))
-    assert epochs(tmp_path) == 6
+    assert epochs(tmp_path) == 3
+    assert "in epoch 2: val/precision_at_1 had not improved in 2 validations before this resume" in caplog.text
+    run(configure(*still, "trainer.max_epochs=9", "callbacks.early_stopping.patience=4", last))
+    assert epochs(tmp_path) == 5
 
 
 def test_average_of_weights_is_saved_and_tested_and_resumed(configure: Configure, tmp_path: Path) -> None:

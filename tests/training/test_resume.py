@@ -1,6 +1,5 @@
 """A resumed run trains and writes what an uninterrupted one would: no gap, no overlap, no value counted twice."""
 
-import csv
 import json
 import os
 import pickle
@@ -26,6 +25,7 @@ from scripts.crashes import faults, records, stories
 Configure = Callable[..., DictConfig]
 Train = Callable[..., str]
 BRIEF = ["trainer.max_epochs=1", *(f"trainer.limit_{stage}_batches=2" for stage in ("train", "val", "test"))]
+ONE = "hydra.mode=RUN"
 OWN = """
 # @package _global_
 loss: {mine: {_target_: lossframe.losses.MSELoss}}
@@ -59,21 +59,18 @@ def test_arguments_of_a_resumed_run_are_the_recorded_and_the_new(tmp_path: Path)
     given = ["seed=7", "loss=[triplet,center]", "trainer.max_epochs=2", "+data.extra=1", "ckpt=earlier"]
     (tmp_path / OVERRIDES).write_text(yaml.safe_dump(given))
     assert expand([on, "trainer.max_epochs=3", "data.extra=2"]) == [
-        "seed=7", "loss=[triplet,center]", on, "trainer.max_epochs=3", "data.extra=2"
+        "seed=7", "loss=[triplet,center]", ONE, on, "trainer.max_epochs=3", "data.extra=2"
     ]  # fmt: skip
-    assert expand(["--cfg", "job", on]) == ["--cfg", "job", *given[:-1], on], "overrides in one piece"
+    assert expand(["--cfg", "job", on]) == ["--cfg", "job", *given[:-1], ONE, on], "overrides in one piece"
     assert expand(["-p", "seed", "seed=8", on])[:4] == ["-p", "seed", "seed=8", given[1]], "a flag's is no key"
-    assert expand(["--config-dir=mine", on]) == ["--config-dir=mine", *given[:-1], on]
+    assert expand(["--config-dir=mine", on]) == ["--config-dir=mine", *given[:-1], ONE, on]
     assert expand([f"ckpt='{checkpoint}'"])[0] == "seed=7"
     for arguments in (["seed=1"], [""], ["ckpt=null"], ["--cfg", "job"], ["--config-path=elsewhere", on]):
         assert expand(arguments) == arguments
     (tmp_path / OVERRIDES).write_text(yaml.safe_dump(["--config-name=mine", *given]))
-    wanted = ["--config-name=mine", *given[:-1], f"hydra.run.dir={tmp_path}", on]
+    wanted = ["--config-name=mine", *given[:-1], f"hydra.run.dir={tmp_path}", ONE, on]
     assert expand([on]) == wanted
     assert expand(["--config-name=mine", on]) == wanted
-    for missing in ("nope", "nope/last.ckpt"):
-        with pytest.raises(InputError, match=f"^ckpt={missing}: there is no such file"):
-            expand([f"ckpt={missing}"])
 
 
 @pytest.mark.parametrize(
@@ -89,7 +86,7 @@ def test_another_choice_of_a_group_leaves_out_its_recorded_options(tmp_path: Pat
     (tmp_path / RESOLVED).touch()
     recorded = ["trainer.devices=3", "trainer.max_epochs=9", "data=csv", "data.path=a.csv", "optimizer.lr=1"]
     (tmp_path / OVERRIDES).write_text(yaml.safe_dump(recorded))
-    assert expand([f"ckpt={tmp_path}", typed]) == [*left, f"ckpt={tmp_path}", typed]
+    assert expand([f"ckpt={tmp_path}", typed]) == [*left, ONE, f"ckpt={tmp_path}", typed]
 
 
 @pytest.mark.parametrize(
@@ -115,11 +112,6 @@ def test_damaged_overrides_raise_an_error_that_names_the_file(tmp_path: Path, da
         expand([f"ckpt={checkpoint}"])
 
 
-def rows(run: Path) -> list[dict[str, str]]:
-    with (run / "csv" / "metrics.csv").open() as file:
-        return [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Checkpoint directory", "ignore:Experiment logs directory")
 def test_run_resumed_from_a_moved_directory_keeps_its_checkpoints(configure: Configure, tmp_path: Path) -> None:
@@ -127,12 +119,12 @@ def test_run_resumed_from_a_moved_directory_keeps_its_checkpoints(configure: Con
     run(configure("trainer.max_epochs=3", "trainer.check_val_every_n_epoch=2", f"run_dir={first}"))
     last = torch.load(first / "checkpoints" / "last.ckpt", weights_only=False)
     assert last["epoch"] == 2, "of the last epoch, though nothing was validated in it"
-    written = rows(first)
+    written = records.rows(first)
     first.rename(moved)
     best = (moved / "checkpoints" / "best.ckpt").read_bytes()
     on = [f"run_dir={moved}", f"ckpt={moved}/checkpoints/last.ckpt"]
     run(configure("trainer.max_epochs=3", *on))
-    assert rows(moved)[: len(written)] == written
+    assert set(written) <= set(records.rows(moved))
     run(configure("trainer.max_epochs=4", "weights.triplet=-20", *on))  # which makes it worse
     assert (moved / "checkpoints" / "best.ckpt").read_bytes() == best
     assert f'"{moved}/checkpoints/best.ckpt"' in (moved / "metrics.json").read_text()
@@ -191,7 +183,7 @@ def test_checkpoint_is_checked_before_the_run_is_changed(train: Train, tmp_path:
         "model.embedding_size=7": "model.project.weight of [64, 64] for [7, 64]",
         f"ckpt={other}/object.ckpt": "found an object of pathlib",
         f"ckpt={other}/dict.ckpt": "found a file without 'loops', 'pytorch-lightning_version'",
-        f"ckpt={other}/pickle.ckpt": "found a truncated or foreign file; take another one of its folder, '",
+        f"ckpt={other}/pickle.ckpt": "found a truncated or foreign file; take another one of its folder, 'dict.ckpt'",
     }.items():
         answer = train("ckpt=run/checkpoints/last.ckpt", "trainer.max_epochs=2", wrong)
         assert answer.startswith("error: "), wrong
@@ -199,8 +191,7 @@ def test_checkpoint_is_checked_before_the_run_is_changed(train: Train, tmp_path:
         assert contents(run) == before, wrong
     os.truncate(run / "checkpoints" / "last.ckpt", 1000)
     answer = train("--resume", "run", "trainer.max_epochs=2")
-    assert "passed over" in answer
-    assert f"goes on          {run}/checkpoints/best.ckpt" in answer
+    assert answer.index("passed over") < answer.index(f"goes on          {run}/checkpoints/best.ckpt")
 
 
 def test_requeued_job_goes_on_and_begins_anew_without_a_checkpoint(

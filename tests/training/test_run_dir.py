@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from lossframe import InputError
 from lossframe.training.run import run
+from lossframe.training.run_folder.resume import expand
 from lossframe.training.run_folder.run_dir import RESOLVED, locked, write
 
 Configure = Callable[..., DictConfig]
@@ -59,6 +60,27 @@ def test_recorded_directory_is_locked_for_a_resumed_run_only(tmp_path: Path) -> 
         write(tmp_path, {RESOLVED: "second"})
     assert (tmp_path / RESOLVED).read_text() == "second"
     assert (tmp_path / ".hydra" / "config.yaml").read_text() == "first"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["ckpt=nope"], "^ckpt=nope: there is no such file; wanted a run's folder"),
+        (["ckpt=nope/last.ckpt"], "^ckpt=nope/last.ckpt: there is no such file"),
+        (
+            [f"ckpt={__file__}"],
+            "wanted a run's folder, or RUN/checkpoints/FILE, found a file in no run's folder",
+        ),
+        (["-m", "ckpt=.", "seed=1,2"], "^ckpt=.: wanted one run to go on with, found -m, a sweep of several"),
+    ],
+)
+def test_what_is_no_run_to_go_on_with_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
+) -> None:
+    write(tmp_path, {RESOLVED: "run"})
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=said):
+        expand(arguments)
 
 
 class FailingEnd(pl.Callback):

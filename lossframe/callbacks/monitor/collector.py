@@ -50,6 +50,7 @@ class Collector:
         self._batches = 0
         self._epoch: list[Named] = []
         self._training = False
+        self.has_trained = False  # and not loaded what it has
         self._evaluated: dict[tuple[str, int], tuple[Snapshot, list[Kept]]] = {}
         self._suffix = ""  # of the current dataloader, if there are several
         self._shared: dict[str, tuple[Callable[[], Any], Callable[[list[Any]], None]]] = {}
@@ -87,7 +88,7 @@ class Collector:
 
     def start(self) -> None:
         """Start or resume the collection of training, and its clock."""
-        self._training = True
+        self._training = self.has_trained = True
         self.guard.train(True)
         self._clock = time.monotonic()
 
@@ -171,16 +172,17 @@ class Collector:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the open window, the earlier ones of the epoch and the samples seen."""
+        self._epoch = [merged(self._epoch)]  # as a resumed run has them, for the last bit depends on the order
         return {
             "samples_seen": self.samples_seen,
             "skipped": self.guard.skipped,
             "window": self.window.state(),
-            "epoch": state_of(merged(self._epoch)),
+            "epoch": state_of(self._epoch[0]),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore a `state_dict`."""
-        self.samples_seen, self.guard.skipped = state["samples_seen"], state["skipped"]
+        self.samples_seen, self.guard.skipped, self.has_trained = state["samples_seen"], state["skipped"], False
         self.window = Window.from_state(state["window"])
         self.window.end = self.samples_seen
         self._epoch = [named_of(state["epoch"])]

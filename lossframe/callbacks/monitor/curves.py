@@ -41,8 +41,9 @@ class Curves:
         self._write_windows(trainer, self.collector.collect(closed, wait))
 
     def write_window(self, trainer: pl.Trainer, progress: Progress) -> None:
-        """Write the open window as far as it has been drained; uses no collective."""
-        self._write_windows(trainer, self.collector.close(progress))
+        """Write the open window of a training as far as it has been drained; uses no collective."""
+        if self.collector.has_trained:
+            self._write_windows(trainer, self.collector.close(progress))
 
     def _write_windows(self, trainer: pl.Trainer, windows: Iterable[tuple[Window, Progress]]) -> None:
         for window, progress in windows:

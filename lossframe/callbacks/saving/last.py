@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
 from lossframe.callbacks.base import monitor_of
+from lossframe.callbacks.saving import progress
 from lossframe.callbacks.saving.files import rotate
 from lossframe.callbacks.saving.signals import StopRequest
 from lossframe.counts import check_counts
@@ -48,8 +49,15 @@ class LastCheckpoint(Checkpoint):
         self._stop.remember()
         self._stop.announces = trainer.is_global_zero
 
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Go on behind the end of an epoch, or in an epoch that was cut."""
+        progress.correct(trainer, checkpoint)
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin to count steps and minutes, and to listen for signals."""
+        progress.begin(trainer)
         self._stop.listen()
         self._saved_at, self._saved_step, self._step = time.monotonic(), trainer.global_step, trainer.global_step
         monitor_of(trainer, self).share("last checkpoint", self._wish, self._agree)
@@ -79,6 +87,7 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let a signal end the process at once: a test that follows can be repeated."""
+        progress.end(trainer)
         self._stop.ignore()
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

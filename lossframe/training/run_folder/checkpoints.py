@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -160,15 +160,21 @@ def _size(entry: Any) -> list[int] | None:
 def _files(folder: Path, config: DictConfig) -> Iterator[Path]:
     """Yield the checkpoints in a run's folder in the order in which they are tried."""
     last = Path(OmegaConf.select(config, "callbacks.last.path") or folder / "checkpoints" / "last.ckpt")
-    found = {path: re.fullmatch(rf"{re.escape(last.stem)}(?:-(\d+))?", path.stem) for path in folder.rglob("*.ckpt")}
+    files = {*folder.rglob("*.ckpt"), *last.parent.glob("*.ckpt")}
+    found = {path: re.fullmatch(rf"{re.escape(last.stem)}(?:-(\d+))?", path.stem) for path in files}
     series = {path: int(match[1] or 0) for path, match in found.items() if match and path.parent == last.parent}
     yield from sorted(series, key=series.__getitem__)
-    yield from sorted(found.keys() - series.keys(), key=lambda path: path.stat().st_mtime, reverse=True)
+    yield from _latest_first(found.keys() - series.keys())
+
+
+def _latest_first(files: Iterable[Path]) -> list[Path]:
+    """Return files from the latest to the earliest, and those of the same time by name."""
+    return sorted(files, key=lambda path: (-path.stat().st_mtime_ns, path.name))
 
 
 def _remedy(file: Path) -> str:
     """Say which other checkpoints of a folder there are, the latest first."""
-    others = sorted(file.parent.glob("*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True)
+    others = _latest_first(file.parent.glob("*.ckpt"))
     chosen = [str(other.name) for other in others if other != file and (other.is_dir() or is_zipfile(other))]
     return f"take another one of its folder, {names(chosen[:_SHOWN])}" if chosen else "there is no other in its folder"
 
@@ -176,10 +182,13 @@ def _remedy(file: Path) -> str:
 def _say_where(file: Path, found: Mapping[str, Any], config: DictConfig) -> None:
     """Say from where a run goes on, or that it is at its end."""
     epochs, steps = trained_epochs(found), found["global_step"]
-    most = config.trainer.max_epochs, config.trainer.max_steps
+    done = {"trainer.max_epochs": (epochs, 10), "trainer.max_steps": (steps, steps)}
     place = f"{run_dir.as_typed(file)}, after {epochs} whole epochs, {steps} steps"
-    if any(limit is not None and 0 <= limit <= done for limit, done in zip(most, (epochs, steps), strict=True)):
-        _say("finished", f"{place}; tests again. For more: trainer.max_epochs={epochs + 10}")
+    limits = {key: OmegaConf.select(config, key) for key in done}
+    ended = [key for key, limit in limits.items() if limit is not None and 0 <= limit <= done[key][0]]
+    if ended:
+        more = " ".join(f"{key}={sum(done[key])}" for key in ended)
+        _say("finished", f"{place}; tests again. For more: {more}")
     else:
         _say("goes on", place)
 

@@ -71,12 +71,16 @@ def expand(arguments: list[str]) -> list[str]:
     if not checkpoint:
         return arguments
     folder = _folder(checkpoint)
+    if {"-m", "--multirun"}.intersection(arguments):
+        raise InputError(f"ckpt={checkpoint}: wanted one run to go on with, found -m, a sweep of several; leave it out")
     flags, overrides = recorded(folder)
     chosen, before = chosen_configuration(arguments), chosen_configuration(flags)
     if any(chosen.get(flag, before.get(flag)) != before.get(flag) for flag in ("--config-path", "--config-name")):
         return arguments
     if before:  # another configuration may place a run elsewhere
         overrides.append(f"hydra.run.dir={quoted(folder)}")
+    if overrides:
+        overrides.append("hydra.mode=RUN")  # an experiment may start a sweep, of which this run is one job
     added = [each for each in overrides if not _is_replaced(each, typed, overrides)]
     place = arguments.index(typed["ckpt"])  # Hydra's parser accepts overrides only in one piece
     kept = [f"{flag}={value}" for flag, value in before.items() if flag not in chosen]
@@ -100,9 +104,10 @@ def config_flags() -> list[str]:
 def recorded(folder: Path) -> tuple[list[str], list[str]]:
     """Return the flags that chose a run's configuration, and its overrides; none if it has no record of them.
 
+    A run without `overrides.yaml` has Hydra's record of the overrides alone.
     If the run's project was moved, its configuration is that of the project around the run.
     """
-    found = _read(folder / OVERRIDES)
+    found = _read(folder / OVERRIDES) or _read(folder / ".hydra" / "overrides.yaml")
     flags = [each for each in found if each.startswith("-")]
     overrides = [each for each in found if each not in flags]
     here = project.around(folder)

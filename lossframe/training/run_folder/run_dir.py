@@ -15,6 +15,8 @@ from lossframe.training import launch
 RESOLVED = "resolved.yaml"
 """The file in a run's directory that records its whole configuration, with every interpolation resolved."""
 
+_CHECKPOINTS = "checkpoints"
+"""The folder in a run's directory that holds its checkpoints."""
 _LOG = "train.log"
 _STARTED_IN = Path.cwd()  # before Hydra changes the working directory, if hydra.job.chdir=true
 
@@ -25,9 +27,20 @@ def chosen(checkpoint: str | None, given: str | None, new: str) -> str:
 
 
 def of_checkpoint(checkpoint: str | Path) -> Path:
-    """Return the directory of a run, RUN of `RUN/checkpoints/FILE` or of `RUN`."""
+    """Return the directory of a run, RUN of `RUN/checkpoints/FILE`, of a file elsewhere in RUN, or of `RUN`.
+
+    Raises an `InputError` for a file that lies in no run's directory.
+    """
     path = Path(checkpoint).absolute()
-    return path if holds_run(path) else path.parent.parent
+    for folder in (path, *path.parents):
+        if holds_run(folder):
+            return folder
+    if path.parent.name != _CHECKPOINTS:
+        raise InputError(
+            f"{checkpoint}: wanted a run's folder, or RUN/{_CHECKPOINTS}/FILE, found a file in no run's folder; move "
+            f"it to RUN/{_CHECKPOINTS}/ of its run, or use --resume RUN"
+        )
+    return path.parent.parent
 
 
 def holds_run(folder: Path) -> bool:
