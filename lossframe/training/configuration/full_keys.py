@@ -8,6 +8,7 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
 from lossframe import configs
+from lossframe.errors import InputError
 
 _ASSIGNED = re.compile(r"(?<![\w.'=/-])([a-z_A-Z]\w*)=(?=[\w\[.'(-])")
 _TUPLE = re.compile(r"(?<=\w)=\(([^()]*)\)")
@@ -32,7 +33,8 @@ def written_out(message: str, error: BaseException, config: DictConfig) -> str:
     message = _TUPLE.sub(lambda found: f"=[{found[1].replace(' ', '')}]", message)
     if any(key in message for key in keys if "." in key or f"{key}=" in message):
         return message
-    if meant := _meant(message, node, {key: keys.get(source(key, content), value) for key, value in keys.items()}):
+    resolved = {key: keys.get(source(key, content), value) for key, value in keys.items()}
+    if not isinstance(_root(error), InputError) and (meant := _meant(message, node, resolved)):
         typed = " ".join(f"{source(key, content)}={str(value).replace(' ', '')}" for key, value in meant.items())
         return f"{typed}: {message.removeprefix(f'{node}: ')}"
     return message if node in message else f"{node}: {message}"
@@ -54,6 +56,11 @@ def source(key: str, content: Mapping[str, Any]) -> str:
         found = found.get(part) if isinstance(found, Mapping) else None
     read = _REFERENCE.fullmatch(found) if isinstance(found, str) else None
     return source(read[1], content) if read and read[1] != key else key
+
+
+def _root(error: BaseException) -> BaseException:
+    """Return the first error of a chain; an `InputError` there is lossframe's own, which names what it means."""
+    return error if error.__cause__ is None else _root(error.__cause__)
 
 
 def _meant(message: str, node: str, keys: Mapping[str, Any]) -> dict[str, Any]:
