@@ -11,9 +11,10 @@ from torch import Tensor
 
 from lossframe import saved
 from lossframe.counts import check_counts, check_given_counts
+from lossframe.data import position
 from lossframe.data.evaluation import evaluated
 from lossframe.data.loader import BatchLoader, Change
-from lossframe.data.samplers import POSITION, GlobalBatchSampler, SamplerFactory, ShardedBatchSampler, balanced
+from lossframe.data.samplers import GlobalBatchSampler, SamplerFactory, ShardedBatchSampler, balanced
 from lossframe.data.splits import Splits, check_split, everything, fingerprint, split_by
 from lossframe.errors import InputError, names
 
@@ -72,7 +73,7 @@ class InMemoryData(pl.LightningDataModule, ABC):
         self.fitted: dict[str, Any] = {}
         self._facts: dict[str, Any] = {}
         self._training: BatchLoader | None = None
-        self._progress: dict[str, int] | None = None
+        self._progress: dict[str, Any] | None = None
 
     @abstractmethod
     def load(self) -> dict[str, Tensor]:
@@ -174,7 +175,7 @@ class InMemoryData(pl.LightningDataModule, ABC):
             "splits": str,
             "options": dict.fromkeys(self._split_options(), object),
             "fitted": dict.fromkeys(self.fitted, object),
-            "progress": saved.Maybe(POSITION),
+            "progress": saved.Maybe(position.FORM),
         }
         saved.check(state, form, type(self).__name__)
         self._progress = state["progress"]

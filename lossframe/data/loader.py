@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from lossframe import saved
-from lossframe.data.samplers import POSITION, ShardedBatchSampler
+from lossframe.data.position import Position
+from lossframe.data.samplers import ShardedBatchSampler
 
 Change = Callable[[dict[str, Tensor], int], dict[str, Tensor]]
 """Changes the entries of a batch in an epoch: its augmentation."""
@@ -32,30 +33,25 @@ class BatchLoader:
         self.index = index
         self.batch_sampler = batch_sampler
         self.change = change
-        self._progress = {"epoch": 0, "batches": 0}
-        self._resuming = False
+        self._position = Position(batch_sampler.sampler)
 
     def __len__(self) -> int:
         return len(self.batch_sampler)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        epoch = self.batch_sampler.sampler.epoch
-        done = self._progress["batches"] if self._resuming and self._progress["epoch"] == epoch else 0
-        self._resuming = False
-        for position, batch in enumerate(islice(self.batch_sampler, done, None), start=done):
-            self._progress = {"epoch": epoch, "batches": position + 1}
+        epoch, done = self.batch_sampler.sampler.epoch, self._position.start()
+        for number, batch in enumerate(islice(self.batch_sampler, done, None), start=done + 1):
+            self._position.give_out(number)
             taken = self._take(batch)
             yield taken if self.change is None else self.change(taken, epoch)
 
-    def state_dict(self) -> dict[str, int]:
-        """Return the epoch and the number of batches that it has yielded, the same on every rank."""
-        return dict(self._progress)
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position in the epoch as batches were given out, the same on every rank."""
+        return self._position.state_dict()
 
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from the position of the loader that returned `state`."""
-        saved.check(state, POSITION, type(self).__name__)
-        self._progress = dict(state)
-        self._resuming = True
+        self._position.load_state_dict(state, type(self).__name__)
 
     def _take(self, batch: list[int]) -> dict[str, Tensor]:
         ids = self.index[torch.tensor(batch, dtype=torch.int64)]

@@ -8,7 +8,7 @@ from pytorch_lightning.utilities.combined_loader import CombinedLoader
 from torch.utils import _pytree
 
 from lossframe import saved
-from lossframe.data.samplers import POSITION
+from lossframe.data import position
 from lossframe.data.workers import WorkerLoader, sharded
 
 _PROGRESS = "lossframe.progress"
@@ -55,7 +55,7 @@ class _Progress:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         saved.check(state, {...: object}, "the data module")
-        saved.check(state.get(_PROGRESS, []), [POSITION], _PROGRESS)
+        saved.check(state.get(_PROGRESS, []), [position.FORM], _PROGRESS)
         self.loaded = state.get(_PROGRESS, [])
         if own := {key: each for key, each in state.items() if key != _PROGRESS}:
             self.load_own(own)

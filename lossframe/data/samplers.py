@@ -16,9 +16,6 @@ from torch.utils.data import Sampler
 
 from lossframe.errors import InputError, names
 
-POSITION = {"epoch": int, "batches": int}
-"""The form of what a training loader saves: an epoch, and the number of its batches that were given out."""
-
 Positions = NDArray[np.int64]
 DEFAULT_BATCH_SIZE = 80
 """Samples in a batch over all ranks, where none is configured and enough classes fit into it."""

@@ -22,9 +22,8 @@ from torch.utils.data import (
     get_worker_info,
 )
 
-from lossframe import saved
+from lossframe.data.position import Position
 from lossframe.data.samplers import (
-    POSITION,
     GlobalBatchSampler,
     OrderedBatchSampler,
     ShardedBatchSampler,
@@ -60,30 +59,25 @@ class WorkerLoader:
         self._loader: DataLoader[Any] = DataLoader(
             _Seeded(dataset, batches.seed), batch_sampler=self._keys, generator=torch.Generator(), **options
         )
-        self._progress = {"epoch": 0, "batches": 0}
-        self._resuming = False
+        self._position = Position(batches)
 
     def __len__(self) -> int:
         return len(self.batch_sampler)
 
     def __iter__(self) -> Iterator[Any]:
-        epoch = self.batch_sampler.sampler.epoch
-        done = self._progress["batches"] if self._resuming and self._progress["epoch"] == epoch else 0
-        self._resuming = False
+        done = self._position.start()
         self._keys.start(done)
-        for position, batch in enumerate(self._loader, start=done):
-            self._progress = {"epoch": epoch, "batches": position + 1}
+        for number, batch in enumerate(self._loader, start=done + 1):
+            self._position.give_out(number)
             yield _emptied(batch) if self._keys.is_empty.popleft() else batch
 
-    def state_dict(self) -> dict[str, int]:
-        """Return the epoch and the number of batches that were given out, the same on every rank."""
-        return dict(self._progress)
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position in the epoch as batches were given out, the same on every rank."""
+        return self._position.state_dict()
 
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from the position of the loader that returned `state`."""
-        saved.check(state, POSITION, type(self).__name__)
-        self._progress = dict(state)
-        self._resuming = True
+        self._position.load_state_dict(state, type(self).__name__)
 
 
 class _Keys(Sampler[list[Key]]):

@@ -44,6 +44,7 @@ def on_all_ranks(
 
     Without overrides the configuration is the recorded one, on one CPU.
     """
+    run.silence()
     file = recorded.checkpoint_file(folder, checkpoint)
     config, data = recorded.configuration(folder), None
     if overrides:

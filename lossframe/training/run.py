@@ -84,11 +84,18 @@ def _prepare(config: DictConfig) -> tuple[Learner, Any, list[pl.Callback]]:
 
 
 def silence() -> None:
-    """Hide warnings and messages of Lightning that a configured run cannot avoid."""
+    """Hide warnings and messages of Lightning that a configured run cannot avoid; show others in one line each."""
+    warnings.formatwarning = _line
     for message in _NOISE:
         warnings.filterwarnings("ignore", message=f".*{message}.*")
     for package in ("pytorch_lightning", "lightning.pytorch"):  # the latter has the messages of both, once imported
         logging.getLogger(package).setLevel(logging.WARNING)
+
+
+def _line(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+    """Return what a command prints of a warning: its text; of one about the program itself also the place."""
+    place = "" if issubclass(category, UserWarning) else f"{filename}:{lineno}: {category.__name__}: "
+    return f"warning: {place}{' '.join(str(message).split())}\n"
 
 
 def learner_of(config: DictConfig) -> tuple[Learner, list[pl.Callback]]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from trainers import tiny_trainer
 
 from lossframe.data import BatchLoader, Digits, ShardedBatchSampler, ShuffledBatchSampler, shuffled
+from lossframe.errors import InputError
 
 
 class Recorder(pl.LightningModule):
@@ -93,3 +94,20 @@ def test_restored_loader_goes_on_in_the_middle_of_its_epoch() -> None:
     rest, again = list(second), list(second)
     assert [batch["index"].tolist() for batch in batches] == [batch["index"].tolist() for batch in rest]
     assert (len(rest), len(again)) == (4, 5)
+
+
+@pytest.mark.parametrize("done", [2, 5])
+def test_epoch_of_other_batches_goes_on_only_from_an_epochs_end(done: int) -> None:
+    def loader(batch_size: int) -> BatchLoader:
+        return BatchLoader({}, torch.arange(50), ShardedBatchSampler(ShuffledBatchSampler(50, batch_size)))
+
+    first, other = loader(10), loader(25)
+    for _, _ in zip(range(done), first, strict=False):
+        pass
+    other.load_state_dict(first.state_dict())
+    other.batch_sampler.sampler.set_epoch(int(done == 5))
+    if done == 5:
+        assert len(list(other)) == 2
+        return
+    with pytest.raises(InputError, match=r"of 5 batches by Shuffled.*, batch_size 10\).* found 2 .*, batch_size 25\)"):
+        list(other)
