@@ -174,7 +174,7 @@ def test_micro_batches_have_weights_of_their_own_gramian_and_the_buffer_may_chan
 def test_unknown_class_or_option_of_torchjd_is_an_input_error() -> None:
     with pytest.raises(InputError, match=r"torchjd\.aggregation has no UpGradWeighting"):
         objective(method("upgrad", method="UpGrad"))
-    with pytest.raises(InputError, match="wanted a radius of at least 0"):
+    with pytest.raises(InputError, match="wanted c >= 0"):
         objective(method("cagrad", c=-1.0))
     with pytest.raises(InputError, match="unexpected keyword argument 'd'"):
         objective(method("pcgrad", d=1))

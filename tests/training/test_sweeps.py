@@ -1,7 +1,6 @@
 """Sweeps: failed and pruned jobs, their summary, checks of sweepers and launchers, ranks inside a launcher's worker."""
 
 import json
-import re
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -32,7 +31,7 @@ LAUNCHER = "hydra_plugins.hydra_submitit_launcher.submitit_launcher."
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Sweep in this process over a good, a bad and a destructive learning rate, and return the folder and the error."""
+    """Sweep in this process over a good, a bad and an exploding learning rate, and return the folder and the error."""
     folder = tmp_path_factory.mktemp("swept")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -45,9 +44,8 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def test_sweep_with_failed_jobs_runs_the_others_and_ends_in_one_line(swept: tuple[Path, str]) -> None:
     folder, error = swept
-    assert re.match(
-        "error: train: triplet .* values were not finite .* Look at these samples, the learning rate", error
-    )
+    assert error.startswith("error: train: triplet (BatchAllTripletLoss): 80 of 160 values were not finite")
+    assert "\n" not in error
     assert len(list(folder.glob("*/metrics.json"))) == 4
     assert {file.parent.name for file in folder.glob("*/failed.txt")} == {"4_triplet", "5_triplet"}
 

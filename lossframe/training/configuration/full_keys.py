@@ -34,8 +34,8 @@ def written_out(message: str, error: BaseException, config: DictConfig) -> str:
     is_there = any(key in message for key in keys if "." in key or f"{key}=" in message)
     if is_there or (node.startswith("callbacks.") and _is_of_training(error)):  # callbacks tell of the training
         return message
-    values = {key: keys.get(source(key, content), value) for key, value in keys.items()}
-    if meant := _meant(message, node, values):
+    resolved = {key: keys.get(source(key, content), value) for key, value in keys.items()}
+    if not isinstance(_root(error), InputError) and (meant := _meant(message, node, resolved)):
         typed = " ".join(f"{source(key, content)}={str(value).replace(' ', '')}" for key, value in meant.items())
         return f"{typed}: {message.removeprefix(f'{node}: ')}"
     return message if node in message else f"{node}: {message}"
@@ -43,10 +43,7 @@ def written_out(message: str, error: BaseException, config: DictConfig) -> str:
 
 def _is_of_training(error: BaseException) -> bool:
     """Return whether an error is one of ours that nobody raised who made an object of the configuration."""
-    links = [error]
-    while links[-1].__cause__ is not None:
-        links.append(links[-1].__cause__)
-    return isinstance(links[-1], InputError) and not any(isinstance(link, InstantiationException) for link in links)
+    return isinstance(_root(error), InputError) and not isinstance(error, InstantiationException)
 
 
 def _nearness(key: str) -> tuple[int, int]:
@@ -65,6 +62,11 @@ def source(key: str, content: Mapping[str, Any]) -> str:
         found = found.get(part) if isinstance(found, Mapping) else None
     read = _REFERENCE.fullmatch(found) if isinstance(found, str) else None
     return source(read[1], content) if read and read[1] != key else key
+
+
+def _root(error: BaseException) -> BaseException:
+    """Return the first error of a chain; an `InputError` there is lossframe's own, which names what it means."""
+    return error if error.__cause__ is None else _root(error.__cause__)
 
 
 def _meant(message: str, node: str, keys: Mapping[str, Any]) -> dict[str, Any]:
