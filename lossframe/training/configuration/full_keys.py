@@ -27,7 +27,8 @@ def written_out(message: str, error: BaseException, config: DictConfig) -> str:
     if node:
         for key in sorted((key for key in keys if key.startswith(f"{node}.")), key=len, reverse=True):
             name = re.escape(key.rpartition(".")[2])
-            message = re.sub(rf"{_SPOKEN_OF}(?:`{name}`|{name})(?![\w.'=])", source(key, content), message)
+            full = source(key, content).replace("\\", r"\\")
+            message = re.sub(rf"{_SPOKEN_OF}(?:`{name}`|{name})(?![\w.'=])", full, message)
     message = _ASSIGNED.sub(lambda found: f"{_full(found[1], node, keys, content)}=", message)
     message = _TUPLE.sub(lambda found: f"=[{found[1].replace(' ', '')}]", message)
     return message if _speaks_of(message, node, keys) else f"{node}: {message}"
