@@ -94,16 +94,12 @@ def main(arguments: list[str] | None = None) -> int:
             parsers()[0].parse_args(words)
         else:
             raise InputError(f"lossframe {command}: wanted one of {names(COMMANDS)}.{nearest(command, COMMANDS)}")
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except BrokenPipeError:  # the reader has ended, as in `lossframe losses | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:
-        if not error.filename:
-            raise
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+    except (InputError, OSError) as error:
+        named = isinstance(error, OSError) and error.filename
+        print(f"error: {error.filename}: {error.strerror}" if named else f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
