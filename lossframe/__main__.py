@@ -98,8 +98,9 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (InputError, OSError) as error:
-        named = isinstance(error, OSError) and error.filename
-        print(f"error: {error.filename}: {error.strerror}" if named else f"error: {error}", file=sys.stderr)
+        is_of_file = isinstance(error, OSError) and error.filename is not None
+        line = f"{error.filename}: {error.strerror}" if is_of_file else str(error)  # type: ignore[union-attr]
+        print(f"error: {line}", file=sys.stderr)
         return 2
     return 0
 
