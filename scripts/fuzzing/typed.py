@@ -27,8 +27,8 @@ _OTHERS = ("evaluate ", "predict ", "report ", "schedule ", "losses", "init ", "
 """Commands beside `train` that are run, as far as they need no other machine."""
 
 _get_mode = Hydra.get_mode
-_PROCESSES = ("RUN trainer=", "hydra/launcher", "hydra/sweeper")
-"""Parts of commands that start processes."""
+_PROCESSES = ("&", "RUN trainer=", "hydra/launcher", "hydra/sweeper")
+"""Parts of commands that start other processes."""
 
 
 @cache
@@ -40,9 +40,7 @@ def documented() -> tuple[str, ...]:
     lines = [command for block in shell for command in block.commands() if command.startswith("lossframe ")]
     lines = list(dict.fromkeys(line.removeprefix("lossframe ") for line in lines))
     return tuple(
-        line
-        for line in lines
-        if line.startswith(("train ", *_OTHERS)) and "&" not in line and "RUN trainer=" not in line
+        line for line in lines if line.startswith(("train ", *_OTHERS)) and not any(word in line for word in _PROCESSES)
     )
 
 

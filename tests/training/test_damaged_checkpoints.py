@@ -27,7 +27,7 @@ DAMAGED = {
     "Digits.progress": "Digits.progress: wanted what was saved, found nothing",
 }
 ANEW = {
-    MONITOR: "the checkpoint holds nothing of LossMonitor: this starts anew",
+    "callbacks.Generators": "the checkpoint holds nothing of Generators: this starts anew",
     "Digits": "the checkpoint holds nothing of the data of Digits: this starts anew",
 }
 
