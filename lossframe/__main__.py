@@ -100,7 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (InputError, OSError) as error:
         is_of_file = isinstance(error, OSError) and error.filename is not None
         line = f"{error.filename}: {error.strerror}" if is_of_file else str(error)  # type: ignore[union-attr]
-        print(f"error: {line}", file=sys.stderr)
+        print(f"error: {' '.join(line.split())}", file=sys.stderr)
         return 2
     return 0
 
