@@ -82,16 +82,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand and print its answer; return 2 if the arguments do not fit."""
     try:
         _run(sys.argv[1:] if arguments is None else arguments)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except BrokenPipeError:  # the reader has ended, as in `lossframe losses | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:
-        if not error.filename:
-            raise
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+    except (InputError, OSError) as error:
+        is_of_file = isinstance(error, OSError) and error.filename is not None
+        line = f"{error.filename}: {error.strerror}" if is_of_file else str(error)  # type: ignore[union-attr]
+        print(f"error: {' '.join(line.split())}", file=sys.stderr)
         return 2
     return 0
 

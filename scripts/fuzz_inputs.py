@@ -1,9 +1,9 @@
 """Feed random input to all that reads input: `python scripts/fuzz_inputs.py --cases 100000 --seed 1`.
 
-Kinds: frames of an objective, values of configurations, command lines, event files, checkpoints, CSV files and records
-of runs; `fuzz_losses.py` compares losses with float64. A case ends in a value, which is right where it is known, or in
-one line of an `InputError`. Another error, a call that hangs and a silent NaN are failures, printed with the case:
-`--seed 1 --case 123` runs it alone. Exits with 1 after a failure.
+Kinds: frames of an objective, values of configurations, command lines, event files, checkpoints, trainings that go on
+from one, CSV files and records of runs; `fuzz_losses.py` compares losses with float64. A case ends in a value, which is
+right where it is known, or in one line of an `InputError`. Another error, a call that hangs and a silent NaN are
+failures, printed with the case: `--seed 1 --case 123` runs it alone. Exits with 1 after a failure.
 """
 
 import argparse
@@ -60,7 +60,8 @@ def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cases", type=int, default=2000, metavar="N", help="how many, from case 0 on")
+    parser.add_argument("--cases", type=int, default=2000, metavar="N", help="how many")
+    parser.add_argument("--from", type=int, default=0, metavar="K", dest="first", help="the first case")
     parser.add_argument("--case", type=int, metavar="K", help="this one alone")
     parser.add_argument("--kind", choices=KINDS, help="all cases of this kind")
     return parser.parse_args()
@@ -70,7 +71,11 @@ def main() -> None:
     """Fuzz, and say how many cases of each kind ended how."""
     options, start = arguments(), time.perf_counter()
     torch.set_num_threads(1)  # cases are small
-    numbers = range(options.cases) if options.case is None else range(options.case, options.case + 1)
+    numbers = (
+        range(options.first, options.first + options.cases)
+        if options.case is None
+        else range(options.case, options.case + 1)
+    )
     outcomes = fuzz(options.seed, numbers, options.kind)
     for name, count in sorted(outcomes.items()):
         print(f"{name:<24} {count}")

@@ -60,7 +60,7 @@ def entries(loss: Loss, wired: Mapping[str, str], frame: Frame) -> dict[str, Any
 def samples(frame: Frame) -> float:
     """Return the number of this rank's samples in a frame: the length of its first tensor, 1 without a batch."""
     first = first_batched(frame)
-    return 1.0 if first is None else float(len(first))
+    return 1.0 if first is None else float(first.size(0))  # which a nested tensor has too
 
 
 def _described(parameter: str, entry: str) -> str:

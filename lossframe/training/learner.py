@@ -158,14 +158,15 @@ class Learner(pl.LightningModule):
             self.objective.check_state(checkpoint["state_dict"], "objective.")
             checkpoints.check_weights(checkpoint["state_dict"], self)
         fits = self._fabric is None and self._trainer is not None and self._trainer.state.fn == "fit"
-        changed = checkpoint.get(reconfigured.RECORD) != self._optimisation()
         if fits and self._is_whole(checkpoint):
-            restored.check(checkpoint, self.trainer)
-            restored.check_optimizer(checkpoint, self.optimizer, dict(self.named_parameters()))
-        if fits and not changed:
-            restored.check_options(checkpoint, self.optimizer, self.scheduler)
-        elif fits:
+            restored.check(checkpoint, self.trainer, len(self._trained()))
+        changed = checkpoint.get(reconfigured.RECORD) != self._optimisation()
+        if fits and changed:
             reconfigured.restart(checkpoint, self.optimizer, self.scheduler, self._trained())
+        elif fits:
+            restored.check_options(checkpoint, self.optimizer, self.scheduler)
+        if fits and not (changed and not checkpoint["optimizer_states"][0]["state"]):  # restart has warned of that
+            restored.check_accumulated(checkpoint, self.optimizer, dict(self.named_parameters()))
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load weights; a `StateError` names those that do not fit."""

@@ -24,12 +24,16 @@ _SIZES = (2, 3, 2, 3, 2, 3, 2, 3)
 """Sizes of the dimensions of an example, which are no parameter's by chance."""
 
 
-def check(found: Mapping[str, Any], trainer: pl.Trainer) -> None:
+def check(found: Mapping[str, Any], trainer: pl.Trainer, trained: int) -> None:
     """Raise a `StateError` that names the first part of a checkpoint which is missing or of another form.
 
-    Warns of callbacks and data of which a checkpoint holds nothing, which may be new: they start anew.
+    `trained` is the number of parameters that the only optimiser trains. Warns of callbacks and data of which a
+    checkpoint holds nothing, which may be new: they start anew.
     """
     saved.check(found, _FORM, "the checkpoint")
+    counts = [sum(len(group["params"]) for group in state["param_groups"]) for state in found["optimizer_states"]]
+    if counts != [trained]:
+        raise saved.StateError(f"optimizer_states: wanted one optimizer of {trained} parameters, found {counts}")
     saved.check(found["loops"], {"fit_loop": _loop_form(trainer)}, "loops")
     _check_callbacks(found["callbacks"], getattr(trainer, "callbacks"))  # noqa: B009 - Lightning's stubs lack it
     saved.check(found, {"averaging_state": {"n_averaged": Tensor}} if "averaging_state" in found else {}, "callbacks")
@@ -38,24 +42,21 @@ def check(found: Mapping[str, Any], trainer: pl.Trainer) -> None:
         _warn(f"the data of {type(data).__qualname__}")
 
 
-def check_optimizer(
+def check_accumulated(
     found: Mapping[str, Any], factory: Callable[[Any], Optimizer], parameters: Mapping[str, nn.Parameter]
 ) -> None:
-    """Check that the only optimiser has accumulated numbers of each trained parameter, of its shape."""
-    states = found["optimizer_states"]
+    """Check that the optimiser has accumulated numbers of each trained parameter, of its shape."""
+    (state,) = found["optimizer_states"]
+    kept = [key for group in state["param_groups"] for key in group["params"]]
     trained = {name: each for name, each in parameters.items() if each.requires_grad}
-    kept = [key for group in (states[0]["param_groups"] if states else []) for key in group["params"]]
-    if len(states) != 1 or len(kept) != len(trained):
-        raise saved.StateError(
-            f"optimizer_states: wanted one optimizer of {len(trained)} parameters, found {len(states)} of {len(kept)}"
-        )
-    wanted, none = _accumulated(factory, {parameter.ndim for parameter in trained.values()}), []
+    if not (wanted := _accumulated(factory, {parameter.ndim for parameter in trained.values()})):
+        return
+    none = []
     for key, (name, parameter) in zip(kept, trained.items(), strict=True):
-        state = states[0]["state"].get(key)
-        if not state and wanted:
+        if numbers := state["state"].get(key):
+            _check_numbers(numbers, wanted[parameter.ndim], parameter, f"optimizer_states[0].state.{key}")
+        else:
             none.append(name)
-        elif wanted:
-            _check_numbers(state, wanted[parameter.ndim], parameter, f"optimizer_states[0].state.{key}")
     if none:
         _warn(
             f"what the optimizer had accumulated of {names(none[:3])}{f' and {len(none) - 3} more' * (len(none) > 3)}"

@@ -48,7 +48,8 @@ def _config(options: str, epochs: int) -> DictConfig:
     return composition.prepared(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
 
 
-def _train(config: DictConfig) -> None:
+def train(config: DictConfig) -> None:
+    """Train, from the checkpoint that a configuration names, and print nothing."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         if config.ckpt:
             config.ckpt = checkpoints.chosen(config, Path(config.run_dir))
@@ -70,11 +71,11 @@ def trained(options: str) -> Run:
     with tempfile.TemporaryDirectory() as name:
         os.chdir(name)
         try:
-            _train(_config(options, 1))
+            train(_config(options, 1))
             files = {str(file): file.read_bytes() for file in Path("run").rglob("*") if file.is_file()}
             config = _config(options, 2)
             config.ckpt = "run/checkpoints/last.ckpt"
-            _train(config.copy())
+            train(config.copy())
             return Run(config, files, *_end())
         finally:
             os.chdir(before)
@@ -106,7 +107,7 @@ def _resume(made: Run) -> None:
     with warnings.catch_warnings(record=True) as noted:
         warnings.simplefilter("always")
         run.silence()
-        _train(made.config.copy())
+        train(made.config.copy())
     weights, rows = _end()
     differ = [name for name, each in made.weights.items() if not _same(each, weights[name])]
     if noted:

@@ -26,8 +26,9 @@ from lossframe.training import cli, run
 _OTHERS = ("evaluate ", "predict ", "report ", "schedule ", "losses", "init ", "train --resume ")
 """Commands beside `train` that are run, as far as they need no other machine."""
 
-_PROCESSES = ("RUN trainer=", "hydra/launcher", "hydra/sweeper")
-"""Parts of commands that start processes."""
+_get_mode = Hydra.get_mode
+_PROCESSES = ("&", "RUN trainer=", "hydra/launcher", "hydra/sweeper")
+"""Parts of commands that start other processes."""
 
 
 @cache
@@ -39,9 +40,7 @@ def documented() -> tuple[str, ...]:
     lines = [command for block in shell for command in block.commands() if command.startswith("lossframe ")]
     lines = list(dict.fromkeys(line.removeprefix("lossframe ") for line in lines))
     return tuple(
-        line
-        for line in lines
-        if line.startswith(("train ", *_OTHERS)) and "&" not in line and "RUN trainer=" not in line
+        line for line in lines if line.startswith(("train ", *_OTHERS)) and not any(word in line for word in _PROCESSES)
     )
 
 
@@ -64,16 +63,20 @@ def mutated(chance: Chance, lines: tuple[str, ...]) -> list[str]:
 def in_process() -> Iterator[None]:
     """Check trainings instead of running them, and share what Hydra does for each command: yaml files, and its mode.
 
-    Hydra composes a configuration a second time, only to read `hydra.mode`, which no command of the documents sets.
+    Hydra composes a configuration a second time, only to read `hydra.mode`, which experiments alone set.
     """
     load = cache(omegaconf.yaml.load)
     with (
         mock.patch.object(cli, "_run", lambda config, records: run.check(config, load=False)),
         mock.patch.object(omegaconf.yaml, "load", lambda text, *args, **options: load(_text(text), *args, **options)),
         mock.patch.object(cli.launch, "local_ranks", return_value=contextlib.nullcontext()),
-        mock.patch.object(Hydra, "get_mode", return_value=RunMode.RUN),
+        mock.patch.object(Hydra, "get_mode", _mode),
     ):
         yield
+
+
+def _mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> Any:
+    return _get_mode(hydra, config_name, overrides) if "experiment" in "".join(overrides) else RunMode.RUN
 
 
 def _text(stream: Any) -> str:
@@ -132,7 +135,7 @@ def case(chance: Chance, folder: Path) -> str:
     before = Path.cwd()
     if not (folder / "photos").exists():
         snippets.furnish(folder, snippets.documents(), photos=10)
-    shutil.rmtree(folder / "RUN", ignore_errors=True)
+    shutil.rmtree(folder / "RUN", ignore_errors=True)  # a fresh one, where there is need of it
     words = mutated(chance, documented())
     if words[0] != "train" or "--resume" in " ".join(words):
         files.written(folder / "RUN")

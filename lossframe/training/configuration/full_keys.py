@@ -28,7 +28,8 @@ def written_out(message: str, error: BaseException, config: DictConfig) -> str:
     if node:
         for key in sorted((key for key in keys if key.startswith(f"{node}.")), key=_nearness):
             name = re.escape(key.rpartition(".")[2])
-            message = re.sub(rf"{_SPOKEN_OF}(?:`{name}`|{name})(?![\w.'=])", source(key, content), message)
+            full = source(key, content).replace("\\", r"\\")
+            message = re.sub(rf"{_SPOKEN_OF}(?:`{name}`|{name})(?![\w.'=])", full, message)
     message = _ASSIGNED.sub(lambda found: f"{_full(found[1], node, keys, content)}=", message)
     message = _TUPLE.sub(lambda found: f"=[{found[1].replace(' ', '')}]", message)
     is_there = any(key in message for key in keys if "." in key or f"{key}=" in message)
@@ -43,7 +44,10 @@ def written_out(message: str, error: BaseException, config: DictConfig) -> str:
 
 def _is_of_training(error: BaseException) -> bool:
     """Return whether an error is one of ours that nobody raised who made an object of the configuration."""
-    return isinstance(_root(error), InputError) and not isinstance(error, InstantiationException)
+    is_of_making = isinstance(error, InstantiationException)
+    if error.__cause__ is not None and not is_of_making:
+        return _is_of_training(error.__cause__)
+    return isinstance(error, InputError) and not is_of_making
 
 
 def _nearness(key: str) -> tuple[int, int]:
