@@ -1,9 +1,13 @@
 """Loads a map-style data set of the user's own by worker processes, each global batch shared out over the ranks."""
 
+import os
 import random
+import re
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -41,6 +45,10 @@ Key = tuple[int, int]
 """The epoch of a sample, and its position in the data set."""
 
 
+_SHARED: WeakSet["_Seeded"] = WeakSet()
+"""The data sets that worker processes of this process read."""
+
+
 class WorkerLoader:
     """Loads one rank's share of the batches of `batches` from a map-style data set; `options` are a `DataLoader`'s.
 
@@ -57,8 +65,9 @@ class WorkerLoader:
         self.batch_sampler = ShardedBatchSampler(batches, rank, world_size)  # where Lightning looks for `set_epoch`
         self._keys = _Keys(self.batch_sampler)
         self._loader: DataLoader[Any] = DataLoader(
-            _Seeded(dataset, batches.seed), batch_sampler=self._keys, generator=torch.Generator(), **options
-        )
+            _Seeded(dataset, batches.seed, options.get("num_workers", 0)), batch_sampler=self._keys,
+            generator=torch.Generator(), **options,
+        )  # fmt: skip
         self._position = Position(batches)
 
     def __len__(self) -> int:
@@ -110,14 +119,21 @@ class _Keys(Sampler[list[Key]]):
 
 
 class _Seeded(Dataset[Any]):
-    """Seeds all generators for each sample that it reads; in the training process itself, it restores them."""
+    """Seeds all generators for each sample that it reads; in the training process itself, it restores them.
 
-    def __init__(self, dataset: Dataset[Any], seed: int) -> None:
+    `now` is shared with the workers: process id, epoch and position of what each of them reads.
+    """
+
+    def __init__(self, dataset: Dataset[Any], seed: int, workers: int) -> None:
         self.dataset = dataset
         self.seed = seed
+        self.now = torch.zeros(workers, 3, dtype=torch.int64).share_memory_()
+        _SHARED.add(self)
 
     def __getitem__(self, key: Key) -> Any:
-        if get_worker_info() is not None:
+        worker = get_worker_info()
+        if worker is not None:
+            self.now[worker.id] = torch.tensor([os.getpid(), *key])
             return self._read(key)
         states = torch.get_rng_state(), np.random.get_state(), random.getstate()
         try:
@@ -137,6 +153,27 @@ class _Seeded(Dataset[Any]):
         except Exception as error:
             error.add_note(f"This was sample {key[1]} of the {type(self.dataset).__name__}, in epoch {key[0]}.")
             raise
+
+
+@contextmanager
+def naming_samples() -> Iterator[None]:
+    """Name the sample that a data worker was reading when it was killed, in an `InputError`."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not (found := re.match(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) ([^.]*)", str(error))):
+            raise
+        dead = set(map(int, found[1].split(",")))
+        read = [
+            f"sample {position} of the {type(each.dataset).__name__} in epoch {epoch}"
+            for each in _SHARED
+            for process, epoch, position in each.now.tolist()
+            if process in dead
+        ]
+        while_read = f" while it read {' and '.join(read)}" if read else ""
+        raise InputError(
+            f"a data worker {found[2]}{while_read}; look at what it read, or at the memory of the machine"
+        ) from error
 
 
 def sharded(loaders: Any, seed: int = 0, rank: int = 0, world_size: int = 1) -> Any:

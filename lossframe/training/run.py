@@ -18,6 +18,7 @@ from lossframe import distributed
 from lossframe.callbacks.rank_consistency import RankConsistency
 from lossframe.callbacks.unsaved import TolerantCheckpointIO
 from lossframe.data import InMemoryData, shard_loaders
+from lossframe.data.workers import naming_samples
 from lossframe.loggers import tags
 from lossframe.loggers.tolerance import tolerant
 from lossframe.training.checks import composed, model_contract, preflight, provision
@@ -50,9 +51,10 @@ def run(config: DictConfig, records: Mapping[str, str] | None = None) -> float |
     callbacks += [RankConsistency(values), MonitoredKeys(), _write_at_start(config.run_dir, records or {})]
     writer = TolerantCheckpointIO()
     trainer = _trainer(config, callbacks, writer)
-    with checkpoints.naming(Path(config.ckpt) if config.ckpt else None):
-        trainer.fit(learner, data, ckpt_path=config.ckpt, weights_only=True)
-    score = _test_best(trainer, learner, data, Path(config.run_dir))
+    with naming_samples():
+        with checkpoints.naming(Path(config.ckpt) if config.ckpt else None):
+            trainer.fit(learner, data, ckpt_path=config.ckpt, weights_only=True)
+        score = _test_best(trainer, learner, data, Path(config.run_dir))
     distributed.close()
     writer.check()
     return score

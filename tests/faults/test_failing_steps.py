@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lossframe import InputError, Learner
 from lossframe.data import sharded
+from lossframe.data.workers import naming_samples
 from lossframe.training.run import run
 
 Configure = Callable[..., DictConfig]
@@ -92,12 +93,13 @@ class Idle(pl.LightningModule):
 
 
 @pytest.mark.filterwarnings("ignore:.*configure_optimizers:UserWarning", "ignore:.*training_step:UserWarning")
-def test_worker_that_is_killed_ends_the_training_in_seconds(tmp_path: Path) -> None:
+def test_worker_that_is_killed_ends_the_training_in_seconds_and_names_its_sample(tmp_path: Path) -> None:
     trainer = pl.Trainer(
         max_epochs=1, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
         enable_checkpointing=False, default_root_dir=tmp_path, log_every_n_steps=1,
     )  # fmt: skip
     started = time.monotonic()
-    with pytest.raises(RuntimeError, match=r"DataLoader worker \(pid.* (is killed by signal|exited unexpectedly)"):
+    said = r"a data worker (is killed by signal|exited unexpectedly).* while it read sample 7 of the Faulty in epoch 0"
+    with pytest.raises(InputError, match=said), naming_samples():
         trainer.fit(Idle(), sharded(DataLoader(Faulty(7, kills=True), 4, num_workers=2)))
     assert time.monotonic() - started < 30
