@@ -15,7 +15,7 @@ import lossframe.training.run_folder.hydra_defaults  # noqa: F401 - registers wh
 from lossframe import configs
 from lossframe.errors import InputError
 from lossframe.report.endings import FAILED
-from lossframe.training import launch, orphans, sweep
+from lossframe.training import launch, notes, orphans, sweep
 from lossframe.training.checks.user_errors import Refused, explain
 from lossframe.training.configuration import composition, data_facts, project
 from lossframe.training.configuration.arguments import UsageError, normalised
@@ -39,6 +39,7 @@ def main(arguments: list[str]) -> None:
             orphans.end_with_launcher()
             _run(cast(DictConfig, OmegaConf.create(os.environ[RANK_CONFIG])), {})
         else:
+            notes.clear()
             sys.argv[1:] = project.primary(resume.expand(resume.entered(normalised(arguments))))  # Hydra reads sys.argv
             _train_or_sweep()
     except (Exception, Refused) as error:
@@ -108,7 +109,6 @@ def _train_in(folder: Path, config: DictConfig) -> float | None:
     with run_dir.locked(folder, resume=bool(config.ckpt)):
         if config.ckpt:
             config.ckpt = checkpoints.chosen(config, folder)
-            resume.say_where()
         records = _records(config)
         with launch.local_ranks(ranks, {RANK_CONFIG: data_facts.for_ranks(config)}):
             (folder / FAILED).unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from lossframe.data import InMemoryData, shard_loaders
 from lossframe.data.workers import naming_samples
 from lossframe.loggers import tags
 from lossframe.loggers.tolerance import tolerant
+from lossframe.training import notes
 from lossframe.training.checks import composed, model_contract, preflight, provision
 from lossframe.training.configuration import composition
 from lossframe.training.learner import Learner
@@ -48,7 +49,7 @@ def run(config: DictConfig, records: Mapping[str, str] | None = None) -> float |
     values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     if records:
         records = {**records, run_dir.RESOLVED: OmegaConf.to_yaml(config, resolve=True)}
-    callbacks += [RankConsistency(values), MonitoredKeys(), _write_at_start(config.run_dir, records or {})]
+    callbacks += [RankConsistency(values), MonitoredKeys(), _at_start(config.run_dir, records or {})]
     writer = TolerantCheckpointIO()
     trainer = _trainer(config, callbacks, writer)
     with naming_samples():
@@ -117,8 +118,11 @@ def learner_of(config: DictConfig) -> tuple[Learner, list[pl.Callback]]:
     return learner, callbacks
 
 
-def _write_at_start(folder: str, records: Mapping[str, str]) -> pl.Callback:
-    """Make the callback that writes a run's records on rank 0, once, when a first gradient or the test has come."""
+def _at_start(folder: str, records: Mapping[str, str]) -> pl.Callback:
+    """Make the callback that shows notes when the checks are over, and writes records at a first gradient or the test.
+
+    It does so on rank 0, once.
+    """
     unwritten = dict(records)
 
     def write(trainer: pl.Trainer, *_: Any) -> None:
@@ -126,7 +130,14 @@ def _write_at_start(folder: str, records: Mapping[str, str]) -> pl.Callback:
             run_dir.write(Path(folder), unwritten)
             unwritten.clear()
 
-    return pl.callbacks.LambdaCallback(on_after_backward=write, on_test_start=write)
+    def show(*_: Any) -> None:
+        notes.show()
+
+    def start_test(trainer: pl.Trainer, *_: Any) -> None:
+        notes.show()
+        write(trainer)
+
+    return pl.callbacks.LambdaCallback(on_train_start=show, on_after_backward=write, on_test_start=start_test)
 
 
 def _trainer(config: DictConfig, callbacks: list[pl.Callback], writer: TolerantCheckpointIO) -> pl.Trainer:

@@ -9,7 +9,7 @@ from shlex import quote
 from shutil import copytree, ignore_patterns
 
 from lossframe.errors import InputError, names
-from lossframe.training import launch
+from lossframe.training import notes
 from lossframe.training.configuration.arguments import chosen_configuration, key_of
 
 _PRIMARY = Path("conf", "train.yaml")
@@ -28,8 +28,7 @@ def primary(arguments: list[str]) -> list[str]:
     continues = any(key_of(each) == "ckpt" for each in arguments)
     if here is None or continues or chosen_configuration(arguments):
         return arguments
-    if launch.is_first() and not {"-sc", "--shell-completion"} & {each.partition("=")[0] for each in arguments}:
-        print(f"configuration    {_PRIMARY}, with the modules of this folder", file=sys.stderr)
+    notes.add("configuration", f"{_PRIMARY}, with the modules of this folder")
     return [f"--config-path={here / _PRIMARY.parent}", *arguments]
 
 

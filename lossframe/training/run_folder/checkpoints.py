@@ -1,7 +1,6 @@
 """Finds the checkpoint from which a run goes on, and checks what a file holds before it is loaded."""
 
 import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lossframe import saved
 from lossframe.errors import InputError, names
-from lossframe.training import launch
+from lossframe.training import launch, notes
 from lossframe.training.run_folder import run_dir
 
 if TYPE_CHECKING:
@@ -50,13 +49,13 @@ def chosen(config: DictConfig, folder: Path) -> str | None:
         try:
             found = contents(file)
         except InputError as error:
-            _say("passed over", str(error).partition(";")[0])
+            notes.add("passed over", str(error).partition(";")[0])
             continue
         _say_where(file, found, config)
         return str(file)
     if files:
         raise InputError(f"{folder}: wanted a whole checkpoint, found damaged ones; delete them to train anew")
-    _say("trains anew", f"{run_dir.as_typed(folder)}, which was stopped before its first checkpoint")
+    notes.add("trains anew", f"{run_dir.as_typed(folder)}, which was stopped before its first checkpoint")
     if launch.is_first():
         run_dir.clear(folder)
     return None
@@ -188,11 +187,6 @@ def _say_where(file: Path, found: Mapping[str, Any], config: DictConfig) -> None
     ended = [key for key, limit in limits.items() if limit is not None and 0 <= limit <= done[key][0]]
     if ended:
         more = " ".join(f"{key}={sum(done[key])}" for key in ended)
-        _say("finished", f"{place}; tests again. For more: {more}")
+        notes.add("finished", f"{place}; tests again. For more: {more}")
     else:
-        _say("goes on", place)
-
-
-def _say(what: str, text: str) -> None:
-    if launch.is_first():
-        print(f"{what:<16} {text}", file=sys.stderr)
+        notes.add("goes on", place)

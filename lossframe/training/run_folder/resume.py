@@ -2,7 +2,6 @@
 
 import os
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from lossframe import configs
 from lossframe.errors import InputError
-from lossframe.training import launch
+from lossframe.training import notes
 from lossframe.training.configuration import project
 from lossframe.training.configuration.arguments import chosen_configuration, key_of, overrides_by_key, quoted, value_of
 from lossframe.training.run_folder import run_dir
@@ -26,8 +25,6 @@ _OWN_OPTIONS = ("data", "optimizer", "scheduler")
 """Groups of which another choice has other options, so that the recorded ones mean nothing to it."""
 _PLACES = tuple(f"trainer.{key}" for key in ("accelerator", "devices", "num_nodes", "strategy"))
 """What another choice of `trainer` chooses; the length of the training stays."""
-
-_notes: list[str] = []
 
 
 def entered(arguments: list[str]) -> list[str]:
@@ -47,16 +44,9 @@ def entered(arguments: list[str]) -> list[str]:
         paths |= {key: value_of(typed[key]) for key in ("run_dir", *PATHS) if key in typed}
         paths = {key: str(Path(path).absolute()) for key, path in paths.items() if path and "${" not in path}
         os.chdir(home)
-        _notes.append(f"started in       {home}, from where relative paths are read")
+        notes.add("started in", f"{home}, from where relative paths are read")
     placed = {typed[key]: f"{key}={quoted(path)}" for key, path in paths.items()}
     return [placed.get(each, each) for each in arguments]
-
-
-def say_where() -> None:
-    """Print from where relative paths are read, if that is not where the command was typed; once the run goes on."""
-    if _notes and launch.is_first():
-        print(_notes[-1], file=sys.stderr)
-    _notes.clear()
 
 
 def expand(arguments: list[str]) -> list[str]:
