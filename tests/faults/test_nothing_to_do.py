@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 from trainers import tiny_trainer
 
 from lossframe import InputError, LossMonitor
 from lossframe.training.checks import preflight
+from lossframe.training.checks.user_errors import explain
 from lossframe.training.configuration import composition
 from lossframe.training.run import learner_of, run
 
@@ -61,5 +63,6 @@ def test_run_without_a_test_writes_the_checkpoint_alone(configure: Configure, tm
     ],
 )
 def test_missing_split_is_an_error_of_one_line(configure: Configure, arguments: list[Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises((InputError, InstantiationException), match=message) as caught:
         run(configure("trainer.max_epochs=1", "logger=csv", *arguments))
+    assert "\n" not in (explain(caught.value) or "\n")

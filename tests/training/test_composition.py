@@ -30,7 +30,7 @@ IGNORED = {
     "metrics.retrieval=null": "none by metrics=[]",
     "+callbacks.foo=1": "callbacks.foo: wanted a mapping with a _target_",
     "+logger.foo={a:1}": "logger.foo: wanted a mapping with a _target_",
-    "+loss.foo=1": "term 'foo' is 1, of type int",
+    "+loss.foo=1": "loss.foo=1: wanted a mapping with a _target_",
     "+loss.foo={margin:1}": "term 'foo' is a mapping of 'margin' without _target_",
     "+weights.x=1": "weights.x: wanted the name of a term",
     "+inputs.x.labels=labels": "inputs.x: wanted the name of a term",

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from curves import read
+from forked import ROOT, Completed, Forked, run_script
 from logs import own_log_handlers
 from omegaconf import DictConfig
 
@@ -43,8 +44,14 @@ inputs: {mine: {prediction: features, target: features, weight: null}}
     ids=["one", "two"],
 )
 def test_run_that_is_interrupted_everywhere_equals_an_uninterrupted_one(
-    tmp_path: Path, ranks: int, crashes: list[str], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, ranks: int, crashes: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def start(folder: Path, arguments: list[str], crash: str = "") -> Completed:
+        environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", faults.CRASH: crash or ":::"}
+        script = (run_script, ROOT / "train.py", arguments)
+        return Forked(*script, folder=folder, logs=tmp_path, environment=environment).end(200)
+
+    monkeypatch.setattr(stories, "start", start)
     stories.uninterrupted(tmp_path / "runs", ranks)
     assert stories.story(tmp_path / "runs", ranks, crashes) == (len(crashes), [])
     assert capsys.readouterr().out.count("goes on from step") == len(crashes)
