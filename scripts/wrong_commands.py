@@ -142,6 +142,13 @@ OBJECTS = [
     Wrong("trainer.strategy=nope", "trainer.strategy='nope'", "ddp"),
     Wrong("trainer.precision=17", "trainer.precision=17: Precision 17", "'32-true'"),
     Wrong("optimizer.lr=-1", "optimizer.lr=-1:", "0 or more"),
+    Wrong("trainer.val_check_interval=99", "trainer.val_check_interval=99:", "trainer.check_val_every_n_epoch=null"),
+    Wrong(
+        "scheduler=step scheduler._target_=torch.optim.lr_scheduler.ReduceLROnPlateau "
+        "~scheduler.step_size ~scheduler.gamma",
+        "trainer: scheduler:",
+        "scheduler=cosine",
+    ),
     Wrong("data.batch_size=7", "data.batch_size=7", "data.batch_size=8 or data.sampler.samples_per_class=7"),
     Wrong("-m data.batch_size=7 seed=1,2", "job 0 of 2 (seed=1): data.batch_size=7", "data.batch_size=8"),
     Wrong("data.val_fraction=2", "data.val_fraction", "above 0"),

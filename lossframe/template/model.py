@@ -12,6 +12,8 @@ class TwoHeads(nn.Module):
 
     def __init__(self, num_inputs: int, num_classes: int, hidden: int) -> None:
         super().__init__()
+        if hidden < 1:
+            raise ValueError(f"hidden must be positive: {hidden}")  # the command names the key: model.hidden=0: ...
         self.trunk = nn.Sequential(nn.Linear(num_inputs, hidden), nn.ReLU())
         self.classify = nn.Linear(hidden, num_classes)
         self.predict = nn.Linear(hidden, 1)

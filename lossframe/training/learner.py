@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import Metric
 
 from lossframe import distributed
@@ -146,7 +146,10 @@ class Learner(pl.LightningModule):
         optimizer = reconfigured.make("optimizer", self.optimizer, self._trained())
         if self.scheduler is None:
             return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": reconfigured.make("scheduler", self.scheduler, optimizer)}
+        scheduler = reconfigured.make("scheduler", self.scheduler, optimizer)
+        if isinstance(scheduler, ReduceLROnPlateau):
+            raise InputError("scheduler: wanted one that counts epochs, found ReduceLROnPlateau; use scheduler=cosine")
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record which optimiser and scheduler the checkpoint belongs to."""

@@ -145,10 +145,20 @@ def _of_memory(error: BaseException) -> str | None:
     return f"wanted no more memory than this machine has, found {found}; lower sizes, as of the model or a batch"
 
 
+def _of_lightning(error: BaseException) -> str | None:
+    """Return the message of an error that Lightning raises for a value of a Trainer."""
+    if seldom := re.match(r" *`val_check_interval` \((\S+)\) must be .* training batches \((\d+)\)", str(error)):
+        return (
+            f"trainer.val_check_interval={seldom[1]}: wanted at most {seldom[2]}, the batches of an epoch; add "
+            "trainer.check_val_every_n_epoch=null to count the batches of several epochs"
+        )
+    return str(error) if type(error).__name__ == "MisconfigurationException" else None
+
+
 def _of_one(error: BaseException) -> str | None:
     """Return the message of one error of a chain, if this error says what to change."""
     of_module = isinstance(error, ModuleNotFoundError) and "pip install" in str(error)  # of an optional dependency
-    if isinstance(error, InputError) or of_module or type(error).__name__ == "MisconfigurationException":  # Lightning's
+    if isinstance(error, InputError) or of_module:
         return str(error)
     if isinstance(error, ConfigCompositionException):
         return _of_composition(error)
@@ -161,4 +171,4 @@ def _of_one(error: BaseException) -> str | None:
         return f"hydra.searchpath={scheme[1]}://...: wanted file://FOLDER or pkg://PACKAGE, found {scheme[1]}"
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
-    return _of_memory(error)
+    return _of_lightning(error) or _of_memory(error)
