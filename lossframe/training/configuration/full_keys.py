@@ -33,8 +33,9 @@ def written_out(message: str, error: BaseException, config: DictConfig) -> str:
     message = _ASSIGNED.sub(lambda found: f"{_full(found[1], node, keys, content)}=", message)
     message = _TUPLE.sub(lambda found: f"=[{found[1].replace(' ', '')}]", message)
     is_there = any(key in message for key in keys if "." in key or f"{key}=" in message)
-    if is_there or (node.startswith("callbacks.") and _is_of_training(error)):  # callbacks tell of the training
-        return message
+    target = str(OmegaConf.select(config, f"{node}._target_", default="")) if node else ""
+    if is_there or (target.startswith("lossframe.callbacks.") and _is_of_training(error)):
+        return message  # our callbacks tell of the training
     resolved = {key: keys.get(source(key, content), value) for key, value in keys.items()}
     if not isinstance(_root(error), InputError) and (meant := _meant(message, node, resolved)):
         typed = " ".join(f"{source(key, content)}={str(value).replace(' ', '')}" for key, value in meant.items())
