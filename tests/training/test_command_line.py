@@ -15,7 +15,7 @@ from lossframe import InputError, LossMonitor, configs
 from lossframe.callbacks.progress_bar import ProgressBar
 from lossframe.models import ConvEmbedder, Mlp
 from lossframe.training import launch
-from lossframe.training.configuration.arguments import normalised
+from lossframe.training.configuration.arguments import UsageError, normalised
 from lossframe.training.run_folder import run_dir
 
 SIZES = {"${data.num_classes}": 10, "${model.embedding_size}": 64, "${model.num_mixtures}": 5}
@@ -38,6 +38,14 @@ def composed(*overrides: str) -> DictConfig:
 )
 def test_arguments_in_any_order_are_read(typed: list[str], read: list[str]) -> None:
     assert normalised(typed) == read
+
+
+def test_brackets_without_end_are_refused_in_a_short_line() -> None:
+    with pytest.raises(
+        UsageError, match=r"^loss=\[+\.\.\.: wanted GROUP=CHOICE or KEY=VALUE, without spaces$"
+    ) as caught:
+        normalised(["loss=" + "[" * 3000])
+    assert len(str(caught.value)) < 120
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ _EMPTY = {"logger": "[]", "callbacks": "[]", "metrics": "[]", "scheduler": "none
 """The choice that leaves a group empty, of the groups that may be: what `GROUP=null` stands for."""
 CONFIG_FLAGS = ("--config-path", "--config-name", "--config-dir")
 """The flags that choose a configuration."""
+_LONGEST = 500
+"""Characters of the longest argument that a message shows whole."""
 _FORM = "wanted GROUP=CHOICE or KEY=VALUE, without spaces"
 
 
@@ -106,8 +108,9 @@ def _override(text: str) -> str | None:
     """Return an override in Hydra's grammar; None if it chooses nothing where that is the default."""
     try:
         parsed = OverridesParser.create().parse_override(text)
-    except HydraException as error:
-        raise UsageError(f"{text}: {_remedy(text)}") from error
+    except (HydraException, RecursionError) as error:  # the latter of brackets in brackets
+        said = f"{text}: {_remedy(text)}" if len(text) <= _LONGEST else f"{text[:60]}...: {_FORM}"
+        raise UsageError(said) from error
     group = parsed.key_or_group
     if group.startswith("schedule.") and text.startswith("schedule."):
         return f"++{text}"  # no file of conf/ names the terms that may have one
