@@ -159,7 +159,9 @@ def _test_best(trainer: pl.Trainer, learner: Learner, data: Any, folder: Path) -
     best: Any = next((each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)), None)
     path = None if best is None else best.best_model_path or None  # none before the first validation
     score = None if best is None or best.best_model_score is None else float(best.best_model_score)
-    if path is not None and Path(path).exists():
+    if path is None:
+        _average(trainer, learner)
+    elif Path(path).exists():
         checkpoints.contents(Path(path))
     trainer.test(learner, data, ckpt_path=path, verbose=False, weights_only=True)
     if trainer.is_global_zero:
@@ -168,6 +170,14 @@ def _test_best(trainer: pl.Trainer, learner: Learner, data: Any, folder: Path) -
             numbers[best.monitor] = score
         _report(folder, numbers, path, "" if best is None or not best.monitor else f"{best.monitor}, {best.mode}")
     return score
+
+
+def _average(trainer: pl.Trainer, learner: Learner) -> None:
+    """Give the learner its averaged weights, if any, which a resumed training that was finished has not."""
+    callbacks: list[Any] = getattr(trainer, "callbacks")  # noqa: B009 - Lightning's stubs do not know it
+    for callback in callbacks:
+        if getattr(callback, "_average_model", None) is not None:
+            callback._copy_average_to_current(learner)
 
 
 def _report(folder: Path, numbers: Mapping[str, float], checkpoint: str | None, chosen_by: str) -> None:

@@ -73,4 +73,6 @@ def differences(one: Path, other: Path, digits: int) -> list[str]:
 
 def _equal(one: Any, other: Any) -> bool:
     tensors = isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor)
-    return torch.equal(one, other) if tensors else bool(one == other)
+    if tensors:
+        return torch.equal(one, other)
+    return bool(one == other) or str(one) == str(other)  # as NaN is

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,10 +40,10 @@ def start(folder: Path, arguments: list[str], crash: str = "") -> subprocess.Com
     )  # fmt: skip
 
 
-def uninterrupted(folder: Path, ranks: int) -> None:
+def uninterrupted(folder: Path, ranks: int, options: Sequence[str] = OPTIONS) -> None:
     """Train without interruption in `folder`/whole."""
     folder.mkdir()
-    whole = start(folder, [*OPTIONS, *RANKS[ranks], "run_dir=whole"])
+    whole = start(folder, [*options, *RANKS[ranks], "run_dir=whole"])
     if whole.returncode:
         raise RuntimeError(whole.stderr)
 
@@ -69,11 +70,11 @@ class Told(NamedTuple):
     differences: list[str]
 
 
-def story(folder: Path, ranks: int, crashes: list[str]) -> Told:
+def story(folder: Path, ranks: int, crashes: list[str], options: Sequence[str] = OPTIONS) -> Told:
     """Interrupt one run by each crash, finish it, and compare it with the uninterrupted run `whole`."""
     run = folder / "killed"
     shutil.rmtree(run, ignore_errors=True)
-    fresh = [*OPTIONS, *RANKS[ranks], f"run_dir={run}"]
+    fresh = [*options, *RANKS[ranks], f"run_dir={run}"]
     happened = []
     for crash in [*crashes, ""]:
         arguments = resumed(run)

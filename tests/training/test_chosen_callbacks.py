@@ -56,6 +56,16 @@ def test_average_of_weights_is_saved_and_tested_and_resumed(configure: Configure
     assert metrics(tmp_path / "parts") == metrics(tmp_path / "whole")
 
 
+def test_finished_run_without_validation_tests_the_average_of_weights_again(
+    configure: Configure, tmp_path: Path
+) -> None:
+    averaged = ("callbacks=[default,ema]", "loss=mse", "experiment=diabetes", *FEW, "trainer.limit_val_batches=0")
+    run(configure(*averaged, "trainer.max_epochs=2"))
+    before = metrics(tmp_path)
+    run(configure(*averaged, "trainer.max_epochs=2", f"ckpt={tmp_path}/checkpoints/last.ckpt"))
+    assert metrics(tmp_path) == before
+
+
 def metrics(folder: Path) -> dict[str, float]:
     found = json.loads((folder / "metrics.json").read_text())
     del found["checkpoint"]
