@@ -16,7 +16,7 @@ class LoggedEarlyStopping(EarlyStopping):
     """Extends Lightning's `EarlyStopping` to log why the training has stopped, at its end.
 
     A resumed training counts on from its checkpoint, with the `patience` that is configured now. One that had stopped
-    trains no further unless `patience` was raised.
+    trains no further unless `patience` or the threshold was raised.
     """
 
     _reason: str | None = None
@@ -29,9 +29,12 @@ class LoggedEarlyStopping(EarlyStopping):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop a resumed training that had stopped."""
-        if self.wait_count >= self.patience:
+        if 0 < self.wait_count >= self.patience:
             trainer.should_stop = True
             self._reason = f"{self.monitor} had not improved in {self.wait_count} validations before this resume"
+        if self.stopping_threshold is not None and self.monitor_op(self.best_score, self.stopping_threshold):
+            trainer.should_stop = True
+            self._reason = f"{self.monitor} had reached {self.best_score:.4g} before this resume"
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the reason on rank 0, if this callback has stopped the training."""

@@ -83,10 +83,11 @@ class CsvFile(TabularData):
 
     def load(self) -> dict[str, Tensor]:
         """Return inputs and target of all rows; an `InputError` says what is wrong with the file."""
-        table = read(self.path, self.separator, self.decimal)
+        table = read(self.path, self.separator, self.decimal, self._texts())
         inputs = self._inputs(list(table))
-        frame = self._targets(table[self.target]) if self.target in table else {}
-        self.class_names = self.fitted["class_names"]
+        is_known = self.target in table and not (self.is_whole and table[self.target].isna().all())
+        frame = self._targets(table[self.target]) if is_known else {}
+        self.class_names = self.fit("class_names", list)
         self._divided = everything(len(table)) if self.is_whole else self._divide(table, frame)
         learnt = self.fit("columns", lambda: self._encoder.learn(table[inputs], self._divided["train"]))
         frame = {"inputs": self._encoder.encode(table, learnt), **frame}
@@ -124,12 +125,18 @@ class CsvFile(TabularData):
         mean, std = self.target_mean, self.target_std
         return {"target": f"{self.target} = {mean:.8g} + {std:.8g} * target; what predicts it is read likewise"}
 
+    def _texts(self) -> list[str]:
+        """Return the columns that were texts in the training, of which a few rows may look like numbers."""
+        texts = [name for name, learnt in self.fitted.get("columns", {}).items() if isinstance(learnt, list)]
+        return [*texts, self.target] if self.fitted.get("target is text") else texts
+
     def _inputs(self, found: list[str]) -> list[str]:
         """Return the columns that are inputs; an `InputError` names columns that are not there."""
-        if learnt := self.fitted.get("columns"):
-            if missing := [name for name in learnt if name not in found]:
-                raise InputError(f"{self.path}: wanted the columns of the training, found none of {names(missing)}")
-            return list(learnt)
+        learnt = list(self.fitted.get("columns", ()))
+        if missing := [name for name in learnt if name not in found]:
+            raise InputError(f"{self.path}: wanted the columns of the training, found none of {names(missing)}")
+        if learnt and self.is_whole:
+            return learnt
         keys = {"target": [self.target], "columns": self.columns or [], "ignore": self.ignore}
         keys["split_column"] = [self.split_column] if self.split_column else []
         for key, wanted in keys.items():
@@ -156,6 +163,7 @@ class CsvFile(TabularData):
                 f"data.target={self.target}: {bad.sum()} of {len(column)} rows of {self.path} have no finite value, "
                 f"the first are rows {rows}; remove them from the file"
             )
+        self.fit("target is text", lambda: not is_number(column) and not is_truth(column))
         known = self.fit("class_names", lambda: self._classes(column))
         if not known:
             if not is_number(column):
@@ -169,7 +177,7 @@ class CsvFile(TabularData):
             )
         numbers = np.array([known.index(_class_name(value)) for value in values])
         frame = {"labels": torch.from_numpy(numbers[labels])}
-        return frame | ({"target": frame["labels"].double()} if len(known) == 2 else {})
+        return frame | ({"target": frame["labels"].float()} if len(known) == 2 else {})
 
     def _classes(self, column: Column) -> list[str]:
         """Return the names of the classes, none if the target is a number."""

@@ -1,6 +1,7 @@
 """Reads a CSV file into a table, and says what is wrong with a file that cannot be read."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|"}
 """Names of usual separators, for a command line where some of them are hard to type."""
 
 
-def read(path: Path, separator: str | None = None, decimal: str = ".") -> Any:
+def read(path: Path, separator: str | None = None, decimal: str = ".", texts: Sequence[str] = ()) -> Any:
     """Return a CSV file as a `pandas.DataFrame`; without a separator, the header's most frequent one is taken.
+
+    Columns in `texts` are text also where their values look like numbers.
 
     An `InputError` says what is wrong with the file.
     """
@@ -20,7 +23,7 @@ def read(path: Path, separator: str | None = None, decimal: str = ".") -> Any:
     except ImportError as error:
         raise InputError("CsvFile reads its file with pandas: pip install lossframe[data]") from error
     try:
-        table = _parsed(path, separator, decimal, pd)
+        table = _parsed(path, separator, decimal, texts, pd)
     except UnicodeDecodeError as error:
         where = f"{path} is not UTF-8, as byte {error.start} shows"
         raise InputError(f"{where}; save it as UTF-8, as by iconv -f latin1 -t utf-8") from error
@@ -34,7 +37,7 @@ def read(path: Path, separator: str | None = None, decimal: str = ".") -> Any:
     return table
 
 
-def _parsed(path: Path, separator: str | None, decimal: str, pd: Any) -> Any:
+def _parsed(path: Path, separator: str | None, decimal: str, texts: Sequence[str], pd: Any) -> Any:
     header = _header(path, pd)
     chosen = separator or max(SEPARATORS, key=lambda name: header.count(SEPARATORS[name]))
     options: dict[str, Any] = {
@@ -47,7 +50,7 @@ def _parsed(path: Path, separator: str | None, decimal: str, pd: Any) -> Any:
         warnings.simplefilter("error", pd.errors.ParserWarning)  # of rows that are longer than the header
         first = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, **options)
         _check_header(path, [str(name) for name in first.iloc[0]], options["sep"])
-        return pd.read_csv(path, low_memory=False, **options)
+        return pd.read_csv(path, low_memory=False, dtype=dict.fromkeys(texts, str), **options)
 
 
 def _header(path: Path, pd: Any) -> str:

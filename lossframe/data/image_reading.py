@@ -31,7 +31,7 @@ def upright(image: Image.Image) -> tuple[int, int]:
 def pixels(image: Image.Image, shape: Sequence[int]) -> np.ndarray[Any, Any]:
     """Return an image as float32 [C, H, W] in [0, 1], resized to a shape with 1 or 3 channels."""
     channels, height, width = shape
-    turned = ImageOps.exif_transpose(_eight_bits(image)).convert("L" if channels == 1 else "RGB")
+    turned = _eight_bits(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
     resized = np.asarray(turned.resize((width, height), Image.Resampling.BILINEAR))
     return resized.reshape(height, width, channels).transpose(2, 0, 1).astype(np.float32) / 255
 

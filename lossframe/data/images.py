@@ -159,15 +159,15 @@ class ImageFolder(ImageData):
         paths = self._paths()
         self.sample_names = [path.relative_to(self.root).as_posix() for path, _ in paths]
         shape = self.image_shape or self.fit("image_shape", lambda: self._shape([path for path, _ in paths]))
-        self.image_shape = shape
+        self.image_shape = self.fit("image_shape", lambda: shape)
         images = np.stack([read(path, lambda image: pixels(image, shape)) for path, _ in paths])
         frame = _frame(images, np.array([label for _, label in paths]))
         return {name: entry for name, entry in frame.items() if name in self.provides}
 
     def _paths(self) -> list[tuple[Path, int]]:
         """Return the images with their labels, 0 for those without a class."""
-        if self.fitted and self.root.is_dir() and (images := _files(self.root)):
-            self.class_names = self.fitted["class_names"]
+        if self.is_whole and self.root.is_dir() and not _classes(self.root) and (images := _files(self.root)):
+            self.class_names = self.fit("class_names", list)
             self.provides = ImageData.provides - {"labels"}  # type: ignore[misc]
             return [(path, 0) for path in images]
         folders = self._folders()
@@ -195,7 +195,7 @@ class ImageFolder(ImageData):
         wanted = f"ImageFolder wants {self.root}/CLASS/*.png (or {', '.join(sorted(SUFFIXES - {'.png'}))})"
         if not self.root.is_dir():
             raise InputError(f"{wanted}, but {self.root} is not a folder: set data.root")
-        folders = sorted(path for path in self.root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        folders = _classes(self.root)
         if not folders:
             found = sorted(path.name for path in self.root.iterdir())[:5]
             raise InputError(f"{wanted}, but {self.root} has no folders, only {names(found)}")
@@ -205,6 +205,10 @@ class ImageFolder(ImageData):
             if count < least:
                 raise InputError(f"{wanted}, at least {least} images a class, but {folder} has {count}")
         return folders
+
+
+def _classes(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def _files(folder: Path) -> list[Path]:

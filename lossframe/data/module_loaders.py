@@ -10,6 +10,7 @@ from torch.utils import _pytree
 from lossframe import saved
 from lossframe.data import position
 from lossframe.data.workers import WorkerLoader, sharded
+from lossframe.errors import InputError
 
 _PROGRESS = "lossframe.progress"
 """Entry of a data module's state: the positions of its training loaders."""
@@ -44,6 +45,9 @@ class _Progress:
         loaders = self.made()
         flat = loaders.flattened if isinstance(loaders, CombinedLoader) else _pytree.tree_leaves(loaders)
         self.loaders = [each for each in flat if isinstance(each, WorkerLoader)]
+        if self.loaded and len(self.loaded) != len(self.loaders):
+            found = f"found {len(self.loaders)} in place of {len(self.loaded)}"
+            raise InputError(f"wanted the training loaders of the checkpoint, {found}; train anew without ckpt")
         for loader, state in zip(self.loaders, self.loaded, strict=False):
             loader.load_state_dict(state)
         self.loaded = []

@@ -16,6 +16,7 @@ class Position:
 
     def __init__(self, sampler: GlobalBatchSampler) -> None:
         self.sampler = sampler
+        self._of = _described(sampler)  # before a sampler of the user's own counts what it gives out
         self._epoch = self._batches = 0
         self._resumed = ""  # what a loaded position says of its batches
 
@@ -27,10 +28,10 @@ class Position:
         saved_of, self._resumed = self._resumed, ""
         if not saved_of or self._epoch != self.sampler.epoch:
             return 0
-        if self._batches and saved_of != (now := _described(self.sampler)):
+        if self._batches and saved_of != self._of:
             raise InputError(
                 f"the checkpoint was saved in the middle of an epoch of {saved_of}: wanted the same batches, found "
-                f"{now}; give data.batch_size and data.sampler back, or go on from a checkpoint of an epoch's end"
+                f"{self._of}; give data.batch_size and data.sampler back, or go on from a checkpoint of an epoch's end"
             )
         return self._batches
 
@@ -40,7 +41,7 @@ class Position:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position for a checkpoint."""
-        return {"epoch": self._epoch, "batches": self._batches, "of": _described(self.sampler)}
+        return {"epoch": self._epoch, "batches": self._batches, "of": self._of}
 
     def load_state_dict(self, state: Mapping[str, Any], name: str) -> None:
         """Go on from a position that was saved, as a part of this name."""

@@ -134,7 +134,9 @@ class _Seeded(Dataset[Any]):
         worker = get_worker_info()
         if worker is not None:
             self.now[worker.id] = torch.tensor([os.getpid(), *key])
-            return self._read(key)
+            found = self._read(key)
+            self.now[worker.id] = 0
+            return found
         states = torch.get_rng_state(), np.random.get_state(), random.getstate()
         try:
             return self._read(key)

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 
 from lossframe import distributed
 from lossframe.data import InMemoryData
+from lossframe.data.workers import naming_samples
 from lossframe.training import launch, run
 from lossframe.training.checks.user_errors import explained
 from lossframe.training.loaded_run import ON_ONE_CPU, LoadedRun
@@ -32,7 +33,7 @@ def evaluate(
                 run.write_metrics(out, numbers, str(loaded.checkpoint.absolute()))
                 console.print(f"metrics          {run_dir.as_typed(out)}", markup=False)
 
-    with explained():
+    with naming_samples(), explained():
         on_all_ranks(folder, overrides, checkpoint, work)
 
 
@@ -54,6 +55,8 @@ def on_all_ranks(
     ranks = launch.number_of_devices(config.trainer.accelerator, config.trainer.devices) if overrides else 1
     with launch.local_ranks(ranks, {}, sys.argv[1:]), explained(config):
         loaded = LoadedRun(folder, config, file, data)
+        if launch.is_first() and (line := recorded.of_another_kind(config)):
+            print(f"warning: {line}", file=sys.stderr)
         work(loaded, loaded.trainer(*callbacks, **place, **options))
         distributed.close()
 

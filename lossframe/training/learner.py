@@ -167,7 +167,7 @@ class Learner(pl.LightningModule):
         if fits and changed:
             reconfigured.restart(checkpoint, self.optimizer, self.scheduler, self._trained())
         elif fits:
-            restored.check_options(checkpoint, self.optimizer, self.scheduler)
+            restored.check_options(checkpoint, self.optimizer, self.scheduler, self._trained())
         if fits and not (changed and not checkpoint["optimizer_states"][0]["state"]):  # restart has warned of that
             restored.check_accumulated(checkpoint, self.optimizer, dict(self.named_parameters()))
 

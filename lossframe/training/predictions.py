@@ -12,6 +12,7 @@ from torch import Tensor
 from lossframe import distributed
 from lossframe.callbacks.monitor.loss_monitor import LossMonitor
 from lossframe.data import InMemoryData
+from lossframe.data.workers import naming_samples
 from lossframe.errors import InputError, names, nearest
 from lossframe.objectives import absence
 from lossframe.training import table_file
@@ -53,7 +54,7 @@ def predict(
             for entry, text in getattr(data, "legend", dict)().items():
                 print(f"{entry:<16} {text}")
 
-    with explained():
+    with naming_samples(), explained():
         on_all_ranks(folder, overrides, checkpoint, work, rows, limit_test_batches=1.0)
 
 

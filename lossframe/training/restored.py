@@ -1,6 +1,6 @@
 """Checks that a checkpoint holds all that a training goes on from, before Lightning restores what it finds."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -67,9 +67,10 @@ def check_options(
     found: Mapping[str, Any],
     optimizer: Callable[[Any], Optimizer],
     scheduler: Callable[[Optimizer], LRScheduler] | None,
+    parameters: Sequence[nn.Parameter],
 ) -> None:
     """Check that there are all options of the optimiser, and a state of the scheduler, if any, that they restore."""
-    fresh = optimizer([nn.Parameter(torch.zeros(1))])
+    fresh = optimizer([nn.Parameter(torch.zeros(_SIZES[: parameters[0].ndim]))])
     wanted = [] if scheduler is None else [scheduler(fresh).state_dict()]
     for number, group in enumerate(found["optimizer_states"][0]["param_groups"]):
         form = saved.form_of(fresh.state_dict()["param_groups"][0])
@@ -105,12 +106,16 @@ def _check_callbacks(states: Mapping[str, Any], callbacks: Iterable[pl.Callback]
 def _check_numbers(state: Mapping[str, Any], example: Mapping[str, Any], parameter: Tensor, name: str) -> None:
     """Check what is accumulated of a parameter by that of an example: of its shape where the example has its own."""
     for key, number in example.items():
-        saved.check(state, {key: Tensor | int | float if isinstance(number, Tensor) else object}, name)
-        if isinstance(number, Tensor) and number.ndim and number.shape == _SIZES[: number.ndim]:
-            found = list(torch.as_tensor(state[key]).shape)
-            if found != list(parameter.shape):
-                shape = list(parameter.shape)
-                raise saved.StateError(f"{name}.{key}: wanted the parameter's shape {shape}, found {found}")
+        saved.check(state, {key: Tensor if isinstance(number, Tensor) else object}, name)
+        if not isinstance(number, Tensor):
+            continue
+        found, wanted = list(state[key].shape), None
+        if number.shape == _SIZES[: parameter.ndim]:
+            wanted = list(parameter.shape)
+        elif number.ndim == 0:
+            wanted = []
+        if wanted is not None and found != wanted:
+            raise saved.StateError(f"{name}.{key}: wanted the parameter's shape {wanted}, found {found}")
 
 
 def _accumulated(factory: Callable[[Any], Optimizer], dimensions: set[int]) -> dict[int, dict[str, Any]]:
@@ -118,7 +123,7 @@ def _accumulated(factory: Callable[[Any], Optimizer], dimensions: set[int]) -> d
 
     Nothing for an optimiser that does not keep numbers of each parameter, such as LBFGS.
     """
-    probes = {ndim: nn.Parameter(torch.zeros(_SIZES[:ndim])) for ndim in {*dimensions, 1, 2}}
+    probes = {ndim: nn.Parameter(torch.zeros(_SIZES[:ndim])) for ndim in dimensions}
     for probe in probes.values():
         probe.grad = torch.zeros_like(probe)
     optimizer = factory(list(probes.values()))

@@ -1,5 +1,6 @@
 """A resumed training reads the batches that an uninterrupted one reads."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,18 @@ def test_epoch_of_other_batches_goes_on_only_from_an_epochs_end(done: int) -> No
         return
     with pytest.raises(InputError, match=r"of 5 batches by Shuffled.*, batch_size 10\).* found 2 .*, batch_size 25\)"):
         list(other)
+
+
+def test_sampler_that_counts_what_it_gives_out_goes_on_in_the_middle_of_an_epoch() -> None:
+    class Counting(ShuffledBatchSampler):
+        given = 0
+
+        def __iter__(self) -> Iterator[list[int]]:
+            for batch in super().__iter__():
+                self.given += 1
+                yield batch
+
+    first, second = (BatchLoader({}, torch.arange(50), ShardedBatchSampler(Counting(50, 10))) for _ in range(2))
+    next(iter(first))
+    second.load_state_dict(first.state_dict())
+    assert len(list(second)) == 4

@@ -42,6 +42,14 @@ def test_early_stopping_ends_and_logs_a_training_without_improvement_and_again_i
     assert epochs(tmp_path) == 5
 
 
+def test_early_stopping_without_patience_trains_until_the_first_validation_without_improvement(
+    configure: Configure, tmp_path: Path
+) -> None:
+    still = ("callbacks=[default,early_stopping]", "callbacks.early_stopping.patience=0", "optimizer.lr=0", *FEW)
+    run(configure(*still, "trainer.max_epochs=9"))
+    assert epochs(tmp_path) == 2
+
+
 def test_average_of_weights_is_saved_and_tested_and_resumed(configure: Configure, tmp_path: Path) -> None:
     averaged = ("callbacks=[default,ema]", "loss=mse", "experiment=diabetes", "callbacks.ema.decay=0.9", *FEW)
     run(configure(*averaged, "trainer.max_epochs=4", f"run_dir={tmp_path}/whole"))

@@ -132,3 +132,51 @@ def test_new_images_have_the_labels_and_the_shape_of_the_training(
     with torch.no_grad():
         logits = loaded.model(batch)["logits"][0]
     assert logits.tolist() == pytest.approx([float(bare[f"logits_{k}"][0]) for k in range(3)], rel=1e-5, abs=1e-6)
+
+
+def test_other_options_and_paths_of_the_same_data_test_what_the_run_has_tested(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    flowers().to_csv("all.csv", index=False)
+    options = ["data=csv", "data.path=all.csv", "data.target=target", "loss=cross_entropy", "metrics=[]"]
+    run = trained(tmp_path / "run", monkeypatch, *options)
+    before = predicted(tmp_path / "before.csv", str(run))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for same in ("data.separator=comma", "data.task=classification"):
+        assert predicted(tmp_path / "after.csv", str(run), f"data.path={tmp_path / 'all.csv'}", same) == before
+    assert not load_run(run).new_data(path=tmp_path / "all.csv").is_whole
+    flowers().drop(columns="target").to_csv(tmp_path / "all.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    assert main(["evaluate", str(run)]) == 2
+    assert "data.target=target: wanted a column of all.csv" in capsys.readouterr().err
+
+
+def test_categories_and_classes_stay_texts_in_files_where_they_look_like_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grade = [("1", "A", "B")[k % 3] for k in range(90)]
+    table = pd.DataFrame({"size": np.arange(90) % 7, "grade": grade, "target": [f"0{g}" for g in grade]})
+    table.to_csv(tmp_path / "all.csv", index=False)
+    options = ["data=csv", f"data.path={tmp_path / 'all.csv'}", "data.target=target", "loss=cross_entropy"]
+    run = trained(tmp_path / "run", monkeypatch, *options, "metrics=[]")
+    (tmp_path / "new.csv").write_text("size,grade,target\n1,1,01\n2,,01\n")
+    data = load_run(run).new_data(path=tmp_path / "new.csv")
+    with pytest.warns(UserWarning, match="missing values in 'grade'"):
+        data.setup("test")
+    assert data.frame["labels"].tolist() == [0, 0]
+    assert data.frame["inputs"][:, 1:].tolist() == [[1, 0, 0], [0, 0, 0]]
+
+
+def test_image_beside_the_class_folders_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_digits(tmp_path)
+    options = ["model=embedder", "data=folder", f"data.root={tmp_path / 'all'}", "loss=cross_entropy", "metrics=[]"]
+    run = str(trained(tmp_path / "run", monkeypatch, *options, "data.black=-1"))
+    before = predicted(tmp_path / "before.csv", run)
+    for place in ("all", "new"):
+        (tmp_path / place / "stray.png").write_bytes((tmp_path / "bare" / "0.png").read_bytes())
+    assert predicted(tmp_path / "after.csv", run) == before
+    new = predicted(tmp_path / "new.csv", run, f"data.root={tmp_path / 'new'}")
+    assert len(new["name"]) == 60
+    assert predicted(tmp_path / "again.csv", run, "data=folder", f"data.root={tmp_path / 'new'}") == new

@@ -1,6 +1,7 @@
 """Explains errors of the user's input in one line, whether Hydra, OmegaConf, Lightning or lossframe raised them."""
 
 import re
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -145,6 +146,16 @@ def _of_memory(error: BaseException) -> str | None:
     return f"wanted no more memory than this machine has, found {found}; lower sizes, as of the model or a batch"
 
 
+def _of_hydra(error: BaseException) -> str | None:
+    """Return the message of an error that Hydra raises as none of its own; None for other errors."""
+    if flag := re.match(r"Instantiation: (\w+) flag must be a bool, got <class '(\w+)'>\s*full_key: (\S+)", str(error)):
+        return f"{flag[3]}.{flag[1]}: wanted true or false, found a {flag[2]}"
+    places = [frame.filename for frame in traceback.extract_tb(error.__traceback__)[-20:]]
+    if "maximum recursion depth" in str(error) and any(re.search("omegaconf|hydra|antlr", each) for each in places):
+        return "wanted keys and values that are nested less deeply"
+    return None
+
+
 def _of_lightning(error: BaseException) -> str | None:
     """Return the message of an error that Lightning raises for a value of a Trainer."""
     if seldom := re.match(r" *`val_check_interval` \((\S+)\) must be .* training batches \((\d+)\)", str(error)):
@@ -171,4 +182,4 @@ def _of_one(error: BaseException) -> str | None:
         return f"hydra.searchpath={scheme[1]}://...: wanted file://FOLDER or pkg://PACKAGE, found {scheme[1]}"
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
-    return _of_lightning(error) or _of_memory(error)
+    return _of_hydra(error) or _of_lightning(error) or _of_memory(error)

@@ -34,8 +34,10 @@ def written_out(message: str, error: BaseException, config: DictConfig) -> str:
     message = _TUPLE.sub(lambda found: f"=[{found[1].replace(' ', '')}]", message)
     is_there = any(key in message for key in keys if "." in key or f"{key}=" in message)
     target = str(OmegaConf.select(config, f"{node}._target_", default="")) if node else ""
-    if is_there or (target.startswith("lossframe.callbacks.") and _is_of_training(error)):
-        return message  # our callbacks tell of the training
+    if is_there or (
+        target.startswith(("lossframe.callbacks.", "pytorch_lightning.Trainer")) and _is_of_training(error)
+    ):
+        return message  # which is told by what runs the training
     resolved = {key: keys.get(source(key, content), value) for key, value in keys.items()}
     if not isinstance(_root(error), InputError) and (meant := _meant(message, node, resolved)):
         typed = " ".join(f"{source(key, content)}={str(value).replace(' ', '')}" for key, value in meant.items())
@@ -131,4 +133,5 @@ def _targets(content: Mapping[str, Any], path: str) -> Iterator[tuple[str, str]]
         if isinstance(value, Mapping):
             if isinstance(value.get("_target_"), str):
                 yield f"{path}{key}", value["_target_"].rpartition(".")[2]
-            yield from _targets(value, f"{path}{key}.")
+            if value.get("_recursive_", True):
+                yield from _targets(value, f"{path}{key}.")

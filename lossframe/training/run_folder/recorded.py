@@ -15,7 +15,6 @@ from omegaconf.errors import OmegaConfBaseException
 import lossframe.training.run_folder.hydra_defaults  # noqa: F401 - registers what conf/ reads
 from lossframe import configs, saved
 from lossframe.data import InMemoryData
-from lossframe.data.images import ImageOptions
 from lossframe.errors import InputError, names
 from lossframe.training.checks import composed, preflight, targets
 from lossframe.training.checks.user_errors import explained
@@ -28,6 +27,8 @@ CHECKPOINTS = ("best", "last")
 
 _UNUSED = ("data", "logger", "trainer")
 """Keys of a configuration whose objects a learner does not need."""
+_PLACES_OF_DATA = ("_target_", "path", "root")
+"""Keys of `data` that say which samples there are."""
 _PLACES = ("trainer", "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy")
 """Keys that say where a run was trained, which is not where it is evaluated."""
 
@@ -56,7 +57,7 @@ def recomposed(folder: Path, given: Sequence[str], state: Mapping[str, Any]) -> 
     """
     flags, recorded = resume.recorded(folder)
     replaced = {key_of(each) for each in given} | {"ckpt", *_PLACES}
-    if "data" in replaced:
+    if any(key_of(each) == "data" and each not in recorded for each in given):
         replaced |= {key for each in recorded if (key := key_of(each)).startswith(("data.", "data/"))}
     kept = [each for each in recorded if key_of(each) not in replaced]
     place = [] if any(each.startswith("trainer=") for each in given) else ["trainer=cpu"]
@@ -74,21 +75,40 @@ def recomposed(folder: Path, given: Sequence[str], state: Mapping[str, Any]) -> 
 
 
 def as_trained(data: Any, state: Mapping[str, Any], config: DictConfig) -> None:
-    """Make data prepare their samples as a run's training did; all samples of other data are in each split."""
-    if isinstance(data, InMemoryData):
-        name = type(data).__qualname__
-        found = state.get(name, {"fitted": {}})
-        saved.check(found, {"fitted": {...: object}}, name)
-        now, before = (_contents(each.data) for each in (config, configuration(Path(config.run_dir))))
-        data.adopt(found["fitted"], is_whole=any(before.get(key) != value for key, value in now.items()))
+    """Make data prepare their samples as a run's training did; all samples of other data are in each split.
+
+    Other data have another class or another path.
+    """
+    if not isinstance(data, InMemoryData):
+        return
+    folder, name = Path(config.run_dir), type(data).__qualname__
+    before = configuration(folder).data
+    found = state.get(name, {"fitted": {}})
+    saved.check(found, {"fitted": {...: object}}, name)
+    is_whole = _is_other(config.data, before, resume.started_in(folder) or Path.cwd())
+    data.adopt(found["fitted"], is_whole)
 
 
-def _contents(data: DictConfig) -> dict[str, Any]:
-    """Return the keys of `data` that say which samples there are, and not how they are split and batched."""
-    plain = cast(dict[str, Any], OmegaConf.to_container(data, resolve=True))
-    places = {key: str(Path(plain[key]).resolve()) for key in ("path", "root") if isinstance(plain.get(key), str)}
-    others = {key for key, value in plain.items() if value is None} | ImageOptions.__annotations__.keys()
-    return {key: value for key, value in {**plain, **places}.items() if key not in others}
+def of_another_kind(config: DictConfig) -> str | None:
+    """Return a line that says so, if data have another class than those of the training, and learn from themselves."""
+    now, before = (each.data._target_ for each in (config, configuration(Path(config.run_dir))))
+    if now == before:
+        return None
+    now, before = (target.rpartition(".")[2] for target in (now, before))
+    of_its_own = f"{now} is prepared by its own samples, not as the training's {before}"
+    return f"{of_its_own}: scales and numbers of classes may differ"
+
+
+def _is_other(now: DictConfig, before: DictConfig, started_in: Path) -> bool:
+    """Return whether data have another class or path; a recorded path is relative to where the run was started."""
+    texts = [[each.get(key) for key in _PLACES_OF_DATA] for each in (now, before)]
+    return texts[0] != texts[1] and _place(now, Path.cwd()) != _place(before, started_in)
+
+
+def _place(data: DictConfig, base: Path) -> dict[str, str]:
+    """Return the class of data and where they are, with absolute paths."""
+    given = {key: str(data[key]) for key in _PLACES_OF_DATA if data.get(key) is not None}
+    return {key: each if key == "_target_" else str((base / each).resolve()) for key, each in given.items()}
 
 
 def checkpoint_file(folder: Path, checkpoint: str | Path) -> Path:

@@ -38,7 +38,7 @@ def entered(arguments: list[str]) -> list[str]:
         return arguments
     if checkpoint == "last" and not Path(checkpoint).exists():
         checkpoint = value_of(typed.get("run_dir", "")) or str(Path.cwd())
-    home = _started_in(_folder(checkpoint))
+    home = started_in(_folder(checkpoint))
     paths = {"ckpt": checkpoint}
     if home is not None and home != Path.cwd():
         paths |= {key: value_of(typed[key]) for key in ("run_dir", *PATHS) if key in typed}
@@ -116,7 +116,7 @@ def _folder(checkpoint: str) -> Path:
     return run_dir.of_checkpoint(path)
 
 
-def _started_in(folder: Path) -> Path | None:
+def started_in(folder: Path) -> Path | None:
     """Return the folder where a run was started; None if there is no record of it, or no such folder here."""
     record = folder / ".hydra" / "hydra.yaml"
     text = record.read_text(encoding="utf-8") if record.is_file() else ""
