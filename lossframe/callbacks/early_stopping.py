@@ -4,11 +4,14 @@ import logging
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import EarlyStopping
 from torch import Tensor
 
 from lossframe import saved
 
+_MONITORED = "lossframe.monitored"
+"""Entry of a checkpoint: the value that early stopping has seen last."""
 _log = logging.getLogger(__name__)
 
 
@@ -20,6 +23,23 @@ class LoggedEarlyStopping(EarlyStopping):
     """
 
     _reason: str | None = None
+    _monitored: float | None = None
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Save the value of the last validation, which is looked at once more if a limit cuts the next epoch."""
+        found = trainer.callback_metrics.get(self.monitor)
+        checkpoint[_MONITORED] = None if found is None else float(found)
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Restore the value of the last validation."""
+        saved.check(
+            checkpoint, {_MONITORED: saved.Maybe(float)} if _MONITORED in checkpoint else {}, type(self).__name__
+        )
+        self._monitored = checkpoint.get(_MONITORED)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the counts of a checkpoint, but not its patience."""
@@ -29,6 +49,9 @@ class LoggedEarlyStopping(EarlyStopping):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop a resumed training that had stopped."""
+        if self._monitored is not None:
+            trainer.callback_metrics.setdefault(self.monitor, torch.tensor(self._monitored))
+            self._monitored = None
         if 0 < self.wait_count >= self.patience:
             trainer.should_stop = True
             self._reason = f"{self.monitor} had not improved in {self.wait_count} validations before this resume"

@@ -20,8 +20,9 @@ STOP = ("callbacks=[default,early_stopping]", "callbacks.early_stopping.min_delt
         (["trainer.max_steps=4", "trainer.check_val_every_n_epoch=2"], ["trainer.max_steps=6"]),
         (["trainer.max_steps=5"], ["trainer.max_steps=-1"]),
         ([*STOP, "callbacks.early_stopping.patience=2"], ["callbacks.early_stopping.patience=4"]),
+        (["callbacks=[default,early_stopping]", "trainer.max_steps=5"], ["trainer.max_steps=6"]),
     ],
-    ids=["steps of an epoch", "steps and part of an epoch", "patience"],
+    ids=["steps of an epoch", "steps and part of an epoch", "patience", "steps and early stopping"],
 )
 def test_run_beyond_its_limit_equals_a_run_without_it(
     configure: Configure, tmp_path: Path, first: list[str], then: list[str]
