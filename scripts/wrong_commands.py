@@ -146,7 +146,7 @@ OBJECTS = [
     Wrong(
         "scheduler=step scheduler._target_=torch.optim.lr_scheduler.ReduceLROnPlateau "
         "~scheduler.step_size ~scheduler.gamma",
-        "trainer: scheduler:",
+        "scheduler:",
         "scheduler=cosine",
     ),
     Wrong("data.batch_size=7", "data.batch_size=7", "data.batch_size=8 or data.sampler.samples_per_class=7"),

@@ -13,6 +13,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from fuzzing import resumes
 
 from lossframe.errors import InputError
+from lossframe.training import restored
 from lossframe.training.run_folder import checkpoints
 
 MONITOR = "callbacks.LossMonitor"
@@ -91,3 +92,26 @@ def test_changed_byte_of_a_weight_is_refused(run: resumes.Run) -> None:
     file.write_bytes(content[: place + 8] + bytes([content[place + 8] ^ 1]) + content[place + 9 :])
     with pytest.raises(InputError, match=r"best.ckpt: wanted a whole checkpoint, found .* damaged"):
         checkpoints.contents(file)
+
+
+class Rows(torch.optim.Optimizer):
+    """Keeps a number for each row of a matrix, and refuses other parameters."""
+
+    def __init__(self, parameters: Any) -> None:
+        super().__init__(parameters, {})
+        if any(each.ndim != 2 for each in self.param_groups[0]["params"]):
+            raise ValueError("only supports 2D")
+
+    def step(self, closure: Any = None) -> None:
+        for each in self.param_groups[0]["params"]:
+            self.state[each]["row"] = each.grad.square().mean(1)
+
+
+def test_optimizer_of_matrices_with_a_number_for_each_row_goes_on() -> None:
+    weight = torch.nn.Parameter(torch.ones(5, 4))
+    weight.grad = torch.ones(5, 4)
+    optimizer = Rows([weight])
+    optimizer.step()
+    found = {"optimizer_states": [optimizer.state_dict()], "lr_schedulers": []}
+    restored.check_options(found, Rows, None, [weight])
+    restored.check_accumulated(found, Rows, {"weight": weight})
