@@ -15,7 +15,7 @@ from lossframe.errors import names
 
 _FORM = {
     "callbacks": {...: dict},
-    "optimizer_states": [{"state": {...: dict}, "param_groups": [{"params": list}]}],
+    "optimizer_states": [{"state": {...: dict}, "param_groups": [{"params": [int]}]}],
     "lr_schedulers": [dict],
 }
 _OF_LOADER = "combined_loader"
