@@ -38,6 +38,7 @@ def test_two_thousand_random_inputs_end_in_a_value_or_one_line(
         (lambda x: x.to("meta"), "wanted all inputs on one device, found"),
         (lambda x: torch.nested.nested_tensor(list(x)), "found a nested one; pass"),
         (lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8), "found a quantized one; pass"),
+        (lambda x: torch._efficientzerotensor(x.shape, dtype=x.dtype), "found one without memory; pass"),
         (lambda x: torch.masked.masked_tensor(x, x > 0), "found a MaskedTensor; pass"),
         (lambda x: x.to_mkldnn(), "found torch._mkldnn; pass"),
     ],

@@ -25,7 +25,7 @@ def check(loss: "Loss", inputs: Mapping[str, Any]) -> None:
         if not isinstance(value, Tensor):
             _check_none(name, value, name in loss.optional)
             continue
-        if value.layout != torch.strided or value.is_quantized or value.is_nested or _is_masked(value):
+        if value.layout != torch.strided or value.is_quantized or value.is_nested or _is_special(value):
             _refuse_form(name, value)
         if first is not None and value.device != first[1].device:
             _check_device(name, value, *first)
@@ -39,6 +39,11 @@ def _tensors(formula: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(p.name for p in inspect.signature(formula).parameters.values() if p.annotation in _TENSOR)
 
 
+def _is_special(value: Tensor) -> bool:
+    """Return whether a tensor is masked, or has no memory: torch's own functions read some of these at address 0."""
+    return value._is_zerotensor() or _is_masked(value)
+
+
 def _is_masked(value: Tensor) -> bool:
     return type(value) is not Tensor and isinstance(value, MaskedTensor)
 
@@ -50,7 +55,7 @@ def check_weight(weight: Tensor, inputs: Sequence[Tensor]) -> None:
         or weight.layout != torch.strided
         or weight.is_quantized
         or weight.is_nested
-        or _is_masked(weight)
+        or _is_special(weight)
     ):
         kind = "quantized" if weight.is_quantized else "nested" if weight.is_nested else type(weight).__name__
         found = f"{kind}, {weight.dtype} with layout {weight.layout}"
@@ -71,6 +76,8 @@ def _check_device(name: str, value: Tensor, first: str, other: Tensor) -> None:
 def _refuse_form(name: str, value: Tensor) -> None:
     if value.is_quantized:
         raise InputError(f"wanted {name} as a dense tensor, found a quantized one; pass {name}.dequantize()")
+    if value._is_zerotensor():
+        raise InputError(f"wanted {name} as a dense tensor, found one without memory; pass {name}.clone()")
     if _is_masked(value):
         remedy = f"pass {name}.get_data(), with {name}.get_mask() as the mask or the weight"
         raise InputError(f"wanted {name} as a dense tensor, found a MaskedTensor; {remedy}")
