@@ -163,7 +163,7 @@ class Learner(pl.LightningModule):
         fits = self._fabric is None and self._trainer is not None and self._trainer.state.fn == "fit"
         if fits and self._is_whole(checkpoint):
             restored.check(checkpoint, self.trainer, len(self._trained()))
-        changed = checkpoint.get(reconfigured.RECORD) != self._optimisation()
+        changed = repr(checkpoint.get(reconfigured.RECORD)) != repr(self._optimisation())  # anything may be there
         if fits and changed:
             reconfigured.restart(checkpoint, self.optimizer, self.scheduler, self._trained())
         elif fits:
