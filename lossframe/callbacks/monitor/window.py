@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 from lossframe import saved
+from lossframe.errors import names
 from lossframe.loggers.position import Position
 from lossframe.statistics.moments import Moments
 from lossframe.statistics.snapshot import Named, merged
@@ -66,6 +67,8 @@ class Progress(NamedTuple):
 def check_state(state: object) -> None:
     """Raise a `StateError` unless a state is that of a `LossMonitor`."""
     saved.check(state, _STATE, "LossMonitor")
+    if unknown := set(cast(Any, state)["written"]) - {"train", "val", "test"}:
+        raise saved.StateError(f"LossMonitor.written: wanted stages, found {names(map(str, unknown))}")
 
 
 def state_of(seen: Named) -> dict[str, Any]:
