@@ -4,6 +4,10 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from pytorch_lightning.loggers import Logger
+
+from lossframe.errors import InputError
+
 _log = logging.getLogger(__name__)
 _CALLS = ("log_metrics", "log_hyperparams", "log_graph", "after_save_checkpoint", "save", "finalize")
 
@@ -55,6 +59,8 @@ def tolerant(logger: Any) -> Any:
 
     `finalize` never raises: it would hide the error that has ended a training.
     """
+    if not isinstance(logger, Logger):
+        raise InputError(f"logger: wanted a logger of Lightning, found {type(logger).__name__}; mend its _target_")
     tolerance = Tolerance(type(logger).__name__)
     has_logged = False
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import ZipFile, is_zipfile
+from zipfile import BadZipFile, ZipFile, is_zipfile
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -105,8 +105,16 @@ def naming(file: Path | None) -> Iterator[None]:
 
 def check_form(file: Path) -> None:
     """Raise an `InputError` if a file is no whole checkpoint by its form, which needs no torch."""
-    if file.is_file() and not is_zipfile(file):
+    if file.is_file() and not _is_zip(file):
         raise InputError(f"{file}: wanted a whole checkpoint, found a truncated or foreign file; {_remedy(file)}")
+
+
+def _is_zip(file: Path) -> bool:
+    """Return whether a file is an archive by its form; Python's own function raises an error of some that are none."""
+    try:
+        return is_zipfile(file)
+    except BadZipFile:
+        return False
 
 
 def _check_sums(file: Path) -> None:
@@ -174,7 +182,7 @@ def _latest_first(files: Iterable[Path]) -> list[Path]:
 def _remedy(file: Path) -> str:
     """Say which other checkpoints of a folder there are, the latest first."""
     others = _latest_first(file.parent.glob("*.ckpt"))
-    chosen = [str(other.name) for other in others if other != file and (other.is_dir() or is_zipfile(other))]
+    chosen = [str(other.name) for other in others if other != file and (other.is_dir() or _is_zip(other))]
     return f"take another one of its folder, {names(chosen[:_SHOWN])}" if chosen else "there is no other in its folder"
 
 
