@@ -54,15 +54,18 @@ class Tolerance:
         _log.warning("%s: %d %s are lost", self.what, number, things)
 
 
+def _check(logger: object) -> None:
+    if not isinstance(logger, Logger):
+        raise InputError(f"logger: wanted a logger of Lightning, found {type(logger).__name__}; mend its _target_")
+
+
 def tolerant(logger: Any) -> Any:
     """Return a Lightning logger whose methods, once it has logged and saved, no longer end a training by an error.
 
     `finalize` never raises: it would hide the error that has ended a training.
     """
-    if not isinstance(logger, Logger):
-        raise InputError(f"logger: wanted a logger of Lightning, found {type(logger).__name__}; mend its _target_")
-    tolerance = Tolerance(type(logger).__name__)
-    has_logged = False
+    _check(logger)
+    tolerance, has_logged = Tolerance(type(logger).__name__), False
 
     def spared(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> None:
