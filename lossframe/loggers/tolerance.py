@@ -4,8 +4,6 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from pytorch_lightning.loggers import Logger
-
 from lossframe.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -55,7 +53,7 @@ class Tolerance:
 
 
 def _check(logger: object) -> None:
-    if not isinstance(logger, Logger):
+    if not all(hasattr(logger, name) for name in _CALLS):
         raise InputError(f"logger: wanted a logger of Lightning, found {type(logger).__name__}; mend its _target_")
 
 
