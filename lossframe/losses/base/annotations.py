@@ -25,8 +25,7 @@ def check(loss: "Loss", inputs: Mapping[str, Any]) -> None:
         if not isinstance(value, Tensor):
             _check_none(name, value, name in loss.optional)
             continue
-        if value.layout != torch.strided or value.is_quantized or value.is_nested or _is_special(value):
-            _refuse_form(name, value)
+        _check_dense(name, value)
         if first is not None and value.device != first[1].device:
             _check_device(name, value, *first)
         if first is None or value.ndim:
@@ -39,27 +38,15 @@ def _tensors(formula: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(p.name for p in inspect.signature(formula).parameters.values() if p.annotation in _TENSOR)
 
 
-def _is_special(value: Tensor) -> bool:
-    """Return whether a tensor is masked, or has no memory: torch's own functions read some of these at address 0."""
-    return value._is_zerotensor() or _is_masked(value)
-
-
 def _is_masked(value: Tensor) -> bool:
     return type(value) is not Tensor and isinstance(value, MaskedTensor)
 
 
 def check_weight(weight: Tensor, inputs: Sequence[Tensor]) -> None:
     """Raise an `InputError` unless a weight is a dense tensor of real numbers on the device of the inputs."""
-    if (
-        weight.is_complex()
-        or weight.layout != torch.strided
-        or weight.is_quantized
-        or weight.is_nested
-        or _is_special(weight)
-    ):
-        kind = "quantized" if weight.is_quantized else "nested" if weight.is_nested else type(weight).__name__
-        found = f"{kind}, {weight.dtype} with layout {weight.layout}"
-        raise InputError(f"wanted a dense tensor of real weights, found {found}")
+    _check_dense("weight", weight)
+    if weight.is_complex():
+        raise InputError(f"wanted a real weight, found {weight.dtype}; pass weight.real")
     if inputs and weight.device != inputs[0].device and (weight.ndim or weight.is_meta):
         raise InputError(f"wanted weight on the inputs' device, {inputs[0].device}, found it on {weight.device}")
 
@@ -73,7 +60,11 @@ def _check_device(name: str, value: Tensor, first: str, other: Tensor) -> None:
         )
 
 
-def _refuse_form(name: str, value: Tensor) -> None:
+def _check_dense(name: str, value: Tensor) -> None:
+    """Raise an `InputError` for a tensor that is not dense, or has no memory, which some functions of torch read."""
+    special = value._is_zerotensor() or _is_masked(value)
+    if value.layout == torch.strided and not (value.is_quantized or value.is_nested or special):
+        return
     if value.is_quantized:
         raise InputError(f"wanted {name} as a dense tensor, found a quantized one; pass {name}.dequantize()")
     if value._is_zerotensor():
