@@ -159,7 +159,8 @@ class ImageFolder(ImageData):
         paths = self._paths()
         self.sample_names = [path.relative_to(self.root).as_posix() for path, _ in paths]
         shape = self.image_shape or self.fit("image_shape", lambda: self._shape([path for path, _ in paths]))
-        self.image_shape = self.fit("image_shape", lambda: shape)
+        self.image_shape = shape
+        self.fit("image_shape", lambda: shape)  # also one that was given
         images = np.stack([read(path, lambda image: pixels(image, shape)) for path, _ in paths])
         frame = _frame(images, np.array([label for _, label in paths]))
         return {name: entry for name, entry in frame.items() if name in self.provides}
